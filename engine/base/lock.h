@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Locks of the engine, built on two words of the machine: wait and wake.
+ *
+ * spinlock_t   for short sections.  Spins a little and then sleeps in
+ *              machine_wait(), because on hosted machines the holder may have
+ *              lost its CPU.  Not recursive.
+ * rwsem_t      many readers or one writer; writers are not starved.
+ *
+ * Lock order, outer to inner, for the whole engine (never take one on the left
+ * while holding one on its right):
+ *
+ *   mm->mmap_lock -> vma->lock -> page lock -> anon_vma->lock
+ *     -> page-table lock -> lru->lock, swap->lock, zone->lock (one at a time)
+ *
+ * No memory is allocated with reclaim allowed under a page-table lock or any
+ * lock to its right.
+ */
+#ifndef VMF_BASE_LOCK_H
+#define VMF_BASE_LOCK_H
+
+#include "engine/base/types.h"
+
+/* 0 free, 1 held, 2 held and somebody sleeps. */
+typedef struct {
+	_Atomic u32 word;
+} spinlock_t;
+
+typedef struct {
+	_Atomic u32 word; /* readers, or RWSEM_WRITER */
+	_Atomic u32 waiting_writers;
+} rwsem_t;
+
+void spin_init(spinlock_t *l);
+void spin_lock(spinlock_t *l);
+bool spin_trylock(spinlock_t *l);
+void spin_unlock(spinlock_t *l);
+bool spin_is_locked(const spinlock_t *l);
+
+void rwsem_init(rwsem_t *s);
+void down_read(rwsem_t *s);
+bool down_read_trylock(rwsem_t *s);
+void up_read(rwsem_t *s);
+void down_write(rwsem_t *s);
+bool down_write_trylock(rwsem_t *s);
+void up_write(rwsem_t *s);
+/* Writer becomes reader without letting another writer in between. */
+void downgrade_write(rwsem_t *s);
+bool rwsem_is_locked(const rwsem_t *s);
+bool rwsem_is_write_locked(const rwsem_t *s);
+
+#endif

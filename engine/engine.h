@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One engine: physical memory, one swap area, the LRU, and the address spaces that share them.
+ * A program may have several; they share nothing.
+ */
+#ifndef VMF_ENGINE_H
+#define VMF_ENGINE_H
+
+#include "engine/backing/swap.h"
+#include "engine/machine.h"
+#include "engine/page/page.h"
+#include "engine/reclaim/reclaim.h"
+#include "engine/space/mm.h"
+
+/* Counters, each written where the thing happens.  Relaxed atomics; read anywhere. */
+struct engine_stats {
+	_Atomic u64 minor, major, zero, second_chance; /* faults */
+	_Atomic u64 prefetched;            /* pages brought in before they were asked for */
+	_Atomic u64 evicted_clean, evicted_dirty, same_filled; /* pages */
+	_Atomic u64 untakeable;            /* pages that the machine could not take, times tried */
+	_Atomic u64 direct_reclaim_ns;     /* time in reclaim_direct */
+	_Atomic u64 segments;              /* calls of mmu->take */
+	_Atomic u64 activated, refaults;   /* pages */
+	_Atomic u64 store_errors;          /* loads that failed: the thread got SIGBUS */
+	_Atomic u64 store_full;            /* saves refused: the page stayed */
+};
+
+/* What the user chose; fixed after engine_init. */
+struct engine_config {
+	unsigned prefetch;      /* most pages brought in with one fault, 1 .. MMU_BATCH; 1: none */
+	unsigned segment;       /* most pages taken in one call, 1 .. MMU_BATCH */
+	u64 kept_slots;         /* most stored copies kept for pages that are mapped */
+	struct watermarks marks;
+	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all is
+	 * pinned), allocations succeed as long as descriptors last.  The program goes on, over its
+	 * limit, and the statistics say so. */
+	bool may_exceed;
+};
+
+/* Where the engine's own structures come from: never from the program's allocator. */
+struct engine_memory {
+	/* bytes of zeroed memory, 64-byte aligned, never moved; NULL: none */
+	void *(*alloc)(void *ctx, u64 bytes);
+	void (*free)(void *ctx, void *p, u64 bytes);
+	void *ctx;
+};
+
+/* A stream of faults that go up (or down) through neighbouring pages. */
+struct readahead_stream {
+	u64 next;        /* the va expected to fault next */
+	unsigned window; /* pages to bring in then */
+	u32 used;        /* a clock, for replacing the oldest */
+};
+#define NR_STREAMS 16
+
+struct engine {
+	const struct mmu_ops *mmu;
+	struct engine_memory memory;
+	struct engine_config config;
+	struct page *pages; /* [nr_pages], by pfn */
+	u64 nr_pages;
+	struct zone zones[NR_ZONES];
+	reclaim_fn reclaim;
+	struct swap_area swap;
+	struct lru lru;
+	spinlock_t streams_lock;
+	struct readahead_stream streams[NR_STREAMS];
+	u32 streams_clock;
+	struct list_head mms;
+	spinlock_t mms_lock;
+	u64 zero_pfn;       /* the shared zero page, where the machine can use one */
+	struct engine_stats stats;
+	void *machine;      /* the machine's own */
+};
+
+/*
+ * Make an engine: `nr_table` directly mapped frames at table_map for page tables (pfn 0 on), then
+ * `nr_user` frames (user_map may be NULL: no direct map).  `store` is where evicted pages go.
+ * 0, -ENOMEM, -EINVAL.
+ */
+int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine_memory *memory,
+		const struct engine_config *config, u64 nr_table, void *table_map, u64 nr_user,
+		void *user_map, struct store *store);
+/* All spaces are gone. */
+void engine_fini(struct engine *e);
+/* Sensible settings for nr_user frames. */
+struct engine_config engine_default_config(u64 nr_user);
+
+/* Every invariant of the engine and its spaces; panics with a message.  Nobody else active. */
+void engine_check(struct engine *e);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fault path.  A machine brings (address, error code); the answer is that the access may be
+ * retried, or a reason why it cannot be allowed.  The names are those of Linux's call graph.
+ */
+#ifndef VMF_FAULT_FAULT_H
+#define VMF_FAULT_FAULT_H
+
+#include "engine/mmu/error_code.h"
+#include "engine/space/mm.h"
+
+enum fault_flag {
+	FAULT_FLAG_WRITE = 0x01,
+	FAULT_FLAG_MKWRITE = 0x02,
+	FAULT_FLAG_ALLOW_RETRY = 0x04,
+	FAULT_FLAG_RETRY_NOWAIT = 0x08,
+	FAULT_FLAG_KILLABLE = 0x10,
+	FAULT_FLAG_TRIED = 0x20,
+	FAULT_FLAG_USER = 0x40,
+	FAULT_FLAG_REMOTE = 0x80,
+	FAULT_FLAG_INSTRUCTION = 0x100,
+	FAULT_FLAG_VMA_LOCK = 0x1000,
+};
+
+enum vm_fault {
+	VM_FAULT_OOM = 0x01,
+	VM_FAULT_SIGBUS = 0x02,
+	VM_FAULT_MAJOR = 0x04,
+	VM_FAULT_SIGSEGV = 0x40,
+	VM_FAULT_NOPAGE = 0x100,
+	VM_FAULT_RETRY = 0x400, /* all locks are dropped; let the access fault again */
+};
+#define VM_FAULT_ERROR (VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV)
+
+/* One fault on its way down. */
+struct vm_fault_info {
+	struct vma *vma;
+	u64 address;   /* page aligned */
+	u64 real_address;
+	unsigned flags; /* enum fault_flag */
+	unsigned *prefetched; /* out, may be NULL: pages brought in beyond the one asked for */
+};
+
+/* What the program sees of a fault that could not be resolved: si_code values of Linux. */
+enum fault_reason {
+	FAULT_OK = 0,
+	FAULT_RETRY,        /* fault again; nothing changed for good */
+	FAULT_MAPERR,       /* SIGSEGV: no VMA */
+	FAULT_ACCERR,       /* SIGSEGV: the VMA forbids it */
+	FAULT_BUS,          /* SIGBUS: the page cannot be had */
+	FAULT_OOM,          /* no memory although reclaim tried */
+};
+
+struct fault_result {
+	enum fault_reason reason;
+	bool major;          /* it had to read from a store */
+	bool zero;           /* it was given zeros */
+	bool second_chance;  /* the page was on its way out and came back */
+	unsigned prefetched; /* neighbours installed with it */
+};
+
+/*
+ * The entry for machines: resolve a user-mode access to `address` with x86 error code `code`
+ * (PF_WRITE, PF_INSTR, ...).  Takes and drops the VMA lock or mmap_lock itself.  Sleeps.
+ * No lock held by the caller.  Counts into mm->minor/major and engine statistics.
+ */
+struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code);
+
+/*
+ * Resolve a fault in a VMA that allows the access.  enum vm_fault bits.
+ * mmap_lock (or vma->lock with FAULT_FLAG_VMA_LOCK) held for reading; still held on return
+ * unless VM_FAULT_RETRY.
+ */
+unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fault_result *res);
+
+/* Does the VMA forbid this access? */
+bool access_error(u32 code, const struct vma *vma);
+
+#endif

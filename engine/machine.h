@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine contract: all that the engine asks of what it runs on.
+ *
+ * Two parts.  Functions bound at link time (time, CPU, sleep and wake, messages)
+ * are the same for every engine of a program.  `struct mmu_ops` is a table given
+ * to each engine: it carries every change of a translation, so that one page
+ * table here can drive three kinds of TLB:
+ *
+ *   soft, x86   a plain store, then the flush that is owed;
+ *   linux       the host kernel's own page table is our TLB: setting an entry
+ *               makes the page appear in the process, taking it makes the page go.
+ *
+ * The engine's page tables are always the truth.  An operation that succeeds has
+ * written the entry itself; one that fails has changed nothing.
+ *
+ * A machine is conforming if it passes tests/contract/.
+ */
+#ifndef VMF_MACHINE_H
+#define VMF_MACHINE_H
+
+#include "engine/base/types.h"
+#include "engine/mmu/pte.h"
+
+struct engine;
+struct mm;
+struct page;
+
+/* ---- bound at link time ---- */
+
+/* Nanoseconds since some fixed moment; never goes back.  May be called anywhere. */
+u64 machine_now_ns(void);
+/* The CPU this runs on now, below machine_nr_cpus().  A hint: it may change at once. */
+unsigned machine_cpu(void);
+unsigned machine_nr_cpus(void);
+/* Sleep while *word == expected; may return early without reason.  No lock of the
+ * engine to the right of the one being waited for is held. */
+void machine_wait(_Atomic u32 *word, u32 expected);
+/* Wake up to n sleepers on word. */
+void machine_wake(_Atomic u32 *word, u32 n);
+/* One line of text for a person, without newline. */
+void machine_message(const char *text);
+/* The engine found itself inconsistent: print and stop.  Does not return. */
+_Noreturn void machine_panic(const char *text);
+
+/* ---- one table an engine ---- */
+
+/* At most so many pages go through one call below. */
+#define MMU_BATCH 64
+
+/* One page to take away, and what became of it. */
+struct mmu_take {
+	u64 va;            /* in:  its address, page aligned */
+	pte_t *ptep;       /* in:  its entry, present */
+	struct page *page; /* in:  its frame */
+	pte_t left;        /* in:  what to leave in the entry (a swap entry) */
+	int result;        /* out: 0, or why it stays: -EBUSY (pinned or shared), -EAGAIN (try
+			    *      later), -EINVAL (cannot be managed), -ENOENT (was not there:
+			    *      the entry has been cleared, the frame holds nothing) */
+	bool dirty;        /* out: the entry said dirty (always true where the machine cannot tell) */
+};
+
+struct mmu_ops {
+	const char *name;
+
+	/*
+	 * Prepare `n` <= MMU_BATCH fresh frames to be filled: afterwards page_bytes() of each is
+	 * writable by the engine until the frame is set or freed.  Frames staged together and
+	 * later set at consecutive addresses in the same order cost one operation.
+	 * Returns 0 or -EAGAIN (no room: the caller gives up this fault, which comes again).
+	 * Called without locks to the right of vma->lock.
+	 */
+	int (*stage)(struct engine *e, struct page **pages, unsigned n);
+
+	/* A staged frame will not be set: forget it.  Called before it is freed. */
+	void (*unstage)(struct engine *e, struct page *page);
+
+	/*
+	 * The bytes of a frame that is staged, taken, write-protected or (soft, x86) any.
+	 * Valid until the frame is set or freed.
+	 */
+	void *(*bytes)(struct engine *e, struct page *page);
+
+	/*
+	 * Absent -> present for `n` <= MMU_BATCH consecutive entries of one page table, starting
+	 * at `va`; entry i becomes ptes[i].  Frames were staged, or taken and not freed since.
+	 * A machine whose MMU_SILENT_WRITE flag is set may make a page writable that ptes[i]
+	 * forbids only if the VMA allows writing.
+	 * Returns the number set, at least 1, from the first on, or a negative errno with none:
+	 * -EAGAIN (the layout is changing; drop all locks and let the fault come again),
+	 * -ENOENT (no such mapping in the machine any more), -ESRCH (the space is gone),
+	 * -ENOMEM.  Page-table lock held.
+	 */
+	int (*set)(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
+		   unsigned n);
+
+	/* Present -> present with other permissions or young/dirty bits.  Adding rights owes no
+	 * flush; taking rights away is flushed by flush().  Page-table lock held. */
+	void (*change)(struct mm *mm, u64 va, pte_t *ptep, pte_t pte);
+
+	/* Present -> `left` (none or a swap entry); returns the old entry with the dirty bit as the
+	 * hardware left it.  Used by unmapping: on linux the kernel has already done it, so only
+	 * the entry is written.  Owes a flush.  Page-table lock held. */
+	pte_t (*clear)(struct mm *mm, u64 va, pte_t *ptep, pte_t left);
+
+	/* Read and reset the accessed bit.  Machines that cannot see it return false.  Owes no
+	 * flush: a stale bit costs precision only.  Page-table lock held. */
+	bool (*test_and_clear_young)(struct mm *mm, u64 va, pte_t *ptep);
+
+	/*
+	 * Take `n` <= MMU_BATCH mapped pages away, with the flush done: nobody can read or write
+	 * them any more and page_bytes() gives their last contents.  Sorted by va, all in one page
+	 * table, page-table lock held.  Sets result (and on success the entry) of each.
+	 * Returns how many were taken.
+	 */
+	unsigned (*take)(struct mm *mm, struct mmu_take *takes, unsigned n);
+
+	/* The flush owed for [start, end), done before the frames are freed.  Page-table lock not
+	 * held. */
+	void (*flush)(struct mm *mm, u64 start, u64 end);
+
+	/* A frame goes back to the allocator; forget its bytes.  The frame is in no table. */
+	void (*release)(struct engine *e, struct page *page);
+
+	/* Set where the machine does not report a first write to a page that was set read-only
+	 * and zero: the engine then maps no shared zero page but a frame for each page. */
+	bool silent_write;
+};
+
+#endif

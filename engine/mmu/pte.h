@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * x86-64 page-table entries (Intel SDM vol. 3A, 4.5; AMD APM vol. 2, 5.3), the same on every
+ * machine.  All reading and writing of an entry's bits goes through the accessors here.
+ *
+ * A present entry has bit 0.  An absent entry is none (0) or a swap entry: type in the top five
+ * bits, offset stored inverted above bit 9, so that a speculative walk that ignores the present
+ * bit points outside memory (L1TF).
+ */
+#ifndef VMF_MMU_PTE_H
+#define VMF_MMU_PTE_H
+
+#include "engine/base/types.h"
+
+typedef struct {
+	u64 v;
+} pte_t;
+
+#define PTE_PRESENT  (1ULL << 0)
+#define PTE_WRITE    (1ULL << 1)
+#define PTE_USER     (1ULL << 2)
+#define PTE_PWT      (1ULL << 3)
+#define PTE_PCD      (1ULL << 4)
+#define PTE_ACCESSED (1ULL << 5)
+#define PTE_DIRTY    (1ULL << 6)
+#define PTE_HUGE     (1ULL << 7) /* page size, in a PMD or PUD entry */
+#define PTE_GLOBAL   (1ULL << 8) /* in an absent entry: PROT_NONE */
+#define PTE_SPECIAL  (1ULL << 9) /* software: the zero page, no frame of ours */
+#define PTE_NX       (1ULL << 63)
+
+#define PTE_PFN_MASK 0x000ffffffffff000ULL
+
+#define PTRS_PER_TABLE 512
+#define PMD_SHIFT 21
+#define PUD_SHIFT 30
+#define P4D_SHIFT 39
+#define PGD_SHIFT_4 39
+#define PGD_SHIFT_5 48
+#define PMD_SIZE (1ULL << PMD_SHIFT)
+#define PMD_MASK (~(PMD_SIZE - 1))
+
+static inline bool pte_none(pte_t p)
+{
+	return p.v == 0;
+}
+static inline bool pte_present(pte_t p)
+{
+	return p.v & PTE_PRESENT;
+}
+static inline bool pte_write(pte_t p)
+{
+	return p.v & PTE_WRITE;
+}
+static inline bool pte_dirty(pte_t p)
+{
+	return p.v & PTE_DIRTY;
+}
+static inline bool pte_young(pte_t p)
+{
+	return p.v & PTE_ACCESSED;
+}
+static inline bool pte_special(pte_t p)
+{
+	return p.v & PTE_SPECIAL;
+}
+static inline u64 pte_pfn(pte_t p)
+{
+	return (p.v & PTE_PFN_MASK) >> PAGE_SHIFT;
+}
+static inline pte_t pte_make(u64 pfn, u64 bits)
+{
+	return (pte_t){ (pfn << PAGE_SHIFT & PTE_PFN_MASK) | bits };
+}
+static inline pte_t pte_with(pte_t p, u64 bits)
+{
+	return (pte_t){ p.v | bits };
+}
+static inline pte_t pte_without(pte_t p, u64 bits)
+{
+	return (pte_t){ p.v & ~bits };
+}
+static inline bool pte_same(pte_t a, pte_t b)
+{
+	return a.v == b.v;
+}
+
+/* Entries are shared with walkers (hardware or simulated): one atomic load, one atomic store. */
+static inline pte_t pte_read(const pte_t *p)
+{
+	return (pte_t){ __atomic_load_n(&p->v, __ATOMIC_ACQUIRE) };
+}
+static inline void pte_store(pte_t *p, pte_t v)
+{
+	__atomic_store_n(&p->v, v.v, __ATOMIC_RELEASE);
+}
+static inline pte_t pte_exchange(pte_t *p, pte_t v)
+{
+	return (pte_t){ __atomic_exchange_n(&p->v, v.v, __ATOMIC_ACQ_REL) };
+}
+
+/* Swap entries.  A slot number below 2^50. */
+typedef struct {
+	u64 v; /* type << 50 | offset; 0 is no entry */
+} swp_entry_t;
+
+#define SWP_OFFSET_BITS 50
+#define SWP_SHIFT 9
+
+static inline swp_entry_t swp_entry(unsigned type, u64 offset)
+{
+	return (swp_entry_t){ (u64)type << SWP_OFFSET_BITS | offset };
+}
+static inline unsigned swp_type(swp_entry_t e)
+{
+	return e.v >> SWP_OFFSET_BITS;
+}
+static inline u64 swp_offset(swp_entry_t e)
+{
+	return e.v & ((1ULL << SWP_OFFSET_BITS) - 1);
+}
+static inline bool pte_is_swap(pte_t p)
+{
+	return !pte_none(p) && !pte_present(p);
+}
+static inline pte_t swp_to_pte(swp_entry_t e)
+{
+	u64 inverted = ~swp_offset(e) & ((1ULL << SWP_OFFSET_BITS) - 1);
+
+	return (pte_t){ (u64)swp_type(e) << 59 | inverted << SWP_SHIFT };
+}
+static inline swp_entry_t pte_to_swp(pte_t p)
+{
+	u64 inverted = p.v >> SWP_SHIFT & ((1ULL << SWP_OFFSET_BITS) - 1);
+
+	return swp_entry(p.v >> 59, ~inverted & ((1ULL << SWP_OFFSET_BITS) - 1));
+}
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Physical memory: frame descriptors and the buddy allocator.
+ *
+ * A frame number (pfn) indexes one array of descriptors.  Two zones:
+ *   ZONE_TABLE  always directly mapped: page tables live here;
+ *   ZONE_USER   pages of programs.  On soft and x86 directly mapped, too; on linux a frame is a
+ *               licence to keep one page resident, and its bytes are wherever the machine says.
+ *
+ * A frame is in exactly one of: a free list, an LRU list, isolated (PG_ISOLATED), a page table.
+ */
+#ifndef VMF_PAGE_PAGE_H
+#define VMF_PAGE_PAGE_H
+
+#include "engine/base/list.h"
+#include "engine/base/lock.h"
+#include "engine/mmu/pte.h"
+
+struct engine;
+struct anon_vma;
+
+enum zone_type { ZONE_TABLE, ZONE_USER, NR_ZONES };
+
+#define MAX_ORDER 11 /* orders 0 .. 10: up to 4 MiB */
+
+/* page->flags; changed with atomic operations only. */
+enum page_flag {
+	PG_LOCKED = 1u << 0,      /* the page lock; see page_lock() */
+	PG_LRU = 1u << 1,         /* on an LRU list; lru->lock */
+	PG_ACTIVE = 1u << 2,      /* of the active list */
+	PG_REFERENCED = 1u << 3,  /* touched once since it was last looked at */
+	PG_DIRTY = 1u << 4,       /* differs from its kept slot, or has none */
+	PG_SWAPCACHE = 1u << 5,   /* page->swap names its slot, and the slot names the page */
+	PG_ISOLATED = 1u << 6,    /* off the lists on purpose: being taken or written out */
+	PG_WRITEBACK = 1u << 7,   /* on the write-out list */
+	PG_UNEVICTABLE = 1u << 8, /* the machine could not take it */
+	PG_PREFETCHED = 1u << 9,  /* came in unasked and was not touched since, as far as we know */
+	PG_BUDDY = 1u << 10,      /* first frame of a free block */
+	PG_TABLE = 1u << 11,      /* is a page table */
+	PG_ZEROED = 1u << 12,     /* installed as zeros (machine may use a cheaper call) */
+	PG_WORKINGSET = 1u << 13, /* came back soon after it was taken: was hot */
+};
+
+struct page {
+	_Atomic u32 refcount; /* 0: free */
+	_Atomic s32 mapcount; /* entries that map it; 0: none */
+	_Atomic u32 flags;
+	u8 order; /* of the block, for PG_BUDDY and for its first frame while allocated */
+	u8 zone;
+	u16 _pad;
+	struct list_head lru; /* free list, LRU list or write-out list */
+	/* Anonymous pages: where its entries can be found.  Page lock, or the page is not yet mapped. */
+	struct anon_vma *anon_vma;
+	u64 index;        /* linear page index: vma->pgoff + (va - vma->start) / PAGE_SIZE */
+	swp_entry_t swap; /* with PG_SWAPCACHE; otherwise 0 */
+	union {
+		u64 where;      /* ZONE_USER: the machine's own note on where the bytes are */
+		spinlock_t ptl; /* PG_TABLE: the lock of its 512 entries */
+	};
+};
+
+struct zone {
+	u64 start_pfn, nr; /* frames */
+	void *direct_map;  /* bytes of frame start_pfn, or NULL: no direct map */
+	spinlock_t lock;   /* guards all below */
+	struct list_head free[MAX_ORDER];
+	_Atomic u64 nr_free; /* written under lock, read anywhere */
+};
+
+/* Called without zone lock when ZONE_USER has fewer than min frames: free about `want` frames.
+ * Returns the number freed.  Registered by reclaim (never called by name from here). */
+typedef u64 (*reclaim_fn)(struct engine *e, u64 want);
+
+/* GFP-like flags of an allocation. */
+enum alloc_flag {
+	ALLOC_NORECLAIM = 1u << 0, /* fail instead of reclaiming: locks are held, or prefetch */
+	ALLOC_RESERVE = 1u << 1,   /* may go below the min watermark: reclaim itself, page tables */
+	ALLOC_ZERO = 1u << 2,      /* ZONE_TABLE only: bytes are zeroed */
+};
+
+/*
+ * Set up a zone of `nr` frames from start_pfn, all free.  e->pages must cover them.
+ * direct_map may be NULL.
+ */
+void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, void *direct_map);
+
+/*
+ * Allocate 2^order frames with refcount 1 (first frame).  NULL when there is none.
+ * May reclaim (and then must hold no page-table lock) unless ALLOC_NORECLAIM.
+ */
+struct page *page_alloc(struct engine *e, enum zone_type zone, unsigned order, unsigned flags);
+/* Drop a reference; the last one calls mmu->release (ZONE_USER) and gives the block back. */
+void page_put(struct engine *e, struct page *page);
+void page_get(struct page *page);
+
+u64 page_pfn(const struct engine *e, const struct page *page);
+struct page *pfn_page(const struct engine *e, u64 pfn);
+/* Bytes of a frame of a directly mapped zone. */
+void *page_direct(const struct engine *e, const struct page *page);
+/* Frames free in the zone now. */
+u64 zone_free_pages(const struct engine *e, enum zone_type zone);
+
+static inline bool page_test(const struct page *p, u32 flags)
+{
+	return atomic_load_explicit(&p->flags, memory_order_acquire) & flags;
+}
+static inline bool page_test_set(struct page *p, u32 flag)
+{
+	return atomic_fetch_or_explicit(&p->flags, flag, memory_order_acq_rel) & flag;
+}
+static inline bool page_test_clear(struct page *p, u32 flag)
+{
+	return atomic_fetch_and_explicit(&p->flags, ~flag, memory_order_acq_rel) & flag;
+}
+static inline void page_set(struct page *p, u32 flags)
+{
+	atomic_fetch_or_explicit(&p->flags, flags, memory_order_acq_rel);
+}
+static inline void page_clear(struct page *p, u32 flags)
+{
+	atomic_fetch_and_explicit(&p->flags, ~flags, memory_order_acq_rel);
+}
+
+/* The page lock: guards anon_vma, swap and the page's presence in the swap cache.  Sleeps. */
+void page_lock(struct page *page);
+bool page_trylock(struct page *page);
+void page_unlock(struct page *page);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reclaim: which pages go, and their journey out.
+ *
+ *   mapped, on the inactive list
+ *     -> take:  a run of neighbours (a segment) is taken away in one call of the machine;
+ *               each gets a swap slot and enters the swap cache and the write-out list.
+ *               A fault on it now finds it there and maps it again: the second chance.
+ *     -> write out: unchanged since its kept copy was made? then nothing to do (clean);
+ *               otherwise the store saves it (dirty).  The frame is freed.
+ *
+ * Taking is cheap by the batch and dear by the page; writing out is the other way round.  So they
+ * are two steps: segments are taken when free frames fall below `low`, and pages are written out
+ * a few at each fault (reclaim_step), so that no fault waits for many.
+ *
+ * Second chance: a page found young, or that came back within the active list's length of other
+ * evictions (refault distance), goes to the active list.
+ */
+#ifndef VMF_RECLAIM_RECLAIM_H
+#define VMF_RECLAIM_RECLAIM_H
+
+#include "engine/base/list.h"
+#include "engine/base/lock.h"
+
+struct engine;
+struct mm;
+struct page;
+struct vma;
+
+struct lru {
+	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, PG_ACTIVE */
+	struct list_head inactive, active;
+	u64 nr_inactive, nr_active; /* pages */
+	struct list_head writeout;  /* PG_WRITEBACK, oldest first */
+	_Atomic u64 nr_writeout;
+	_Atomic u64 age;            /* pages taken, ever */
+};
+
+/* Watermarks in frames of ZONE_USER: reclaim starts below low, ends at high; below min only
+ * reclaim itself allocates. */
+struct watermarks {
+	u64 min, low, high;
+};
+
+/* Registers itself as the allocator's reclaim callback. */
+void reclaim_init(struct engine *e);
+void lru_add(struct engine *e, struct page *page); /* inactive, or active with PG_WORKINGSET */
+void lru_del(struct engine *e, struct page *page);
+void lru_mark_accessed(struct engine *e, struct page *page);
+
+/* Direct reclaim: take and write out until about `want` frames came free.  Frames freed.
+ * Counts the time in e->stats.direct_reclaim_ns.  No page-table lock held. */
+u64 reclaim_direct(struct engine *e, u64 want);
+/*
+ * A slice of background work after a fault: write out up to `pages` pages, take a new segment if
+ * there are fewer than `low` frames free or coming free.  True if there is more to do.
+ */
+bool reclaim_step(struct engine *e, u64 pages);
+/* Run until free frames reach high; for a background thread (kswapd). */
+u64 reclaim_balance(struct engine *e);
+/* madvise(MADV_PAGEOUT)-like: take and write out all pages of [start, end).  mmap_lock not held. */
+u64 reclaim_range(struct mm *mm, u64 start, u64 end);
+
+/* ---- reverse mapping (reclaim/rmap.c) ---- */
+
+/* A page is mapped at va of vma for the first time: fills anon_vma, index, mapcount.  PTL held. */
+void page_add_anon_rmap(struct page *page, struct vma *vma, u64 va);
+void page_remove_rmap(struct page *page);
+/* The VMA and address at which the page is mapped, with anon_vma->lock held for reading; NULL:
+ * nowhere (no lock held).  Page lock held. */
+struct vma *rmap_lock_vma(struct page *page, u64 *va);
+void rmap_unlock(struct page *page);
+
+#endif

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Address spaces: an mm is a set of disjoint, page-aligned VMAs, merged wherever two neighbours
+ * could merge, kept both in a balanced tree (augmented with the largest hole below each node, so
+ * that a hole of a given size is found in O(log n)) and in an ordered list.
+ *
+ * Locks: mm->mmap_lock for reading to look up and fault, for writing to change the layout.
+ * A fault may instead hold vma->lock for reading only; whoever changes a VMA holds mmap_lock for
+ * writing and vma->lock of that VMA for writing.
+ */
+#ifndef VMF_SPACE_MM_H
+#define VMF_SPACE_MM_H
+
+#include "engine/base/list.h"
+#include "engine/base/lock.h"
+#include "engine/base/rbtree.h"
+#include "engine/page/page.h"
+
+struct engine;
+struct mm;
+
+/* vma->flags: Linux's values. */
+enum vm_flag {
+	VM_READ = 1u << 0,
+	VM_WRITE = 1u << 1,
+	VM_EXEC = 1u << 2,
+	VM_SHARED = 1u << 3,
+	VM_MAYREAD = 1u << 4,
+	VM_MAYWRITE = 1u << 5,
+	VM_MAYEXEC = 1u << 6,
+	VM_GROWSDOWN = 1u << 8,
+	VM_LOCKED = 1u << 13, /* its pages are not reclaimed */
+};
+#define VM_ACCESS (VM_READ | VM_WRITE | VM_EXEC)
+
+/* mmap()'s and mremap()'s flags: Linux's values. */
+enum map_flag {
+	VMAP_FIXED = 0x10,
+	VMAP_FIXED_NOREPLACE = 0x100000,
+};
+enum remap_flag {
+	VREMAP_MAYMOVE = 1,
+	VREMAP_FIXED = 2,
+	VREMAP_DONTUNMAP = 4,
+};
+enum vm_advice {
+	VADV_DONTNEED = 4,
+	VADV_FREE = 8,
+};
+
+/*
+ * Reverse mapping of anonymous pages: the VMAs in which a page can be mapped.  Shared by VMAs
+ * that were split from one another; a page is at vma->start + (index - pgoff) pages in the one
+ * VMA whose range holds that address.  Counted by VMAs and (while PageAnon) not by pages: a page
+ * is unmapped before its last VMA goes.
+ */
+struct anon_vma {
+	rwsem_t lock;        /* guards vmas */
+	_Atomic u32 refcount;
+	struct list_head vmas; /* vma->anon_link */
+};
+
+struct vma {
+	u64 start, end;          /* bytes, page aligned; mmap_lock + lock for writing to change */
+	u64 pgoff;               /* pages: linear index of start.  Anonymous: start >> PAGE_SHIFT when
+				  * created, kept by a move, so that page->index stays right */
+	u32 flags;               /* enum vm_flag */
+	rwsem_t lock;            /* the per-VMA lock */
+	_Atomic u32 refcount;    /* a holder of lock without mmap_lock also holds one */
+	bool detached;           /* unmapped: whoever got lock late must look again */
+	struct mm *mm;
+	struct rb_node node;     /* mm->tree */
+	u64 hole_before;         /* bytes free between the VMA below (or mm->low) and this */
+	u64 largest_hole;        /* greatest hole_before in this subtree */
+	struct list_head link;   /* mm->vmas, by address */
+	struct anon_vma *anon_vma; /* NULL until the first page */
+	struct list_head anon_link;
+};
+
+struct mm {
+	struct engine *engine;
+	rwsem_t mmap_lock;
+	struct rb_root tree;
+	struct list_head vmas;
+	u64 map_count;           /* VMAs */
+	u64 low, high;           /* bytes: VMAs live in [low, high) */
+	pte_t *pgd;              /* 4-level, x86-64 format */
+	u64 pgd_phys;            /* for CR3 */
+	spinlock_t table_lock;   /* guards adding tables above the last level */
+	_Atomic s64 rss;         /* pages mapped (without the shared zero page) */
+	_Atomic s64 swapped;     /* entries that are swap entries */
+	_Atomic s64 tables;      /* page-table frames */
+	_Atomic u64 minor, major; /* faults */
+	struct list_head link;   /* engine->mms; engine->mms_lock */
+	void *machine;           /* the machine's own */
+};
+
+/* A new empty space with room for VMAs in [low, high).  0, -ENOMEM. */
+int mm_create(struct engine *e, u64 low, u64 high, struct mm **mm);
+/* Unmap everything and free it.  No other user may be left. */
+void mm_destroy(struct mm *mm);
+
+/*
+ * Map `len` bytes (rounded up to pages) of private anonymous memory with access `prot`
+ * (VM_READ | ...), extra VM_ flags `vm_flags`.  addr is a hint, or exact with VMAP_FIXED (what is
+ * there is unmapped first) or VMAP_FIXED_NOREPLACE.  Without: top-down, highest hole that fits.
+ * Returns the address, or -EINVAL (len 0, unaligned fixed address), -ENOMEM (no hole, outside the
+ * space, no memory), -EEXIST.  Takes mmap_lock for writing.
+ */
+s64 vm_map(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_flags);
+/* As munmap(2).  0, -EINVAL, -ENOMEM.  Takes mmap_lock for writing. */
+int vm_unmap(struct mm *mm, u64 addr, u64 len);
+/* As mprotect(2): the part before a hole is changed, then -ENOMEM. */
+int vm_protect(struct mm *mm, u64 addr, u64 len, u32 prot);
+/* As mremap(2) for private anonymous memory.  Address, -EINVAL, -EFAULT, -ENOMEM. */
+s64 vm_remap(struct mm *mm, u64 old, u64 old_len, u64 new_len, u32 flags, u64 new_addr);
+/* As madvise(2) for VADV_DONTNEED, VADV_FREE (which acts as DONTNEED on clean machines). */
+int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice);
+
+/* The lowest VMA that ends above addr, or NULL.  mmap_lock held. */
+struct vma *find_vma(const struct mm *mm, u64 addr);
+/* The VMA that holds addr, read-locked (vma->lock), without mmap_lock; NULL: take mmap_lock. */
+struct vma *lock_vma(struct mm *mm, u64 addr);
+void unlock_vma(struct vma *vma);
+/* NULL at the end.  mmap_lock held. */
+struct vma *vma_next(const struct vma *vma);
+struct vma *vma_prev(const struct vma *vma);
+/* Highest address of a hole of len bytes below `below`, or 0.  O(log n).  mmap_lock held. */
+u64 vma_find_hole(const struct mm *mm, u64 len, u64 below);
+
+/* Give the VMA an anon_vma if it has none.  0, -ENOMEM.  mmap_lock or vma->lock held. */
+int anon_vma_prepare(struct vma *vma);
+
+/* ---- page tables of an mm (space/table.c) ---- */
+
+/* The entry of va and the lock of its table, or NULL: no table there.  Nothing is allocated.
+ * The table stays while mmap_lock or the VMA lock or the anon_vma lock of a VMA over it is held. */
+pte_t *pte_find(struct mm *mm, u64 va, spinlock_t **ptl);
+/* As pte_find, making the tables that are missing.  NULL: no memory. */
+pte_t *pte_alloc(struct mm *mm, u64 va, spinlock_t **ptl);
+/* Unmap all pages and drop all swap entries of [start, end), flush once, free frames and the
+ * tables that became empty and that no VMA needs.  mmap_lock for writing (or reading, for
+ * DONTNEED: then tables stay). */
+void zap_range(struct mm *mm, u64 start, u64 end, bool free_tables);
+/* Move the entries of [from, from + len) to `to`.  mmap_lock for writing.  0, -ENOMEM (all is
+ * still where it was). */
+int move_tables(struct mm *mm, u64 from, u64 to, u64 len);
+/*
+ * The machine found the page at va present although the engine's entry says otherwise: account a
+ * frame for it (dirty), drop a swap entry if there is one.  Used by machines whose programs can
+ * gain pages by themselves.  0, -EEXIST (entry is present already), -ENOMEM (no frame: over the
+ * limit), -EFAULT (no VMA).  mmap_lock for reading held.
+ */
+int adopt_page(struct mm *mm, struct vma *vma, u64 va);
+
+/* Check every invariant of the space; panics with a message.  For debug builds and tests.
+ * No other user of the mm may be active. */
+void mm_check(struct mm *mm);
+
+#endif
