@@ -15,26 +15,28 @@
 /* Counters, each written where the thing happens.  Relaxed atomics; read anywhere. */
 struct engine_stats {
 	_Atomic u64 minor, major, zero, second_chance; /* faults */
-	_Atomic u64 prefetched;            /* pages brought in before they were asked for */
+	_Atomic u64 prefetched; /* pages brought in before they were asked for */
 	_Atomic u64 evicted_clean, evicted_dirty, same_filled; /* pages */
-	_Atomic u64 untakeable;            /* pages that the machine could not take, times tried */
-	_Atomic u64 direct_reclaim_ns;     /* time in reclaim_direct */
-	_Atomic u64 segments;              /* calls of mmu->take */
-	_Atomic u64 activated, refaults;   /* pages */
-	_Atomic u64 store_errors;          /* loads that failed: the thread got SIGBUS */
-	_Atomic u64 store_full;            /* saves refused: the page stayed */
+	_Atomic u64 untakeable;		 /* pages that the machine could not take, times tried */
+	_Atomic u64 direct_reclaim_ns;	 /* time in reclaim_direct */
+	_Atomic u64 segments;		 /* calls of mmu->take */
+	_Atomic u64 activated, refaults; /* pages */
+	_Atomic u64 store_errors;	 /* loads that failed: the thread got SIGBUS */
+	_Atomic u64 store_full;		 /* saves refused: the page stayed */
 };
 
 /* What the user chose; fixed after engine_init. */
 struct engine_config {
-	unsigned prefetch;      /* most pages brought in with one fault, 1 .. MMU_BATCH; 1: none */
-	unsigned segment;       /* most pages taken in one call, 1 .. MMU_BATCH */
-	u64 kept_slots;         /* most stored copies kept for pages that are mapped */
+	unsigned prefetch; /* most pages brought in with one fault, 1 .. MMU_BATCH; 1: none */
+	unsigned segment;  /* most pages taken in one call, 1 .. MMU_BATCH */
+	u64 kept_slots;	   /* most stored copies kept for pages that are mapped */
 	struct watermarks marks;
-	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all is
-	 * pinned), allocations succeed as long as descriptors last.  The program goes on, over its
-	 * limit, and the statistics say so. */
+	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all
+	 * is pinned), allocations succeed as long as descriptors last.  The program goes on, over
+	 * its limit, and the statistics say so. */
 	bool may_exceed;
+	/* Where the counters are kept, zeroed, for others to read; NULL: in the engine. */
+	struct engine_stats *stats;
 };
 
 /* Where the engine's own structures come from: never from the program's allocator. */
@@ -47,9 +49,9 @@ struct engine_memory {
 
 /* A stream of faults that go up (or down) through neighbouring pages. */
 struct readahead_stream {
-	u64 next;        /* the va expected to fault next */
+	u64 next;	 /* the va expected to fault next */
 	unsigned window; /* pages to bring in then */
-	u32 used;        /* a clock, for replacing the oldest */
+	u32 used;	 /* a clock, for replacing the oldest */
 };
 #define NR_STREAMS 16
 
@@ -68,9 +70,10 @@ struct engine {
 	u32 streams_clock;
 	struct list_head mms;
 	spinlock_t mms_lock;
-	u64 zero_pfn;       /* the shared zero page, where the machine can use one */
-	struct engine_stats stats;
-	void *machine;      /* the machine's own */
+	u64 zero_pfn;		    /* the shared zero page, where the machine can use one */
+	struct engine_stats *stats; /* config.stats, or &own_stats */
+	struct engine_stats own_stats;
+	void *machine; /* the machine's own */
 };
 
 /*

@@ -50,14 +50,14 @@ _Noreturn void machine_panic(const char *text);
 
 /* One page to take away, and what became of it. */
 struct mmu_take {
-	u64 va;            /* in:  its address, page aligned */
-	pte_t *ptep;       /* in:  its entry, present */
+	u64 va;		   /* in:  its address, page aligned */
+	pte_t *ptep;	   /* in:  its entry, present */
 	struct page *page; /* in:  its frame */
-	pte_t left;        /* in:  what to leave in the entry (a swap entry) */
-	int result;        /* out: 0, or why it stays: -EBUSY (pinned or shared), -EAGAIN (try
+	pte_t left;	   /* in:  what to leave in the entry (a swap entry) */
+	int result;	   /* out: 0, or why it stays: -EBUSY (pinned or shared), -EAGAIN (try
 			    *      later), -EINVAL (cannot be managed), -ENOENT (was not there:
 			    *      the entry has been cleared, the frame holds nothing) */
-	bool dirty;        /* out: the entry said dirty (always true where the machine cannot tell) */
+	bool dirty; /* out: the entry said dirty (always true where the machine cannot tell) */
 };
 
 struct mmu_ops {

@@ -33,7 +33,7 @@ struct store_ops {
 
 /* Written by the store, read by anybody. */
 struct store_stats {
-	_Atomic u64 raw_bytes;    /* of pages in it now, before compression */
+	_Atomic u64 raw_bytes;	  /* of pages in it now, before compression */
 	_Atomic u64 stored_bytes; /* what they take, headers and slack included */
 	_Atomic u64 saved, loaded, same_filled, dropped; /* slots, ever */
 };

@@ -16,21 +16,21 @@
 struct engine;
 
 struct swap_slot {
-	u32 count;         /* references */
-	bool saved;        /* the store has its bytes */
+	u32 count;	   /* references */
+	bool saved;	   /* the store has its bytes */
 	struct page *page; /* swap cache, or NULL */
-	u64 taken_at;      /* lru->age when its page was taken: the refault distance */
+	u64 taken_at;	   /* lru->age when its page was taken: the refault distance */
 };
 
 struct swap_area {
 	struct store *store;
 	struct swap_slot *slots; /* machine's memory, store->nr_slots of them, zeroed */
-	spinlock_t lock;         /* guards slots and all below; innermost */
-	u64 *free_stack;         /* slot numbers that were freed */
+	spinlock_t lock;	 /* guards slots and all below; innermost */
+	u64 *free_stack;	 /* slot numbers that were freed */
 	u64 nr_free_stack;
-	u64 next;                /* never used yet from here on */
+	u64 next; /* never used yet from here on */
 	_Atomic u64 used;
-	_Atomic u64 kept;        /* slots kept only for a page that is mapped */
+	_Atomic u64 kept; /* slots kept only for a page that is mapped */
 };
 
 /* slots and free_stack each have room for store->nr_slots entries (machine's memory, zeroed). */

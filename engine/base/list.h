@@ -9,7 +9,10 @@ struct list_head {
 	struct list_head *next, *prev;
 };
 
-#define LIST_HEAD_INIT(name) { &(name), &(name) }
+#define LIST_HEAD_INIT(name)                                                                       \
+	{                                                                                          \
+		&(name), &(name)                                                                   \
+	}
 
 static inline void list_init(struct list_head *h)
 {
@@ -61,10 +64,10 @@ static inline void list_move_tail(struct list_head *n, struct list_head *h)
 	list_add_tail(n, h);
 }
 
-#define list_entry(ptr, type, member) container_of(ptr, type, member)
+#define list_entry(ptr, type, member)	  container_of(ptr, type, member)
 #define list_first_entry(h, type, member) list_entry((h)->next, type, member)
-#define list_last_entry(h, type, member) list_entry((h)->prev, type, member)
-#define list_for_each(pos, h) for (pos = (h)->next; pos != (h); pos = pos->next)
+#define list_last_entry(h, type, member)  list_entry((h)->prev, type, member)
+#define list_for_each(pos, h)		  for (pos = (h)->next; pos != (h); pos = pos->next)
 #define list_for_each_entry(pos, h, member)                                                        \
 	for (pos = list_first_entry(h, __typeof__(*pos), member); &pos->member != (h);             \
 	     pos = list_entry(pos->member.next, __typeof__(*pos), member))

@@ -18,16 +18,16 @@ typedef uint64_t u64;
 typedef int32_t s32;
 typedef int64_t s64;
 
-#define PAGE_SHIFT    12
-#define PAGE_SIZE     (1UL << PAGE_SHIFT)
-#define PAGE_MASK     (~(u64)(PAGE_SIZE - 1))
-#define PAGE_ALIGN(x) (((u64)(x) + PAGE_SIZE - 1) & PAGE_MASK)
+#define PAGE_SHIFT	12
+#define PAGE_SIZE	(1UL << PAGE_SHIFT)
+#define PAGE_MASK	(~(u64)(PAGE_SIZE - 1))
+#define PAGE_ALIGN(x)	(((u64)(x) + PAGE_SIZE - 1) & PAGE_MASK)
 #define PAGE_ALIGNED(x) (((u64)(x) & (PAGE_SIZE - 1)) == 0)
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-#define likely(x)   __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define likely(x)			__builtin_expect(!!(x), 1)
+#define unlikely(x)			__builtin_expect(!!(x), 0)
 #define min_of(a, b)                                                                               \
 	({                                                                                         \
 		__typeof__(a) _a = (a);                                                            \

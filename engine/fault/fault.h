@@ -35,26 +35,26 @@ enum vm_fault {
 /* One fault on its way down. */
 struct vm_fault_info {
 	struct vma *vma;
-	u64 address;   /* page aligned */
+	u64 address; /* page aligned */
 	u64 real_address;
-	unsigned flags; /* enum fault_flag */
+	unsigned flags;	      /* enum fault_flag */
 	unsigned *prefetched; /* out, may be NULL: pages brought in beyond the one asked for */
 };
 
 /* What the program sees of a fault that could not be resolved: si_code values of Linux. */
 enum fault_reason {
 	FAULT_OK = 0,
-	FAULT_RETRY,        /* fault again; nothing changed for good */
-	FAULT_MAPERR,       /* SIGSEGV: no VMA */
-	FAULT_ACCERR,       /* SIGSEGV: the VMA forbids it */
-	FAULT_BUS,          /* SIGBUS: the page cannot be had */
-	FAULT_OOM,          /* no memory although reclaim tried */
+	FAULT_RETRY,  /* fault again; nothing changed for good */
+	FAULT_MAPERR, /* SIGSEGV: no VMA */
+	FAULT_ACCERR, /* SIGSEGV: the VMA forbids it */
+	FAULT_BUS,    /* SIGBUS: the page cannot be had */
+	FAULT_OOM,    /* no memory although reclaim tried */
 };
 
 struct fault_result {
 	enum fault_reason reason;
-	bool major;          /* it had to read from a store */
-	bool zero;           /* it was given zeros */
+	bool major;	     /* it had to read from a store */
+	bool zero;	     /* it was given zeros */
 	bool second_chance;  /* the page was on its way out and came back */
 	unsigned prefetched; /* neighbours installed with it */
 };

@@ -19,25 +19,25 @@ typedef struct {
 #define PTE_PRESENT  (1ULL << 0)
 #define PTE_WRITE    (1ULL << 1)
 #define PTE_USER     (1ULL << 2)
-#define PTE_PWT      (1ULL << 3)
-#define PTE_PCD      (1ULL << 4)
+#define PTE_PWT	     (1ULL << 3)
+#define PTE_PCD	     (1ULL << 4)
 #define PTE_ACCESSED (1ULL << 5)
 #define PTE_DIRTY    (1ULL << 6)
 #define PTE_HUGE     (1ULL << 7) /* page size, in a PMD or PUD entry */
 #define PTE_GLOBAL   (1ULL << 8) /* in an absent entry: PROT_NONE */
 #define PTE_SPECIAL  (1ULL << 9) /* software: the zero page, no frame of ours */
-#define PTE_NX       (1ULL << 63)
+#define PTE_NX	     (1ULL << 63)
 
 #define PTE_PFN_MASK 0x000ffffffffff000ULL
 
 #define PTRS_PER_TABLE 512
-#define PMD_SHIFT 21
-#define PUD_SHIFT 30
-#define P4D_SHIFT 39
-#define PGD_SHIFT_4 39
-#define PGD_SHIFT_5 48
-#define PMD_SIZE (1ULL << PMD_SHIFT)
-#define PMD_MASK (~(PMD_SIZE - 1))
+#define PMD_SHIFT      21
+#define PUD_SHIFT      30
+#define P4D_SHIFT      39
+#define PGD_SHIFT_4    39
+#define PGD_SHIFT_5    48
+#define PMD_SIZE       (1ULL << PMD_SHIFT)
+#define PMD_MASK       (~(PMD_SIZE - 1))
 
 static inline bool pte_none(pte_t p)
 {
@@ -104,7 +104,7 @@ typedef struct {
 } swp_entry_t;
 
 #define SWP_OFFSET_BITS 50
-#define SWP_SHIFT 9
+#define SWP_SHIFT	9
 
 static inline swp_entry_t swp_entry(unsigned type, u64 offset)
 {

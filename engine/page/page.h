@@ -25,19 +25,19 @@ enum zone_type { ZONE_TABLE, ZONE_USER, NR_ZONES };
 
 /* page->flags; changed with atomic operations only. */
 enum page_flag {
-	PG_LOCKED = 1u << 0,      /* the page lock; see page_lock() */
-	PG_LRU = 1u << 1,         /* on an LRU list; lru->lock */
-	PG_ACTIVE = 1u << 2,      /* of the active list */
+	PG_LOCKED = 1u << 0,	  /* the page lock; see page_lock() */
+	PG_LRU = 1u << 1,	  /* on an LRU list; lru->lock */
+	PG_ACTIVE = 1u << 2,	  /* of the active list */
 	PG_REFERENCED = 1u << 3,  /* touched once since it was last looked at */
-	PG_DIRTY = 1u << 4,       /* differs from its kept slot, or has none */
-	PG_SWAPCACHE = 1u << 5,   /* page->swap names its slot, and the slot names the page */
-	PG_ISOLATED = 1u << 6,    /* off the lists on purpose: being taken or written out */
-	PG_WRITEBACK = 1u << 7,   /* on the write-out list */
+	PG_DIRTY = 1u << 4,	  /* differs from its kept slot, or has none */
+	PG_SWAPCACHE = 1u << 5,	  /* page->swap names its slot, and the slot names the page */
+	PG_ISOLATED = 1u << 6,	  /* off the lists on purpose: being taken or written out */
+	PG_WRITEBACK = 1u << 7,	  /* on the write-out list */
 	PG_UNEVICTABLE = 1u << 8, /* the machine could not take it */
 	PG_PREFETCHED = 1u << 9,  /* came in unasked and was not touched since, as far as we know */
-	PG_BUDDY = 1u << 10,      /* first frame of a free block */
-	PG_TABLE = 1u << 11,      /* is a page table */
-	PG_ZEROED = 1u << 12,     /* installed as zeros (machine may use a cheaper call) */
+	PG_BUDDY = 1u << 10,	  /* first frame of a free block */
+	PG_TABLE = 1u << 11,	  /* is a page table */
+	PG_ZEROED = 1u << 12,	  /* installed as zeros (machine may use a cheaper call) */
 	PG_WORKINGSET = 1u << 13, /* came back soon after it was taken: was hot */
 };
 
@@ -49,12 +49,13 @@ struct page {
 	u8 zone;
 	u16 _pad;
 	struct list_head lru; /* free list, LRU list or write-out list */
-	/* Anonymous pages: where its entries can be found.  Page lock, or the page is not yet mapped. */
+	/* Anonymous pages: where its entries can be found.  Page lock, or the page is not yet
+	 * mapped. */
 	struct anon_vma *anon_vma;
-	u64 index;        /* linear page index: vma->pgoff + (va - vma->start) / PAGE_SIZE */
+	u64 index;	  /* linear page index: vma->pgoff + (va - vma->start) / PAGE_SIZE */
 	swp_entry_t swap; /* with PG_SWAPCACHE; otherwise 0 */
 	union {
-		u64 where;      /* ZONE_USER: the machine's own note on where the bytes are */
+		u64 where;	/* ZONE_USER: the machine's own note on where the bytes are */
 		spinlock_t ptl; /* PG_TABLE: the lock of its 512 entries */
 	};
 };
@@ -75,7 +76,7 @@ typedef u64 (*reclaim_fn)(struct engine *e, u64 want);
 enum alloc_flag {
 	ALLOC_NORECLAIM = 1u << 0, /* fail instead of reclaiming: locks are held, or prefetch */
 	ALLOC_RESERVE = 1u << 1,   /* may go below the min watermark: reclaim itself, page tables */
-	ALLOC_ZERO = 1u << 2,      /* ZONE_TABLE only: bytes are zeroed */
+	ALLOC_ZERO = 1u << 2,	   /* ZONE_TABLE only: bytes are zeroed */
 };
 
 /*

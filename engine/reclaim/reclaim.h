@@ -33,7 +33,7 @@ struct lru {
 	u64 nr_inactive, nr_active; /* pages */
 	struct list_head writeout;  /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
-	_Atomic u64 age;            /* pages taken, ever */
+	_Atomic u64 age; /* pages taken, ever */
 };
 
 /* Watermarks in frames of ZONE_USER: reclaim starts below low, ends at high; below min only
@@ -49,7 +49,7 @@ void lru_del(struct engine *e, struct page *page);
 void lru_mark_accessed(struct engine *e, struct page *page);
 
 /* Direct reclaim: take and write out until about `want` frames came free.  Frames freed.
- * Counts the time in e->stats.direct_reclaim_ns.  No page-table lock held. */
+ * Counts the time in e->stats->direct_reclaim_ns.  No page-table lock held. */
 u64 reclaim_direct(struct engine *e, u64 want);
 /*
  * A slice of background work after a fault: write out up to `pages` pages, take a new segment if

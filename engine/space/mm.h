@@ -55,24 +55,24 @@ enum vm_advice {
  * is unmapped before its last VMA goes.
  */
 struct anon_vma {
-	rwsem_t lock;        /* guards vmas */
+	rwsem_t lock; /* guards vmas */
 	_Atomic u32 refcount;
 	struct list_head vmas; /* vma->anon_link */
 };
 
 struct vma {
-	u64 start, end;          /* bytes, page aligned; mmap_lock + lock for writing to change */
-	u64 pgoff;               /* pages: linear index of start.  Anonymous: start >> PAGE_SHIFT when
-				  * created, kept by a move, so that page->index stays right */
-	u32 flags;               /* enum vm_flag */
-	rwsem_t lock;            /* the per-VMA lock */
-	_Atomic u32 refcount;    /* a holder of lock without mmap_lock also holds one */
-	bool detached;           /* unmapped: whoever got lock late must look again */
+	u64 start, end;	      /* bytes, page aligned; mmap_lock + lock for writing to change */
+	u64 pgoff;	      /* pages: linear index of start.  Anonymous: start >> PAGE_SHIFT when
+			       * created, kept by a move, so that page->index stays right */
+	u32 flags;	      /* enum vm_flag */
+	rwsem_t lock;	      /* the per-VMA lock */
+	_Atomic u32 refcount; /* a holder of lock without mmap_lock also holds one */
+	bool detached;	      /* unmapped: whoever got lock late must look again */
 	struct mm *mm;
-	struct rb_node node;     /* mm->tree */
-	u64 hole_before;         /* bytes free between the VMA below (or mm->low) and this */
-	u64 largest_hole;        /* greatest hole_before in this subtree */
-	struct list_head link;   /* mm->vmas, by address */
+	struct rb_node node;	   /* mm->tree */
+	u64 hole_before;	   /* bytes free between the VMA below (or mm->low) and this */
+	u64 largest_hole;	   /* greatest hole_before in this subtree */
+	struct list_head link;	   /* mm->vmas, by address */
 	struct anon_vma *anon_vma; /* NULL until the first page */
 	struct list_head anon_link;
 };
@@ -82,17 +82,17 @@ struct mm {
 	rwsem_t mmap_lock;
 	struct rb_root tree;
 	struct list_head vmas;
-	u64 map_count;           /* VMAs */
-	u64 low, high;           /* bytes: VMAs live in [low, high) */
-	pte_t *pgd;              /* 4-level, x86-64 format */
-	u64 pgd_phys;            /* for CR3 */
-	spinlock_t table_lock;   /* guards adding tables above the last level */
-	_Atomic s64 rss;         /* pages mapped (without the shared zero page) */
-	_Atomic s64 swapped;     /* entries that are swap entries */
-	_Atomic s64 tables;      /* page-table frames */
+	u64 map_count;		  /* VMAs */
+	u64 low, high;		  /* bytes: VMAs live in [low, high) */
+	pte_t *pgd;		  /* 4-level, x86-64 format */
+	u64 pgd_phys;		  /* for CR3 */
+	spinlock_t table_lock;	  /* guards adding tables above the last level */
+	_Atomic s64 rss;	  /* pages mapped (without the shared zero page) */
+	_Atomic s64 swapped;	  /* entries that are swap entries */
+	_Atomic s64 tables;	  /* page-table frames */
 	_Atomic u64 minor, major; /* faults */
-	struct list_head link;   /* engine->mms; engine->mms_lock */
-	void *machine;           /* the machine's own */
+	struct list_head link;	  /* engine->mms; engine->mms_lock */
+	void *machine;		  /* the machine's own */
 };
 
 /* A new empty space with room for VMAs in [low, high).  0, -ENOMEM. */
