@@ -5,7 +5,9 @@
  * spinlock_t   for short sections.  Spins a little and then sleeps in
  *              machine_wait(), because on hosted machines the holder may have
  *              lost its CPU.  Not recursive.
- * rwsem_t      many readers or one writer; writers are not starved.
+ * rwsem_t      many readers or one writer; writers are not starved: while one
+ *              waits, new readers wait, too.  So a thread must not take for
+ *              reading what it already holds for reading.
  *
  * Lock order, outer to inner, for the whole engine (never take one on the left
  * while holding one on its right):
@@ -26,9 +28,10 @@ typedef struct {
 	_Atomic u32 word;
 } spinlock_t;
 
+/* Readers inside, writers waiting, "somebody sleeps" and "a writer is inside": one word, so that
+ * each decision is taken on one consistent picture.  The layout is lock.c's own. */
 typedef struct {
-	_Atomic u32 word; /* readers, or RWSEM_WRITER */
-	_Atomic u32 waiting_writers;
+	_Atomic u32 word;
 } rwsem_t;
 
 void spin_init(spinlock_t *l);

@@ -39,6 +39,7 @@ enum page_flag {
 	PG_TABLE = 1u << 11,	  /* is a page table */
 	PG_ZEROED = 1u << 12,	  /* installed as zeros (machine may use a cheaper call) */
 	PG_WORKINGSET = 1u << 13, /* came back soon after it was taken: was hot */
+	PG_WAITERS = 1u << 14,	  /* somebody sleeps for the page lock; see lock.c of this room */
 };
 
 struct page {
@@ -68,8 +69,10 @@ struct zone {
 	_Atomic u64 nr_free; /* written under lock, read anywhere */
 };
 
-/* Called without zone lock when ZONE_USER has fewer than min frames: free about `want` frames.
- * Returns the number freed.  Registered by reclaim (never called by name from here). */
+/* Called without zone lock when an allocation would leave ZONE_USER with fewer than min frames:
+ * free about `want` frames.  Returns the number freed; 0: it cannot help.  Registered by reclaim
+ * (never called by name from here).  What it allocates itself, it allocates with ALLOC_RESERVE |
+ * ALLOC_NORECLAIM, or it would call itself. */
 typedef u64 (*reclaim_fn)(struct engine *e, u64 want);
 
 /* GFP-like flags of an allocation. */
@@ -86,20 +89,34 @@ enum alloc_flag {
 void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, void *direct_map);
 
 /*
- * Allocate 2^order frames with refcount 1 (first frame).  NULL when there is none.
- * May reclaim (and then must hold no page-table lock) unless ALLOC_NORECLAIM.
+ * Allocate 2^order frames, naturally aligned, refcount 1 (first frame), no flags, on no list.
+ * NULL when there is none.
+ *
+ * ZONE_USER keeps config.marks.min frames back, except for ALLOC_RESERVE.  Short of that, reclaim
+ * is called (the caller holds no page-table lock) unless ALLOC_NORECLAIM; when reclaim cannot help
+ * any more, config.may_exceed gives out what was kept back.  ALLOC_NORECLAIM never exceeds: its
+ * callers can do without.
  */
 struct page *page_alloc(struct engine *e, enum zone_type zone, unsigned order, unsigned flags);
-/* Drop a reference; the last one calls mmu->release (ZONE_USER) and gives the block back. */
+/*
+ * Drop a reference; the last one calls mmu->release for each frame (ZONE_USER) and gives the block
+ * back.  By then the page must be unlocked, mapped nowhere and on no list: panics otherwise.
+ */
 void page_put(struct engine *e, struct page *page);
+/* Another reference to a page that has one. */
 void page_get(struct page *page);
+/* The same, for who found the page by other ways than a reference: false if it is free. */
+bool page_tryget(struct page *page);
 
 u64 page_pfn(const struct engine *e, const struct page *page);
 struct page *pfn_page(const struct engine *e, u64 pfn);
-/* Bytes of a frame of a directly mapped zone. */
+/* Bytes of a frame of a directly mapped zone; NULL in a zone that is not. */
 void *page_direct(const struct engine *e, const struct page *page);
 /* Frames free in the zone now. */
 u64 zone_free_pages(const struct engine *e, enum zone_type zone);
+/* Walk the free lists: blocks aligned, inside the zone, marked, not two buddies free side by side,
+ * as many frames as nr_free says.  Panics with a message.  Nobody else active. */
+void zone_check(const struct engine *e, enum zone_type zone);
 
 static inline bool page_test(const struct page *p, u32 flags)
 {

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The buddy allocator.
+ *
+ * A free block of order k is 2^k frames, its first pfn a multiple of 2^k; its buddy is the block
+ * whose pfn differs in bit k.  The first frame of a free block carries PG_BUDDY and the order and
+ * hangs on the free list of that order; all other frames carry nothing.  PG_BUDDY is changed under
+ * the zone lock only, so that whoever holds it may believe a neighbour's PG_BUDDY and order.
+ *
+ * Freeing: the reference count says who is last.  Only that one calls mmu->release and takes the
+ * zone lock, so a page is never released twice, and the machine is not called under the lock.
+ */
+#include "engine/base/text.h"
+#include "engine/engine.h"
+
+/* How often reclaim may say that it freed something and yet leave us without a block (others took
+ * the frames, or they are scattered) before the allocation gives up. */
+#define RECLAIM_ROUNDS 16
+
+/* A page with one of these is still somebody's: it cannot be freed. */
+#define PG_IN_USE (PG_LOCKED | PG_LRU | PG_SWAPCACHE | PG_WRITEBACK | PG_BUDDY)
+
+static struct zone *zone_of(struct engine *e, const struct page *page)
+{
+	return &e->zones[page->zone];
+}
+
+static bool zone_holds(const struct zone *z, u64 pfn)
+{
+	return pfn - z->start_pfn < z->nr;
+}
+
+static void add_block(struct zone *z, struct page *page, unsigned order)
+{
+	page->order = order;
+	page_set(page, PG_BUDDY);
+	list_add(&page->lru, &z->free[order]);
+}
+
+static void remove_block(struct page *page)
+{
+	page_clear(page, PG_BUDDY);
+	list_del(&page->lru);
+}
+
+/* ---- setting up ---- */
+
+/* The largest aligned block that begins at pfn and ends by end. */
+static unsigned largest_order(u64 pfn, u64 end)
+{
+	unsigned order = MAX_ORDER - 1;
+
+	while (pfn & ((1ULL << order) - 1) || pfn + (1ULL << order) > end)
+		order--;
+	return order;
+}
+
+void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, void *direct_map)
+{
+	struct zone *z = &e->zones[type];
+	u64 pfn, end = start_pfn + nr;
+	unsigned order;
+
+	z->start_pfn = start_pfn;
+	z->nr = nr;
+	z->direct_map = direct_map;
+	spin_init(&z->lock);
+	for (order = 0; order < MAX_ORDER; order++)
+		list_init(&z->free[order]);
+	for (pfn = start_pfn; pfn < end; pfn++) {
+		struct page *page = pfn_page(e, pfn);
+
+		memset(page, 0, sizeof(*page));
+		page->zone = type;
+		list_init(&page->lru);
+	}
+	for (pfn = start_pfn; pfn < end; pfn += 1ULL << order) {
+		order = largest_order(pfn, end);
+		add_block(z, pfn_page(e, pfn), order);
+	}
+	atomic_init(&z->nr_free, nr);
+}
+
+/* ---- taking and giving back, under the zone lock ---- */
+
+/* Halve the block until it has the order asked for; the upper halves become free blocks. */
+static void split_block(struct zone *z, struct page *page, unsigned have, unsigned want)
+{
+	while (have > want) {
+		have--;
+		add_block(z, page + (1UL << have), have);
+	}
+}
+
+static struct page *find_block(struct zone *z, unsigned order)
+{
+	struct page *page;
+	unsigned have;
+
+	for (have = order; have < MAX_ORDER; have++) {
+		if (list_empty(&z->free[have]))
+			continue;
+		page = list_first_entry(&z->free[have], struct page, lru);
+		remove_block(page);
+		split_block(z, page, have, order);
+		return page;
+	}
+	return NULL;
+}
+
+static void count_free(struct zone *z, u64 nr)
+{
+	atomic_fetch_add_explicit(&z->nr_free, nr, memory_order_relaxed);
+}
+
+static u64 count_of_free(const struct zone *z)
+{
+	return atomic_load_explicit(&z->nr_free, memory_order_relaxed);
+}
+
+/* A block, if `keep` frames stay free in the zone; *shortfall is how many frames were lacking. */
+static struct page *take_block(struct zone *z, unsigned order, u64 keep, u64 *shortfall)
+{
+	struct page *page = NULL;
+	u64 need = keep + (1ULL << order), free;
+
+	spin_lock(&z->lock);
+	free = count_of_free(z);
+	*shortfall = free < need ? need - free : 0;
+	if (!*shortfall)
+		page = find_block(z, order);
+	if (page) {
+		count_free(z, -(1ULL << order));
+		page->order = order;
+	}
+	spin_unlock(&z->lock);
+	return page;
+}
+
+static void give_block(struct engine *e, struct zone *z, struct page *page, unsigned order)
+{
+	u64 pfn = page_pfn(e, page), buddy_pfn;
+	struct page *buddy;
+
+	spin_lock(&z->lock);
+	count_free(z, 1ULL << order);
+	for (; order < MAX_ORDER - 1; order++) {
+		buddy_pfn = pfn ^ (1ULL << order);
+		if (!zone_holds(z, buddy_pfn))
+			break;
+		buddy = pfn_page(e, buddy_pfn);
+		if (!page_test(buddy, PG_BUDDY) || buddy->order != order)
+			break;
+		remove_block(buddy);
+		pfn = min_of(pfn, buddy_pfn);
+	}
+	add_block(z, pfn_page(e, pfn), order);
+	spin_unlock(&z->lock);
+}
+
+/* ---- allocation ---- */
+
+/* Make the frames of a fresh block look like new. */
+static void prepare_block(struct engine *e, struct page *page, unsigned flags)
+{
+	u64 i, nr = 1ULL << page->order;
+
+	for (i = 0; i < nr; i++) {
+		struct page *p = page + i;
+
+		atomic_store_explicit(&p->flags, 0, memory_order_relaxed);
+		atomic_store_explicit(&p->mapcount, 0, memory_order_relaxed);
+		p->anon_vma = NULL;
+		p->index = 0;
+		p->swap = (swp_entry_t){ 0 };
+		p->where = 0;
+	}
+	if (flags & ALLOC_ZERO)
+		memset(page_direct(e, page), 0, nr << PAGE_SHIFT);
+	/* Last: from here on page_tryget() may find it. */
+	atomic_store_explicit(&page->refcount, 1, memory_order_release);
+}
+
+static struct page *alloc_with_reclaim(struct engine *e, struct zone *z, unsigned order, u64 keep)
+{
+	struct page *page;
+	u64 shortfall;
+	unsigned round;
+
+	for (round = 0; e->reclaim && round < RECLAIM_ROUNDS; round++) {
+		page = take_block(z, order, keep, &shortfall);
+		if (page)
+			return page;
+		if (!e->reclaim(e, max_of(shortfall, 1ULL << order)))
+			break;
+	}
+	/* Others may have freed something while reclaim found nothing. */
+	page = take_block(z, order, keep, &shortfall);
+	if (!page && keep && e->config.may_exceed)
+		page = take_block(z, order, 0, &shortfall);
+	return page;
+}
+
+struct page *page_alloc(struct engine *e, enum zone_type type, unsigned order, unsigned flags)
+{
+	struct zone *z = &e->zones[type];
+	bool user = type == ZONE_USER;
+	u64 keep = user && !(flags & ALLOC_RESERVE) ? e->config.marks.min : 0;
+	struct page *page;
+	u64 shortfall;
+
+	if (order >= MAX_ORDER)
+		return NULL;
+	page = take_block(z, order, keep, &shortfall);
+	/* Reclaim frees pages of programs: it cannot help the other zone. */
+	if (!page && user && !(flags & ALLOC_NORECLAIM))
+		page = alloc_with_reclaim(e, z, order, keep);
+	if (page)
+		prepare_block(e, page, flags);
+	return page;
+}
+
+/* ---- references ---- */
+
+void page_get(struct page *page)
+{
+	if (atomic_fetch_add_explicit(&page->refcount, 1, memory_order_relaxed) == 0)
+		vmf_panic("page_get: the page is free");
+}
+
+bool page_tryget(struct page *page)
+{
+	u32 n = atomic_load_explicit(&page->refcount, memory_order_relaxed);
+
+	while (n)
+		if (atomic_compare_exchange_weak_explicit(&page->refcount, &n, n + 1,
+							  memory_order_acquire,
+							  memory_order_relaxed))
+			return true;
+	return false;
+}
+
+static void free_block(struct engine *e, struct page *page)
+{
+	u64 i, pfn = page_pfn(e, page);
+	u32 flags = atomic_load_explicit(&page->flags, memory_order_relaxed);
+	s32 mapcount = atomic_load_explicit(&page->mapcount, memory_order_relaxed);
+
+	if ((flags & PG_IN_USE) || mapcount || !list_empty(&page->lru))
+		vmf_panic("page_put: frame %lu freed in use: flags %x, mapped %d times",
+			  (unsigned long)pfn, flags, mapcount);
+	if (page->zone == ZONE_USER)
+		for (i = 0; i < 1ULL << page->order; i++)
+			e->mmu->release(e, page + i);
+	/* Before it is on a free list: a free frame has no flags but PG_BUDDY. */
+	atomic_store_explicit(&page->flags, 0, memory_order_relaxed);
+	give_block(e, zone_of(e, page), page, page->order);
+}
+
+void page_put(struct engine *e, struct page *page)
+{
+	u32 before = atomic_fetch_sub_explicit(&page->refcount, 1, memory_order_acq_rel);
+
+	if (before == 0)
+		vmf_panic("page_put: frame %lu is free already",
+			  (unsigned long)page_pfn(e, page));
+	if (before == 1)
+		free_block(e, page);
+}
+
+/* ---- looking ---- */
+
+u64 page_pfn(const struct engine *e, const struct page *page)
+{
+	return page - e->pages;
+}
+
+struct page *pfn_page(const struct engine *e, u64 pfn)
+{
+	return &e->pages[pfn];
+}
+
+void *page_direct(const struct engine *e, const struct page *page)
+{
+	const struct zone *z = &e->zones[page->zone];
+
+	if (!z->direct_map)
+		return NULL;
+	return (char *)z->direct_map + ((page_pfn(e, page) - z->start_pfn) << PAGE_SHIFT);
+}
+
+u64 zone_free_pages(const struct engine *e, enum zone_type zone)
+{
+	return count_of_free(&e->zones[zone]);
+}
+
+static void check_free_block(const struct engine *e, const struct zone *z, const struct page *page,
+			     unsigned order)
+{
+	u64 pfn = page_pfn(e, page), buddy_pfn = pfn ^ (1ULL << order);
+	unsigned long n = pfn;
+	u64 i;
+
+	if (!zone_holds(z, pfn) || pfn + (1ULL << order) > z->start_pfn + z->nr)
+		vmf_panic("zone_check: free block at frame %lu is outside its zone", n);
+	if (pfn & ((1ULL << order) - 1))
+		vmf_panic("zone_check: free block at frame %lu is not aligned", n);
+	if (!page_test(page, PG_BUDDY) || page->order != order)
+		vmf_panic("zone_check: free block at frame %lu is not marked as order %u", n,
+			  order);
+	for (i = 0; i < 1ULL << order; i++)
+		if (atomic_load(&page[i].refcount))
+			vmf_panic("zone_check: free frame %lu has references", n + i);
+	if (order < MAX_ORDER - 1 && zone_holds(z, buddy_pfn)) {
+		const struct page *buddy = pfn_page(e, buddy_pfn);
+
+		if (page_test(buddy, PG_BUDDY) && buddy->order == order)
+			vmf_panic("zone_check: frame %lu and its buddy are free apart", n);
+	}
+}
+
+void zone_check(const struct engine *e, enum zone_type type)
+{
+	const struct zone *z = &e->zones[type];
+	const struct page *page;
+	u64 counted = 0;
+	unsigned order;
+
+	for (order = 0; order < MAX_ORDER; order++)
+		list_for_each_entry(page, &z->free[order], lru)
+		{
+			check_free_block(e, z, page, order);
+			counted += 1ULL << order;
+		}
+	if (counted != count_of_free(z))
+		vmf_panic("zone_check: %lu frames on the free lists, %lu counted",
+			  (unsigned long)counted, (unsigned long)count_of_free(z));
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page lock: PG_LOCKED in page->flags, with PG_WAITERS for "somebody sleeps".
+ *
+ * Sleepers sleep on the whole flags word.  Other flags change meanwhile; that makes machine_wait()
+ * return early or not sleep at all, and the sleeper looks again.  It cannot make it miss a wake:
+ * the unlocker takes both bits out in one step and wakes all if PG_WAITERS was there.
+ */
+#include "engine/base/text.h"
+#include "engine/machine.h"
+#include "engine/page/page.h"
+
+#define WAKE_ALL 0x7fffffffu
+
+bool page_trylock(struct page *page)
+{
+	return !page_test_set(page, PG_LOCKED);
+}
+
+void page_lock(struct page *page)
+{
+	u32 flags;
+
+	while (!page_trylock(page)) {
+		flags = atomic_fetch_or_explicit(&page->flags, PG_WAITERS, memory_order_relaxed);
+		if (flags & PG_LOCKED)
+			machine_wait(&page->flags, flags | PG_WAITERS);
+	}
+}
+
+void page_unlock(struct page *page)
+{
+	u32 flags = atomic_fetch_and_explicit(&page->flags, ~(PG_LOCKED | PG_WAITERS),
+					      memory_order_release);
+
+	if (!(flags & PG_LOCKED))
+		vmf_panic("page_unlock: the page is not locked");
+	if (flags & PG_WAITERS)
+		machine_wake(&page->flags, WAKE_ALL);
+}
