@@ -13,8 +13,6 @@
 
 enum compression { COMPRESS_NONE, COMPRESS_LZ4, COMPRESS_ZSTD };
 
-struct memory_store;
-
 /* "lz4", "zstd", "none"; -EINVAL for others. */
 int compression_parse(const char *name, enum compression *out);
 
@@ -27,5 +25,8 @@ int compression_parse(const char *name, enum compression *out);
 int memory_store_create(const struct engine_memory *memory, enum compression how, u64 nr_slots,
 			u64 capacity_bytes, unsigned threads, struct store **out);
 void memory_store_destroy(struct store *store);
+
+/* For tests of corruption: the very bytes that are kept for a slot, and how many; NULL: empty. */
+void *memory_store_blob(struct store *store, u64 slot, unsigned *length);
 
 #endif
