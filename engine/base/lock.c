@@ -46,8 +46,8 @@ bool spin_trylock(spinlock_t *l)
 {
 	u32 old = SPIN_FREE;
 
-	return atomic_compare_exchange_strong_explicit(
-		&l->word, &old, SPIN_HELD, memory_order_acquire, memory_order_relaxed);
+	return atomic_compare_exchange_strong_explicit(&l->word, &old, SPIN_HELD,
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 static void spin_lock_slow(spinlock_t *l)
@@ -85,12 +85,12 @@ bool spin_is_locked(const spinlock_t *l)
 
 /* ---- rwsem ---- */
 
-#define RW_READER   (1u << 0)	   /* one reader inside */
-#define RW_READERS  0x0000ffffu	   /* how many */
-#define RW_WAITING  (1u << 16)	   /* one writer waiting */
-#define RW_WAITINGS 0x3fff0000u	   /* how many */
-#define RW_SLEEPERS (1u << 30)	   /* somebody sleeps on the word */
-#define RW_WRITER   (1u << 31)	   /* a writer is inside */
+#define RW_READER   (1u << 0)	/* one reader inside */
+#define RW_READERS  0x0000ffffu /* how many */
+#define RW_WAITING  (1u << 16)	/* one writer waiting */
+#define RW_WAITINGS 0x3fff0000u /* how many */
+#define RW_SLEEPERS (1u << 30)	/* somebody sleeps on the word */
+#define RW_WRITER   (1u << 31)	/* a writer is inside */
 #define RW_WAKE_ALL 0x7fffffffu
 
 static bool readers_may_enter(u32 w)

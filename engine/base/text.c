@@ -146,8 +146,8 @@ size_t text_vformat(char *buf, size_t size, const char *format, va_list args)
 			break;
 		default:
 			put_number(&o, &c,
-				   c.size > sizeof(int) ? va_arg(args, unsigned long) :
-							  va_arg(args, unsigned),
+				   c.size > sizeof(int) ? va_arg(args, unsigned long)
+							: va_arg(args, unsigned),
 				   c.kind == 'x' ? 16 : 10, "");
 		}
 	}

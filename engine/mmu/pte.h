@@ -59,6 +59,19 @@ static inline bool pte_young(pte_t p)
 {
 	return p.v & PTE_ACCESSED;
 }
+static inline bool pte_user(pte_t p)
+{
+	return p.v & PTE_USER;
+}
+static inline bool pte_nx(pte_t p)
+{
+	return p.v & PTE_NX;
+}
+/* In a PMD or PUD entry: it maps a huge page itself. */
+static inline bool pte_huge(pte_t p)
+{
+	return p.v & PTE_HUGE;
+}
 static inline bool pte_special(pte_t p)
 {
 	return p.v & PTE_SPECIAL;
@@ -96,6 +109,22 @@ static inline void pte_store(pte_t *p, pte_t v)
 static inline pte_t pte_exchange(pte_t *p, pte_t v)
 {
 	return (pte_t){ __atomic_exchange_n(&p->v, v.v, __ATOMIC_ACQ_REL) };
+}
+
+/* If the entry is still `old`, make it `new`.  For a walker that sets accessed and dirty bits. */
+static inline bool pte_replace(pte_t *p, pte_t old, pte_t new)
+{
+	return __atomic_compare_exchange_n(&p->v, &old.v, new.v, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE);
+}
+/* Set or reset bits, whatever a walker does to the others; returns what was there before. */
+static inline pte_t pte_set_bits(pte_t *p, u64 bits)
+{
+	return (pte_t){ __atomic_fetch_or(&p->v, bits, __ATOMIC_ACQ_REL) };
+}
+static inline pte_t pte_reset_bits(pte_t *p, u64 bits)
+{
+	return (pte_t){ __atomic_fetch_and(&p->v, ~bits, __ATOMIC_ACQ_REL) };
 }
 
 /* Swap entries.  A slot number below 2^50. */

@@ -233,9 +233,8 @@ bool page_tryget(struct page *page)
 	u32 n = atomic_load_explicit(&page->refcount, memory_order_relaxed);
 
 	while (n)
-		if (atomic_compare_exchange_weak_explicit(&page->refcount, &n, n + 1,
-							  memory_order_acquire,
-							  memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(
+			    &page->refcount, &n, n + 1, memory_order_acquire, memory_order_relaxed))
 			return true;
 	return false;
 }
@@ -262,8 +261,7 @@ void page_put(struct engine *e, struct page *page)
 	u32 before = atomic_fetch_sub_explicit(&page->refcount, 1, memory_order_acq_rel);
 
 	if (before == 0)
-		vmf_panic("page_put: frame %lu is free already",
-			  (unsigned long)page_pfn(e, page));
+		vmf_panic("page_put: frame %lu is free already", (unsigned long)page_pfn(e, page));
 	if (before == 1)
 		free_block(e, page);
 }
@@ -327,8 +325,7 @@ void zone_check(const struct engine *e, enum zone_type type)
 	unsigned order;
 
 	for (order = 0; order < MAX_ORDER; order++)
-		list_for_each_entry(page, &z->free[order], lru)
-		{
+		list_for_each_entry (page, &z->free[order], lru) {
 			check_free_block(e, z, page, order);
 			counted += 1ULL << order;
 		}

@@ -16,7 +16,8 @@ static void add_tail_keeps_order_and_add_reverses(void **state)
 	(void)state;
 	for (int k = 0; k < 3; k++)
 		list_add_tail(&a[k].link, &fifo);
-	list_for_each_entry(i, &fifo, link) assert_int_equal(i->n, expected++);
+	list_for_each_entry (i, &fifo, link)
+		assert_int_equal(i->n, expected++);
 	assert_int_equal(expected, 3);
 	list_move(&a[2].link, &fifo);
 	assert_ptr_equal(list_first_entry(&fifo, struct item, link), &a[2]);
@@ -33,7 +34,8 @@ static void a_deleted_item_knows_that_it_is_on_no_list(void **state)
 	list_init(&l);
 	for (int k = 0; k < 4; k++)
 		list_add_tail(&a[k].link, &l);
-	list_for_each_entry_safe(i, tmp, &l, link) list_del(&i->link);
+	list_for_each_entry_safe (i, tmp, &l, link)
+		list_del(&i->link);
 	assert_true(list_empty(&l));
 	for (int k = 0; k < 4; k++)
 		assert_true(list_empty(&a[k].link));

@@ -54,7 +54,8 @@ static u64 blocks(enum zone_type zone, unsigned order)
 	struct list_head *pos;
 	u64 n = 0;
 
-	list_for_each(pos, &e.zones[zone].free[order]) n++;
+	list_for_each (pos, &e.zones[zone].free[order])
+		n++;
 	return n;
 }
 
@@ -144,7 +145,7 @@ static void blocks_are_naturally_aligned(void **state)
 
 static void all_of_a_zone_can_be_had_once(void **state)
 {
-	static struct page *p[USER];
+	static struct page *p[USER + 1]; /* the last stays NULL */
 	u64 n = 0;
 
 	(void)state;

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The walk that the hardware makes when the TLB does not know an address: Intel SDM vol. 3A,
+ * 4.5 (formats), 4.6 (rights), 4.7 (error codes), 4.8 (accessed and dirty).
+ *
+ * It takes no lock and no notice of locks, as the hardware: entries are read once each and their
+ * accessed and dirty bits are set with a compare-and-exchange, so that it may run beside any change
+ * of the tables.  The tables that it reads must stay until the flush after their unlinking is done.
+ */
+#ifndef VMF_MMU_WALK_H
+#define VMF_MMU_WALK_H
+
+#include "engine/mmu/error_code.h"
+#include "engine/mmu/pte.h"
+
+/* The level of a table: its entries map this much.  A fourth-level table is a P4D with four levels
+ * (and then the root). */
+enum mmu_level { LEVEL_PTE = 1, LEVEL_PMD, LEVEL_PUD, LEVEL_P4D, LEVEL_PGD };
+
+#define TABLE_BITS 9
+
+/* Bits of an address below what one entry of this level maps: 12, 21, 30, 39, 48. */
+static inline unsigned level_shift(enum mmu_level level)
+{
+	return PAGE_SHIFT + TABLE_BITS * (level - LEVEL_PTE);
+}
+/* Which entry of a table of this level is for va. */
+static inline unsigned level_index(enum mmu_level level, u64 va)
+{
+	return va >> level_shift(level) & (PTRS_PER_TABLE - 1);
+}
+
+/* The control bits that decide a walk. */
+struct mmu_control {
+	bool wp;	 /* CR0.WP: read-only binds the supervisor, too */
+	bool nxe;	 /* EFER.NXE: bit 63 forbids fetching; otherwise it is reserved */
+	bool smep, smap; /* CR4: the supervisor does not fetch from, not touch user pages */
+	bool ac;	 /* EFLAGS.AC for this access: SMAP is suspended (explicit accesses) */
+	bool la57;	 /* CR4.LA57: five levels */
+	bool gb_pages;	 /* the CPU knows 1 GiB pages; otherwise their bit is reserved */
+	unsigned char phys_bits; /* MAXPHYADDR: address bits from here to 51 are reserved */
+};
+
+/* What a 64-bit operating system of today sets up. */
+#define MMU_CONTROL_USUAL                                                                          \
+	((struct mmu_control){ .wp = true,                                                         \
+			       .nxe = true,                                                        \
+			       .smep = true,                                                       \
+			       .smap = true,                                                       \
+			       .gb_pages = true,                                                   \
+			       .phys_bits = 46 })
+
+enum walk_status {
+	WALK_OK,
+	WALK_FAULT,	   /* vector 14 with result->error_code */
+	WALK_NONCANONICAL, /* no translation at all: vector 13 */
+};
+
+struct walk_result {
+	u32 error_code;	      /* of WALK_FAULT */
+	enum mmu_level level; /* where it ended: the leaf, or the entry at fault */
+	pte_t *entry;	      /* that entry */
+	pte_t leaf;	      /* WALK_OK: the leaf, its accessed and dirty bits as they are now */
+	u64 phys;	      /* WALK_OK: the physical address of va itself */
+	bool write, user, nx; /* WALK_OK: the rights of all levels together */
+};
+
+/* The table at a physical address, which is page aligned. */
+typedef pte_t *(*mmu_table_fn)(void *ctx, u64 phys);
+
+/*
+ * Translate va from the root table at physical address `root` for an access of kind `access`:
+ * PF_WRITE, PF_INSTR (not both), PF_USER.
+ *
+ * The accessed bit is set in every entry that leads on, even if the walk faults further down; the
+ * leaf gets it, and the dirty bit on a write, only if the access is allowed.
+ */
+enum walk_status mmu_walk(const struct mmu_control *control, u64 root, u64 va, u32 access,
+			  mmu_table_fn table, void *ctx, struct walk_result *result);
+
+/* Is va what a 48-bit (57-bit) sign extension gives? */
+bool mmu_canonical(const struct mmu_control *control, u64 va);
+
+#endif
