@@ -1,0 +1,367 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Compares `vmfault run` with the kernel's zram swap (lz4) under the same memory limit.
+
+Interleaved in one run, round after round, and told as medians:
+
+  sweep   bench/sweep.c over 512 MiB at 256 MiB, one thread and two
+  sort    300 MB of lines, at 50 % and 25 % of its own peak
+  redis   300 MB of keys: fill, reads, a BGSAVE under writes, at 50 % and 25 % of its peak
+  below   programs that have less memory than their limit, bare and under vmfault
+  floor   what the kernel and lz4 take for a page, with nothing else
+
+Without root, zram or a memory cgroup the kernel's rows are left out, and it says so.
+"""
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(HERE)
+sys.path.insert(0, os.path.join(TOP, "tests/e2e"))
+sys.path.insert(0, os.path.join(TOP, "tests/e2e/programs"))
+sys.path.insert(0, HERE)
+
+import resp  # noqa: E402
+import sort as sort_input  # noqa: E402
+import watch  # noqa: E402
+import zram  # noqa: E402
+
+MIB = 1 << 20
+# ratio (ours over zram's) that each is held against
+TARGETS = {"sweep 1 thread": 0.7, "sweep 2 threads": 0.7, "sort": 1.0, "redis": 1.0, "p99": 0.5,
+           "below": 1.03}
+
+
+class Bench:
+    def __init__(self, options, scratch):
+        self.options, self.scratch = options, scratch
+        self.zram_missing = "--no-zram" if options.no_zram else zram.why_not()
+        self.have_ours = os.access(options.vmfault, os.X_OK) and not options.no_ours
+        self.results = {}
+
+    def contenders(self):
+        return ((["zram"] if not self.zram_missing else []) +
+                (["ours"] if self.have_ours else []))
+
+    # --- one run of one contender ---
+
+    def measure(self, who, limit, argv, drive=None):
+        """Run argv bare, in a zram group or under vmfault; drive(process) works with it meanwhile.
+
+        Gives wall seconds, what drive gave or stdout, and memory figures."""
+        if who == "zram":
+            with zram.Zram(limit) as group:
+                found = self.one(group.command(argv), drive, False)
+                found.update(group.figures())
+                return found
+        if who == "bare":
+            return self.one(argv, drive, False)
+        stats = os.path.join(self.scratch, "stats.json")
+        found = self.one([self.options.vmfault, "run", "--memory", str(limit), "--stats", stats,
+                          *self.options.option, "--", *argv], drive, True)
+        with open(stats, encoding="utf-8") as file:
+            found["stats"] = json.load(file)
+        return found
+
+    def one(self, argv, drive, managed):
+        errors = open(os.path.join(self.scratch, "stderr"), "wb+")
+        start = time.monotonic()
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=errors, cwd=self.scratch,
+                                   env=dict(os.environ, LC_ALL="C", TMPDIR=self.scratch))
+        # A slow beat: the watching must cost neither side anything.
+        seen = watch.Watch(process.pid, managed, None, 0.25 if drive != "peak" else 0.01)
+        driven = None
+        try:
+            if callable(drive):
+                driven = drive()
+            out, _ = process.communicate(timeout=1800)
+        except BaseException:
+            for pid in [*watch.descendants(process.pid), process.pid]:
+                try:
+                    os.kill(pid, 9)
+                except OSError:
+                    pass
+            process.wait()
+            raise
+        finally:
+            seen.stop()
+        seconds = time.monotonic() - start
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError("%s: status %d: %s" % (
+                " ".join(argv), process.returncode, errors.read()[-500:].decode(errors="replace")))
+        errors.close()
+        return {"seconds": seconds, "out": driven if callable(drive) else out,
+                "peak_bytes": seen.peak, "agent_bytes": seen.agent}
+
+    def rounds(self, name, contenders, once):
+        """Each contender once a round; once(who) gives a figure's dictionary."""
+        found = {who: [] for who in contenders}
+        for number in range(self.options.runs):
+            # Who comes first changes, so that neither always finds the machine as the other left it.
+            order = contenders if number % 2 == 0 else contenders[::-1]
+            for who in order:
+                result = once(who)
+                found[who].append(result)
+                print("  %-22s round %d  %-5s %8.3f s" % (name, number + 1, who, result["seconds"]),
+                      file=sys.stderr, flush=True)
+        self.results[name] = found
+        return found
+
+    # --- the workloads ---
+
+    def sweep(self):
+        program = self.built("bench/sweep")
+        for threads in 1, 2:
+            def once(who, threads=threads):
+                found = self.measure(who, 256 * MIB, [program, "512", str(threads)])
+                found["sweep"] = json.loads(found.pop("out"))
+                found["seconds"] = found["sweep"]["seconds"]["total"]
+                return found
+            self.rounds("sweep %d thread%s" % (threads, "s" * (threads > 1)), self.contenders(),
+                        once)
+
+    def sort(self):
+        path = os.path.join(self.scratch, "lines")
+        with open(path, "wb") as file:
+            sort_input.lines(300 * 1000000)(file)
+        command = ["sort", "-S", "100%", "-o", "sorted", path]
+        peak = self.measure("bare", None, command, "peak")["peak_bytes"]
+        shutil.copy(os.path.join(self.scratch, "sorted"), os.path.join(self.scratch, "right"))
+        for percent in self.options.percent:
+            def once(who, percent=percent):
+                found = self.measure(who, peak * percent // 100, command)
+                del found["out"]
+                subprocess.run(["cmp", "sorted", "right"], cwd=self.scratch, check=True)
+                return found
+            self.rounds("sort at %d %%" % percent, ["bare", *self.contenders()], once)
+        for name in "lines", "sorted", "right":
+            os.unlink(os.path.join(self.scratch, name))
+
+    def redis(self):
+        keys = 140000
+        payloads = [b"".join(resp.Client.encode(["SET", "key:%012d" % i, resp.value_of(i)])
+                             for i in range(first, first + 500)) for first in range(0, keys, 500)]
+        socket = os.path.join(self.scratch, "socket")
+        command = resp.server_command(self.scratch)
+
+        def load(*argv):
+            done = subprocess.run(["redis-benchmark", "-s", socket, "-r", str(keys), "-q", "--csv",
+                                   *argv], stdout=subprocess.PIPE, check=True)
+            return done.stdout.decode().splitlines()[-1]
+
+        def drive():
+            client = resp.Client(socket)
+            start = time.monotonic()
+            parts = {}
+
+            def part(name):
+                parts[name] = time.monotonic() - start - sum(parts.values())
+
+            for payload in payloads:
+                client.socket.sendall(payload)
+                for _ in range(500):
+                    if client.answer() != b"OK":
+                        raise RuntimeError("SET was refused")
+            part("fill")
+            reads = load("-n", "200000", "-c", "20", "GET", "key:__rand_int__")
+            part("reads")
+            client.call("BGSAVE")
+            writes = load("-n", "100000", "-c", "20", "SETRANGE", "key:__rand_int__", "100",
+                          "written")
+            part("writes")
+            saved = client.wait_for_save()
+            part("rest_of_save")
+            if saved != "ok":
+                raise RuntimeError("BGSAVE failed")
+            size = client.call("DBSIZE")
+            if size != keys:
+                raise RuntimeError("%s keys, not %d" % (size, keys))
+            client.socket.sendall(client.encode(["SHUTDOWN", "NOSAVE"]))
+            return {"parts": parts, "reads_csv": reads, "writes_csv": writes,
+                    "total": sum(parts.values())}
+
+        def once(who, limit):
+            found = self.measure(who, limit, command, drive)
+            found["redis"] = found.pop("out")
+            found["seconds"] = found["redis"]["total"]
+            return found
+
+        peak = once("bare", None)["peak_bytes"]
+        for percent in self.options.percent:
+            self.rounds("redis at %d %%" % percent, ["bare", *self.contenders()],
+                        lambda who, percent=percent: once(who, peak * percent // 100))
+
+    def below(self):
+        """What it costs a program that stays below its limit."""
+        if not self.have_ours:
+            return
+        path = os.path.join(self.scratch, "lines")
+        with open(path, "wb") as file:
+            sort_input.lines(100 * 1000000)(file)
+        programs = {
+            "sort": ["sort", "-S", "100%", "-o", "sorted", path],
+            "sweep": [self.built("bench/sweep"), "256", "2"],
+            "python": ["python3", "-c", "print(sum(len(str(x)) for x in "
+                                        "sorted(range(3000000), key=lambda x: -x)))"]}
+        for name, command in programs.items():
+            self.rounds("below: " + name, ["bare", "ours"],
+                        lambda who, command=command: self.strip(
+                            self.measure(who, 2048 * MIB, command)))
+        os.unlink(path)
+
+    @staticmethod
+    def strip(found):
+        del found["out"]
+        return found
+
+    def floor(self):
+        done = subprocess.run([self.built("bench/floor")], stdout=subprocess.PIPE, check=False)
+        if done.returncode == 0:
+            self.results["floor"] = json.loads(done.stdout)
+
+    def built(self, name):
+        return os.path.join(os.path.dirname(os.path.dirname(self.options.vmfault)), name)
+
+
+# --- the report ---
+
+def median(runs, *path):
+    values = []
+    for run in runs:
+        for key in path:
+            run = run.get(key) if isinstance(run, dict) else None
+        if run is not None:
+            values.append(run)
+    return statistics.median(values) if values else None
+
+
+def cell(value, form="%.3f"):
+    return "-" if value is None else form % value
+
+
+def summary(results):
+    """One row a comparison: name, bare, zram, ours, ratio, target."""
+    rows = []
+
+    def row(name, target, form, *values):
+        bare, kernel, ours = values
+        base = bare if kernel is None and name.startswith("below") else kernel
+        ratio = ours / base if ours is not None and base else None
+        rows.append({"name": name, "bare": bare, "zram": kernel, "ours": ours, "ratio": ratio,
+                     "target": target, "form": form})
+
+    for name, found in results.items():
+        if name == "floor":
+            continue
+        target = TARGETS.get(name) or TARGETS.get(name.split()[0].rstrip(":"))
+        three = [found.get(who, []) for who in ("bare", "zram", "ours")]
+        row(name + ", s", target, "%.3f", *(median(runs, "seconds") for runs in three))
+        if name.startswith("sweep"):
+            for phase in ("fill", "sequential_1", "sequential_2", "random_reads", "random_writes"):
+                row("  %s, s" % phase, None, "%.3f",
+                    *(median(runs, "sweep", "seconds", phase) for runs in three))
+            for point, target in (("p50", None), ("p99", TARGETS["p99"]), ("p999", None),
+                                  ("max", None)):
+                row("  touches over 1.5 us, %s, us" % point, target, "%.1f",
+                    *(micro(median(runs, "sweep", "latency", "all", point)) for runs in three))
+            row("  touches over 1.5 us, thousands", None, "%.0f",
+                *(micro(median(runs, "sweep", "latency", "all", "slow")) for runs in three))
+        if name.startswith("redis"):
+            for part in "fill", "reads", "writes", "rest_of_save":
+                row("  %s, s" % part, None, "%.3f",
+                    *(median(runs, "redis", "parts", part) for runs in three))
+        if not name.startswith("below"):
+            bare, kernel, ours = three
+            row("  peak resident, MiB", None, "%.1f", mib(median(bare, "peak_bytes")),
+                mib(median(kernel, "group_peak_bytes")), mib(median(ours, "peak_bytes")))
+            row("  beside it (zram's data, agent), MiB", None, "%.1f", None,
+                mib(median(kernel, "store_peak_bytes")),
+                mib(median(ours, "stats", "agent_bytes")))
+    return rows
+
+
+def micro(value):
+    return None if value is None else value / 1000
+
+
+def mib(value):
+    return None if value is None else value / MIB
+
+
+def print_table(rows):
+    print("%-40s %9s %9s %9s %7s  %s" % ("", "bare", "zram", "ours", "ratio", "target"))
+    for row in rows:
+        verdict = ""
+        if row["target"] and row["ratio"] is not None:
+            verdict = "<= %.2f  %s" % (row["target"],
+                                       "met" if row["ratio"] <= row["target"] else "NOT MET")
+        print("%-40s %9s %9s %9s %7s  %s" % (
+            row["name"], cell(row["bare"], row["form"]), cell(row["zram"], row["form"]),
+            cell(row["ours"], row["form"]), cell(row["ratio"], "%.2f"), verdict))
+
+
+def print_floor(floor):
+    print("\nThe floor, us a page: lz4 alone %.2f to compress, %.2f to decompress;" % (
+        floor["lz4_compress_ns"] / 1000, floor["lz4_decompress_ns"] / 1000))
+    for way in "copy", "move":
+        print("  UFFDIO_%s %.2f; with one lz4 decompression %.2f, in batches of 32 %.2f" % (
+            way.upper(), floor[way + "_ns"] / 1000, floor[way + "_lz4_ns"] / 1000,
+            floor[way + "_lz4_32_ns"] / 1000))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    names = ["floor", "sweep", "sort", "redis", "below"]
+    parser.add_argument("what", nargs="*", metavar="|".join(names), help="all if none is given")
+    parser.add_argument("--runs", type=int, default=5, help="rounds (5)")
+    parser.add_argument("--percent", type=int, action="append",
+                        help="of the peak, for sort and redis (50 and 25)")
+    parser.add_argument("--vmfault", default=os.path.join(TOP, "build/tools/vmfault"))
+    parser.add_argument("--option", action="append", default=[], metavar="OPTION",
+                        help="a further option of vmfault run, as --option=--prefetch=0")
+    parser.add_argument("--no-zram", action="store_true")
+    parser.add_argument("--no-ours", action="store_true")
+    parser.add_argument("--json", metavar="FILE", help="every round's figures")
+    options = parser.parse_args()
+    options.vmfault = os.path.abspath(options.vmfault)
+    options.percent = options.percent or [50, 25]
+    for name in options.what:
+        if name not in names:
+            parser.error("no such part: " + name)
+
+    scratch = tempfile.mkdtemp(prefix="vmfault-bench-")
+    bench = Bench(options, scratch)
+    if bench.zram_missing:
+        print("without the kernel's zram: %s" % bench.zram_missing, file=sys.stderr)
+    if not bench.have_ours:
+        print("without vmfault: no %s" % options.vmfault, file=sys.stderr)
+    try:
+        for name in options.what or names:
+            getattr(bench, name)()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        rows = summary(bench.results)
+        if options.json:
+            with open(options.json, "w", encoding="utf-8") as file:
+                json.dump({"rounds": bench.results, "summary": rows}, file, indent=1)
+    print_table(rows)
+    if "floor" in bench.results:
+        print_floor(bench.results["floor"])
+    missed = [row["name"].strip() for row in rows
+              if row["target"] and row["ratio"] is not None and row["ratio"] > row["target"]]
+    if missed:
+        print("\ntargets not met: " + "; ".join(missed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
