@@ -95,7 +95,8 @@ struct mmu_ops {
 		   unsigned n);
 
 	/* Present -> present with other permissions or young/dirty bits.  Adding rights owes no
-	 * flush; taking rights away is flushed by flush().  Page-table lock held. */
+	 * flush; taking rights away is flushed by flush().  Young and dirty bits of the old entry
+	 * stay set: a CPU may have set them since the caller looked.  Page-table lock held. */
 	void (*change)(struct mm *mm, u64 va, pte_t *ptep, pte_t pte);
 
 	/* Present -> `left` (none or a swap entry); returns the old entry with the dirty bit as the

@@ -3,8 +3,7 @@
 #include <pthread.h>
 
 #include "engine/engine.h"
-#include "machine/soft/host.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/panics.h"
 
 enum { TABLE = 64, USER = 3000 }; /* USER: not a multiple of the largest block */
 
@@ -265,26 +264,6 @@ static void table_frames_know_no_watermark(void **state)
 }
 
 /* ---- misuse is found ---- */
-
-static jmp_buf after_panic;
-static char panic_text[256];
-
-static void catch_panic(const char *text)
-{
-	snprintf(panic_text, sizeof(panic_text), "%s", text);
-	longjmp(after_panic, 1);
-}
-
-#define assert_panics(what, part)                                                                  \
-	do {                                                                                       \
-		host_on_panic(catch_panic);                                                        \
-		if (!setjmp(after_panic)) {                                                        \
-			what;                                                                      \
-			fail_msg("no panic");                                                      \
-		}                                                                                  \
-		host_on_panic(NULL);                                                               \
-		assert_non_null(strstr(panic_text, part));                                         \
-	} while (0)
 
 static void freeing_what_is_in_use_panics(void **state)
 {

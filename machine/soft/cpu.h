@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A simulated CPU: one TLB, one address space loaded, driven by one host thread at a time.
+ *
+ * The TLB behaves as a real one: an entry stays until it is flushed, replaced, or faulted on, even
+ * if the page table has changed long since.  So a flush that the engine forgets shows, as it would
+ * on real hardware.
+ *
+ * An access and a flush from elsewhere meet as on real hardware, where a CPU finishes the access
+ * that it has begun before it acknowledges the shootdown:
+ *
+ *   the CPU            inside = 1; look at `attention`; use the TLB, copy; inside = 0
+ *   who shoots down    post the range and set `attention`; a barrier on every CPU (membarrier);
+ *                      wait until inside = 0
+ *
+ * After the barrier either the one shooting sees inside = 1 and waits for the access to end, or
+ * the CPU sees attention and drops the entries before it uses any.  The barrier is what lets the
+ * CPU do without one: its side is a store and a load, and a hit costs about two nanoseconds.
+ * Nothing in the section sleeps or takes a lock, so that waiting for it is short.
+ */
+#ifndef VMF_SOFT_CPU_H
+#define VMF_SOFT_CPU_H
+
+#include "engine/fault/fault.h"
+
+#define TLB_ENTRIES 256	 /* direct mapped */
+#define TLB_NONE    1ULL /* never the address of a page */
+
+struct soft_machine;
+
+/* Three tags, one for each kind of access that the entry allows without another walk: the page's
+ * address or TLB_NONE.  `write` is set only if the page is dirty already, so that the first write
+ * walks and sets the dirty bit. */
+struct tlb_entry {
+	u64 read, write, fetch;
+	char *host; /* the frame's bytes */
+};
+
+/* What the entry was made from, for checks. */
+struct tlb_origin {
+	u64 pfn;
+	u32 generation; /* of the frame, when the entry was made */
+};
+
+/* cpu->attention */
+enum {
+	SOFT_FLUSH_POSTED = 1u << 0, /* the mailbox is not empty */
+	SOFT_CHECKED = 1u << 1,	     /* every hit goes the slow way and is checked */
+};
+
+#define MAILBOX_RANGES 8
+
+struct soft_cpu {
+	/* Written by the CPU, read by those who shoot down. */
+	_Alignas(64) _Atomic u32 inside;
+	/* Set by others, reset by the CPU; with mailbox.lock, but for looking. */
+	_Atomic u32 attention;
+	struct tlb_entry tlb[TLB_ENTRIES]; /* the CPU's own, as all down to machine */
+	struct tlb_origin origin[TLB_ENTRIES];
+	u64 cr2;			     /* of the last fault */
+	u32 error_code;			     /* of the last fault */
+	_Atomic u64 misses, faults, flushes; /* counted by the CPU, read anywhere */
+	struct soft_machine *machine;
+	unsigned number;
+	_Atomic(struct mm *) mm; /* changed by the CPU only; NULL: none */
+	/* Flushes posted and not yet done. */
+	struct {
+		spinlock_t lock;
+		bool all;
+		unsigned n;
+		struct {
+			u64 start, end;
+		} ranges[MAILBOX_RANGES];
+	} mailbox;
+};
+
+/* As a write to CR3: drop all of the TLB, use mm (or none, NULL) from now on.  By the thread that
+ * drives the CPU.  An mm must be loaded nowhere when it is destroyed. */
+void soft_load_mm(struct soft_cpu *cpu, struct mm *mm);
+
+/*
+ * User-mode accesses, each by the thread that drives the CPU, without engine locks (they fault).
+ * FAULT_OK, or the reason why the program would get a signal; then cpu->cr2 and cpu->error_code say
+ * where.  An access over several pages is done page by page: what is before the page at fault has
+ * been read or written.  An address that is not canonical gives FAULT_MAPERR without a fault.
+ */
+static inline enum fault_reason soft_read(struct soft_cpu *cpu, u64 va, void *buf, size_t len);
+static inline enum fault_reason soft_write(struct soft_cpu *cpu, u64 va, const void *buf,
+					   size_t len);
+enum fault_reason soft_fetch(struct soft_cpu *cpu, u64 va, void *buf, size_t len);
+/* The locked read-modify-write: add to the aligned 8 bytes at va; *old is what was there. */
+enum fault_reason soft_add_u64(struct soft_cpu *cpu, u64 va, u64 add, u64 *old);
+
+/* ---- for the machine itself ---- */
+
+void soft_cpu_init(struct soft_cpu *cpu, struct soft_machine *m, unsigned number);
+/* Drop [start, end) from the TLB of every CPU that has mm loaded; when it returns, none of them
+ * uses such an entry any more.  Any lock of the engine may be held. */
+void soft_shootdown(struct mm *mm, u64 start, u64 end);
+/* Every translation in the TLBs is one that the page tables give now, and allows no more than they
+ * do.  Panics with a message.  Nobody else active. */
+void soft_check_tlbs(struct soft_machine *m);
+
+enum fault_reason soft_read_slow(struct soft_cpu *cpu, u64 va, void *buf, size_t len);
+enum fault_reason soft_write_slow(struct soft_cpu *cpu, u64 va, const void *buf, size_t len);
+
+static inline void soft_enter(struct soft_cpu *cpu)
+{
+	atomic_store_explicit(&cpu->inside, 1, memory_order_relaxed);
+	/* The compiler must not move the look at attention up; the CPU may: see above. */
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
+static inline void soft_leave(struct soft_cpu *cpu)
+{
+	atomic_store_explicit(&cpu->inside, 0, memory_order_release);
+}
+
+static inline u32 soft_attention(const struct soft_cpu *cpu)
+{
+	return atomic_load_explicit(&cpu->attention, memory_order_acquire);
+}
+
+static inline struct tlb_entry *tlb_entry_for(struct soft_cpu *cpu, u64 va)
+{
+	return &cpu->tlb[va >> PAGE_SHIFT & (TLB_ENTRIES - 1)];
+}
+
+static inline u64 page_offset(u64 va)
+{
+	return va & (PAGE_SIZE - 1);
+}
+
+static inline bool within_page(u64 va, size_t len)
+{
+	return page_offset(va) + len <= PAGE_SIZE;
+}
+
+static inline enum fault_reason soft_read(struct soft_cpu *cpu, u64 va, void *buf, size_t len)
+{
+	const struct tlb_entry *t = tlb_entry_for(cpu, va);
+
+	soft_enter(cpu);
+	if (likely(!soft_attention(cpu) && t->read == (va & PAGE_MASK) && within_page(va, len))) {
+		memcpy(buf, t->host + page_offset(va), len);
+		soft_leave(cpu);
+		return FAULT_OK;
+	}
+	soft_leave(cpu);
+	return soft_read_slow(cpu, va, buf, len);
+}
+
+static inline enum fault_reason soft_write(struct soft_cpu *cpu, u64 va, const void *buf,
+					   size_t len)
+{
+	const struct tlb_entry *t = tlb_entry_for(cpu, va);
+
+	soft_enter(cpu);
+	if (likely(!soft_attention(cpu) && t->write == (va & PAGE_MASK) && within_page(va, len))) {
+		memcpy(t->host + page_offset(va), buf, len);
+		soft_leave(cpu);
+		return FAULT_OK;
+	}
+	soft_leave(cpu);
+	return soft_write_slow(cpu, va, buf, len);
+}
+
+static inline enum fault_reason soft_read_byte(struct soft_cpu *cpu, u64 va, u8 *byte)
+{
+	return soft_read(cpu, va, byte, 1);
+}
+static inline enum fault_reason soft_write_byte(struct soft_cpu *cpu, u64 va, u8 byte)
+{
+	return soft_write(cpu, va, &byte, 1);
+}
+static inline enum fault_reason soft_read_u64(struct soft_cpu *cpu, u64 va, u64 *word)
+{
+	return soft_read(cpu, va, word, sizeof(*word));
+}
+static inline enum fault_reason soft_write_u64(struct soft_cpu *cpu, u64 va, u64 word)
+{
+	return soft_write(cpu, va, &word, sizeof(word));
+}
+
+#endif

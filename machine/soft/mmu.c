@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The soft machine's half of every change of a translation (engine/machine.h, struct mmu_ops):
+ * entries are written where the CPUs walk, and what is owed to the TLBs is shot down.
+ *
+ * The CPUs set accessed and dirty bits at any moment, whatever lock the engine holds.  So an entry
+ * is taken away by an exchange, which sees the last dirty bit (from then on a CPU that must set one
+ * walks, and finds nothing), and changed by compare-and-exchange, which carries over the bits that
+ * were set since the caller looked.
+ */
+#include "engine/base/errno.h"
+#include "engine/base/text.h"
+#include "machine/soft/soft.h"
+
+/* Is this one of the calls that shall fail? */
+static bool injected(_Atomic unsigned *calls, const _Atomic unsigned *every)
+{
+	unsigned n = atomic_load_explicit(every, memory_order_relaxed);
+
+	return n && atomic_fetch_add_explicit(calls, 1, memory_order_relaxed) % n == n - 1;
+}
+
+static int soft_stage(struct engine *e, struct page **pages, unsigned n)
+{
+	struct soft_machine *m = soft_of(e);
+
+	(void)pages;
+	if (n > MMU_BATCH)
+		vmf_panic("soft: stage of %u frames", n);
+	return injected(&m->stages, &m->inject.stage_again_every) ? -EAGAIN : 0;
+}
+
+static void soft_unstage(struct engine *e, struct page *page)
+{
+	(void)e;
+	(void)page;
+}
+
+static void *soft_bytes(struct engine *e, struct page *page)
+{
+	return page_direct(e, page);
+}
+
+static int soft_set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
+		    unsigned n)
+{
+	struct soft_machine *m = soft_of(mm->engine);
+	unsigned i, most = atomic_load_explicit(&m->inject.set_most, memory_order_relaxed);
+
+	(void)pages;
+	if (!n || n > MMU_BATCH)
+		vmf_panic("soft: set of %u entries at %lx", n, (unsigned long)va);
+	if (injected(&m->sets, &m->inject.set_again_every))
+		return -EAGAIN;
+	if (most && n > most)
+		n = most;
+	for (i = 0; i < n; i++)
+		if (pte_present(pte_exchange(&ptep[i], ptes[i])))
+			vmf_panic("soft: set of %lx, which is present",
+				  (unsigned long)(va + i * PAGE_SIZE));
+	return n;
+}
+
+static void soft_change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
+{
+	pte_t old;
+
+	(void)mm;
+	do {
+		old = pte_read(ptep);
+		if (!pte_present(old))
+			vmf_panic("soft: change of %lx, which is absent", (unsigned long)va);
+	} while (!pte_replace(ptep, old, pte_with(pte, old.v & (PTE_ACCESSED | PTE_DIRTY))));
+}
+
+static pte_t soft_clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
+{
+	(void)mm;
+	if (pte_present(left))
+		vmf_panic("soft: clear of %lx leaves a present entry", (unsigned long)va);
+	return pte_exchange(ptep, left);
+}
+
+static bool soft_test_and_clear_young(struct mm *mm, u64 va, pte_t *ptep)
+{
+	(void)mm;
+	(void)va;
+	return pte_young(pte_reset_bits(ptep, PTE_ACCESSED));
+}
+
+static void soft_flush(struct mm *mm, u64 start, u64 end)
+{
+	if (start < end)
+		soft_shootdown(mm, start, end);
+}
+
+/* One page of a batch, but for the flush. */
+static void take_one(struct soft_machine *m, struct mmu_take *t)
+{
+	pte_t old;
+
+	t->dirty = false;
+	if (injected(&m->takes, &m->inject.take_busy_every)) {
+		t->result = -EBUSY;
+		return;
+	}
+	old = pte_exchange(t->ptep, t->left);
+	if (!pte_present(old)) {
+		pte_store(t->ptep, (pte_t){ 0 });
+		t->result = -ENOENT;
+		return;
+	}
+	if (pte_pfn(old) != page_pfn(&m->engine, t->page))
+		vmf_panic("soft: take of %lx names frame %lx, the entry another",
+			  (unsigned long)t->va, (unsigned long)page_pfn(&m->engine, t->page));
+	t->dirty = pte_dirty(old);
+	t->result = 0;
+}
+
+static unsigned soft_take(struct mm *mm, struct mmu_take *takes, unsigned n)
+{
+	struct soft_machine *m = soft_of(mm->engine);
+	unsigned i, taken = 0;
+
+	if (n > MMU_BATCH)
+		vmf_panic("soft: take of %u pages", n);
+	for (i = 0; i < n; i++) {
+		if (i && takes[i].va <= takes[i - 1].va)
+			vmf_panic("soft: take is not sorted at %lx", (unsigned long)takes[i].va);
+		take_one(m, &takes[i]);
+		taken += !takes[i].result;
+	}
+	if (taken)
+		soft_shootdown(mm, takes[0].va, takes[n - 1].va + PAGE_SIZE);
+	return taken;
+}
+
+static void soft_release(struct engine *e, struct page *page)
+{
+	struct soft_machine *m = soft_of(e);
+
+	atomic_fetch_add_explicit(&m->generations[page_pfn(e, page)], 1, memory_order_relaxed);
+	if (m->checked)
+		memset(page_direct(e, page), 0xdb, PAGE_SIZE);
+}
+
+const struct mmu_ops soft_mmu_ops = {
+	.name = "soft",
+	.stage = soft_stage,
+	.unstage = soft_unstage,
+	.bytes = soft_bytes,
+	.set = soft_set,
+	.change = soft_change,
+	.clear = soft_clear,
+	.test_and_clear_young = soft_test_and_clear_young,
+	.take = soft_take,
+	.flush = soft_flush,
+	.release = soft_release,
+	.silent_write = false,
+};

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* The soft machine with an engine on it; see soft.h. */
+#include <stdlib.h>
+
+#include "machine/soft/hardware.h"
+
+static void *host_alloc(void *ctx, u64 bytes)
+{
+	u64 rounded = (bytes + 63) & ~63ULL;
+	void *p = aligned_alloc(64, rounded);
+
+	(void)ctx;
+	if (p)
+		memset(p, 0, rounded);
+	return p;
+}
+
+static void host_free(void *ctx, void *p, u64 bytes)
+{
+	(void)ctx;
+	(void)bytes;
+	free(p);
+}
+
+static struct fault_result engine_trap(struct soft_cpu *cpu, u64 cr2, u32 error_code)
+{
+	return do_user_addr_fault(atomic_load_explicit(&cpu->mm, memory_order_relaxed), cr2,
+				  error_code);
+}
+
+int soft_create(const struct soft_options *o, struct soft_machine **machine)
+{
+	static const struct engine_memory memory = { .alloc = host_alloc, .free = host_free };
+	struct engine_config config =
+		o->config ? *o->config : engine_default_config(o->user_frames);
+	struct soft_machine *m;
+	int err = soft_create_bare(o, &m);
+
+	if (err)
+		return err;
+	if (!m->trap)
+		m->trap = engine_trap;
+	err = engine_init(&m->engine, &soft_mmu_ops, &memory, &config, m->nr_table, m->memory,
+			  m->nr_user, m->memory + (m->nr_table << PAGE_SHIFT), o->store);
+	if (err) {
+		soft_destroy_bare(m);
+		return err;
+	}
+	m->engine.machine = m;
+	*machine = m;
+	return 0;
+}
+
+void soft_destroy(struct soft_machine *m)
+{
+	engine_fini(&m->engine);
+	soft_destroy_bare(m);
+}
+
+void soft_check(struct soft_machine *m)
+{
+	engine_check(&m->engine);
+	soft_check_tlbs(m);
+}
