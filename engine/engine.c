@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/engine.h"
+#include "engine/reclaim/internal.h"
+
+#include "engine/base/errno.h"
+#include "engine/base/text.h"
 
 struct engine_config engine_default_config(u64 nr_user)
 {
@@ -9,4 +13,181 @@ struct engine_config engine_default_config(u64 nr_user)
 		.kept_slots = nr_user,
 		.marks = { .min = 32, .low = 64, .high = 128 },
 	};
+}
+
+static bool config_is_valid(const struct engine_config *c, u64 nr_user)
+{
+	return c->prefetch >= 1 && c->prefetch <= MMU_BATCH && c->segment >= 1 &&
+	       c->segment <= MMU_BATCH && c->marks.min < c->marks.low &&
+	       c->marks.low < c->marks.high && c->marks.min < nr_user;
+}
+
+static void *take_memory(struct engine *e, u64 bytes)
+{
+	return e->memory.alloc(e->memory.ctx, bytes);
+}
+
+static void give_memory(struct engine *e, void *p, u64 bytes)
+{
+	if (p)
+		e->memory.free(e->memory.ctx, p, bytes);
+}
+
+int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine_memory *memory,
+		const struct engine_config *config, u64 nr_table, void *table_map, u64 nr_user,
+		void *user_map, struct store *store)
+{
+	struct swap_slot *slots;
+	u64 *free_stack;
+
+	if (!nr_table || !table_map || !config_is_valid(config, nr_user))
+		return -EINVAL;
+	memset(e, 0, sizeof(*e));
+	e->mmu = mmu;
+	e->memory = *memory;
+	e->config = *config;
+	e->stats = config->stats ? config->stats : &e->own_stats;
+	e->nr_pages = nr_table + nr_user;
+	e->pages = take_memory(e, e->nr_pages * sizeof(*e->pages));
+	slots = take_memory(e, store->nr_slots * sizeof(*slots));
+	free_stack = take_memory(e, store->nr_slots * sizeof(*free_stack));
+	if (!e->pages || !slots || !free_stack) {
+		give_memory(e, e->pages, e->nr_pages * sizeof(*e->pages));
+		give_memory(e, slots, store->nr_slots * sizeof(*slots));
+		give_memory(e, free_stack, store->nr_slots * sizeof(*free_stack));
+		return -ENOMEM;
+	}
+	zone_init(e, ZONE_TABLE, 0, nr_table, table_map);
+	zone_init(e, ZONE_USER, nr_table, nr_user, user_map);
+	swap_init(&e->swap, store, slots, free_stack);
+	reclaim_init(e);
+	spin_init(&e->streams_lock);
+	spin_init(&e->mms_lock);
+	spin_init(&e->anon_vma_lock);
+	list_init(&e->mms);
+
+	e->zero_pfn = NO_PFN;
+	if (user_map && !mmu->silent_write) {
+		struct page *page = page_alloc(e, ZONE_USER, 0, ALLOC_NORECLAIM);
+
+		if (page) {
+			memset(page_direct(e, page), 0, PAGE_SIZE);
+			e->zero_pfn = page_pfn(e, page);
+		}
+	}
+	return 0;
+}
+
+void engine_fini(struct engine *e)
+{
+	bool full;
+
+	if (!list_empty(&e->mms))
+		vmf_panic("engine_fini: there are spaces left");
+	/* What is still on its way out is nobody's. */
+	while (writeout(e, MMU_BATCH, &full))
+		;
+	if (e->zero_pfn != NO_PFN)
+		page_put(e, pfn_page(e, e->zero_pfn));
+	anon_vma_fini(e);
+	give_memory(e, e->pages, e->nr_pages * sizeof(*e->pages));
+	give_memory(e, e->swap.slots, e->swap.store->nr_slots * sizeof(*e->swap.slots));
+	give_memory(e, e->swap.free_stack, e->swap.store->nr_slots * sizeof(*e->swap.free_stack));
+	e->pages = NULL;
+}
+
+/* ---- checks ---- */
+
+#define CHECK(what, ...)                                                                           \
+	do {                                                                                       \
+		if (!(what))                                                                       \
+			vmf_panic("engine_check: " __VA_ARGS__);                                   \
+	} while (0)
+#define ul(x) ((unsigned long)(x))
+
+static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 must_not)
+{
+	struct page *page;
+	u64 n = 0;
+
+	list_for_each_entry (page, list, lru) {
+		u32 flags = atomic_load(&page->flags);
+
+		CHECK((flags & must) == must && !(flags & must_not),
+		      "frame %lu is on a list with flags %x", ul(page_pfn(e, page)), flags);
+		n++;
+	}
+	return n;
+}
+
+static void check_lru(struct engine *e, u64 *mapped, u64 *leaving)
+{
+	struct lru *lru = &e->lru;
+	u64 n;
+
+	n = check_list(e, &lru->inactive, PG_LRU,
+		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+	CHECK(n == lru->nr_inactive, "inactive list is %lu long, not %lu", ul(n),
+	      ul(lru->nr_inactive));
+	*mapped = n;
+	n = check_list(e, &lru->active, PG_LRU | PG_ACTIVE, PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+	CHECK(n == lru->nr_active, "active list is %lu long, not %lu", ul(n), ul(lru->nr_active));
+	*mapped += n;
+	n = check_list(e, &lru->writeout, PG_ISOLATED | PG_WRITEBACK | PG_SWAPCACHE,
+		       PG_LRU | PG_LOCKED);
+	CHECK(n == lru->nr_writeout, "write-out list is %lu long, not %lu", ul(n),
+	      ul(lru->nr_writeout));
+	*leaving = n;
+}
+
+/* Each reference to a slot comes from one entry, or from its page. */
+static void check_slots(struct engine *e, s64 entries)
+{
+	struct swap_area *a = &e->swap;
+	u64 used = 0, kept = 0;
+
+	for (u64 i = 0; i < a->next; i++) {
+		struct swap_slot *slot = &a->slots[i];
+
+		if (!slot->count)
+			continue;
+		used++;
+		kept += slot->kept;
+		entries -= slot->count - !!slot->page;
+		CHECK(!slot->loaders, "slot %lu has loaders", ul(i));
+		CHECK(!slot->page || (page_test(slot->page, PG_SWAPCACHE) &&
+				      swp_offset(slot->page->swap) == i),
+		      "slot %lu: its page does not know it", ul(i));
+		CHECK(!slot->kept || (slot->page && slot->saved && slot->count == 1),
+		      "slot %lu: kept and not kept", ul(i));
+	}
+	CHECK(!entries, "%ld swap entries more than slot references", (long)entries);
+	CHECK(used == a->used && kept == a->kept, "%lu slots used, %lu kept; counted %lu and %lu",
+	      ul(used), ul(kept), ul(a->used), ul(a->kept));
+}
+
+void engine_check(struct engine *e)
+{
+	u64 mapped, leaving, tables = 0, zero = e->zero_pfn != NO_PFN;
+	s64 rss = 0, entries = 0;
+	struct mm *mm;
+
+	zone_check(e, ZONE_TABLE);
+	zone_check(e, ZONE_USER);
+	check_lru(e, &mapped, &leaving);
+	list_for_each_entry (mm, &e->mms, link) {
+		mm_check(mm);
+		rss += mm->rss;
+		entries += mm->swapped;
+		tables += mm->tables;
+	}
+	CHECK(mapped == (u64)rss, "%lu pages on the LRU lists, %lu mapped", ul(mapped), ul(rss));
+	CHECK(zone_free_pages(e, ZONE_USER) + mapped + leaving + zero == e->zones[ZONE_USER].nr,
+	      "%lu frames of programs, of which %lu free, %lu mapped, %lu leaving",
+	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(mapped),
+	      ul(leaving));
+	CHECK(zone_free_pages(e, ZONE_TABLE) + tables == e->zones[ZONE_TABLE].nr,
+	      "%lu frames for tables, of which %lu free, %lu in use", ul(e->zones[ZONE_TABLE].nr),
+	      ul(zone_free_pages(e, ZONE_TABLE)), ul(tables));
+	check_slots(e, entries);
 }

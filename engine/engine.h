@@ -16,7 +16,9 @@
 struct engine_stats {
 	_Atomic u64 minor, major, zero, second_chance; /* faults */
 	_Atomic u64 prefetched; /* pages brought in before they were asked for */
-	_Atomic u64 evicted_clean, evicted_dirty, same_filled; /* pages */
+	/* pages, each in one of the three: unchanged since its kept copy, saved, saved as one byte
+	 */
+	_Atomic u64 evicted_clean, evicted_dirty, same_filled;
 	_Atomic u64 untakeable;		 /* pages that the machine could not take, times tried */
 	_Atomic u64 direct_reclaim_ns;	 /* time in reclaim_direct */
 	_Atomic u64 segments;		 /* calls of mmu->take */
@@ -50,10 +52,13 @@ struct engine_memory {
 /* A stream of faults that go up (or down) through neighbouring pages. */
 struct readahead_stream {
 	u64 next;	 /* the va expected to fault next */
-	unsigned window; /* pages to bring in then */
+	unsigned window; /* pages that came with the last fault; 0: unused */
 	u32 used;	 /* a clock, for replacing the oldest */
+	bool down;	 /* it goes to lower addresses */
 };
 #define NR_STREAMS 16
+
+#define NO_PFN (~0ULL)
 
 struct engine {
 	const struct mmu_ops *mmu;
@@ -70,7 +75,10 @@ struct engine {
 	u32 streams_clock;
 	struct list_head mms;
 	spinlock_t mms_lock;
-	u64 zero_pfn;		    /* the shared zero page, where the machine can use one */
+	spinlock_t anon_vma_lock; /* guards the two below */
+	struct anon_vma *anon_vma_free;
+	void *anon_vma_chunks;
+	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;
 	void *machine; /* the machine's own */

@@ -12,7 +12,10 @@
  *               makes the page appear in the process, taking it makes the page go.
  *
  * The engine's page tables are always the truth.  An operation that succeeds has
- * written the entry itself; one that fails has changed nothing.
+ * written the entry itself; one that fails has changed nothing.  The engine writes an
+ * entry with a plain store in three cases only, in which no translation of the machine
+ * changes: dropping a swap entry, adopting a page that is there, and putting down at its
+ * new address an entry that was cleared and flushed at the old one (remap).
  *
  * A machine is conforming if it passes tests/contract/.
  */
@@ -89,7 +92,10 @@ struct mmu_ops {
 	 * Returns the number set, at least 1, from the first on, or a negative errno with none:
 	 * -EAGAIN (the layout is changing; drop all locks and let the fault come again),
 	 * -ENOENT (no such mapping in the machine any more), -ESRCH (the space is gone),
-	 * -ENOMEM.  Page-table lock held.
+	 * -ENOMEM, -EEXIST (the first page is present in the machine already: the engine takes
+	 * its own frame for it, as adopt_page() does, and writes the entry itself).
+	 * Where pages_vanish is set, the one entry of a call with n == 1 may be present: set()
+	 * then writes it only on success.  Page-table lock held.
 	 */
 	int (*set)(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
 		   unsigned n);
@@ -126,6 +132,11 @@ struct mmu_ops {
 	/* Set where the machine does not report a first write to a page that was set read-only
 	 * and zero: the engine then maps no shared zero page but a frame for each page. */
 	bool silent_write;
+
+	/* Set where a page can go without the engine's doing, and before it is told: a fault "not
+	 * present" on an entry that is present then asks set() for a page of zeros there, and
+	 * -EEXIST means that it was not gone. */
+	bool pages_vanish;
 };
 
 #endif

@@ -15,9 +15,16 @@
 
 struct engine;
 
+/*
+ * While a slot has loaders, its page is neither written out nor freed by the writer: so whoever
+ * loaded the slot's bytes, and then finds the same entry in the page table and no page in the swap
+ * cache, holds the right bytes; and the store sees no save() or drop() beside a load().
+ */
 struct swap_slot {
-	u32 count;	   /* references */
-	bool saved;	   /* the store has its bytes */
+	u32 count;	   /* references, loaders among them */
+	u16 loaders;	   /* of these: faults that are loading it */
+	bool saved;	   /* the store has bytes of it */
+	bool kept;	   /* its page is mapped and no entry names it: a kept copy */
 	struct page *page; /* swap cache, or NULL */
 	u64 taken_at;	   /* lru->age when its page was taken: the refault distance */
 };
@@ -42,11 +49,47 @@ s64 swap_alloc(struct swap_area *a);
 void swap_dup(struct swap_area *a, u64 slot);
 /* Drop one; the last drops it from the store and frees it. */
 void swap_put(struct swap_area *a, u64 slot);
+void swap_put_many(struct swap_area *a, const u64 *slots, unsigned n);
 
 /* The page in the swap cache with a reference taken, or NULL. */
 struct page *swap_cache_get(struct swap_area *a, u64 slot);
-/* Enter (adds a slot reference) and leave (drops it).  Page lock held. */
+/* Enter and leave: the swap cache holds a reference to the slot and one to the page.  Page lock
+ * held, or nobody else knows the page. */
 void swap_cache_add(struct engine *e, struct page *page, u64 slot);
 void swap_cache_del(struct engine *e, struct page *page);
+
+/* ---- the journey out and back (callers: reclaim/take.c, fault/swap.c) ---- */
+
+/*
+ * Pages that are to be taken get what their entries shall say: a kept page its slot, others a new
+ * one; each is in the swap cache afterwards, and left[i] names its slot with a reference for the
+ * entry.  Page locks held.  Returns how many from the first on; fewer when slots run out.
+ */
+unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_entry_t *left);
+/* The page was not taken after all: the entry's reference goes; a slot that has nothing saved goes,
+ * too.  The page is mapped. */
+void swap_cancel_out(struct engine *e, struct page *page);
+
+/* Who, besides the swap cache, refers to the slot of a page on its way out?  Page lock held. */
+enum swap_owners { SWAP_NOBODY, SWAP_ENTRY, SWAP_WANTED /* a fault is loading it, too */ };
+enum swap_owners swap_owners(struct swap_area *a, u64 slot);
+/* The writer's note, page lock held: the store has (no longer has) bytes of the slot. */
+void swap_set_saved(struct swap_area *a, u64 slot, bool saved);
+
+/* Pin the slots of `n` entries for loading, up to (and without) the first that has a page in the
+ * swap cache.  Returns how many; 0: *cached is the first one's page with a reference, and the
+ * first is pinned.  Page-table lock held (the entries' references are there). */
+unsigned swap_pin(struct swap_area *a, const u64 *slots, unsigned n, struct page **cached);
+void swap_unpin(struct swap_area *a, const u64 *slots, unsigned n);
+/* How many pinned slots from the first on have still no page in the swap cache.  PTL held. */
+unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n);
+/*
+ * The entries of `n` pinned slots now map these pages: the entry's reference and the pin are
+ * dropped.  A page stays in the swap cache (or enters it) while there is room for kept copies and
+ * its slot is saved; otherwise the slot goes.  taken_at[i] tells when it went out.  The pages are
+ * locked or known to nobody else.
+ */
+void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsigned n,
+		 u64 *taken_at);
 
 #endif

@@ -20,6 +20,7 @@ enum fault_flag {
 	FAULT_FLAG_REMOTE = 0x80,
 	FAULT_FLAG_INSTRUCTION = 0x100,
 	FAULT_FLAG_VMA_LOCK = 0x1000,
+	FAULT_FLAG_ABSENT = 0x10000, /* ours: the machine had no translation (code without P) */
 };
 
 enum vm_fault {
@@ -32,13 +33,18 @@ enum vm_fault {
 };
 #define VM_FAULT_ERROR (VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV)
 
+struct fault_result;
+
 /* One fault on its way down. */
 struct vm_fault_info {
 	struct vma *vma;
 	u64 address; /* page aligned */
 	u64 real_address;
-	unsigned flags;	      /* enum fault_flag */
-	unsigned *prefetched; /* out, may be NULL: pages brought in beyond the one asked for */
+	unsigned flags; /* enum fault_flag */
+	pte_t *ptep;	/* its entry, */
+	spinlock_t *ptl;
+	pte_t orig; /* as read before anything was done, */
+	struct fault_result *res;
 };
 
 /* What the program sees of a fault that could not be resolved: si_code values of Linux. */

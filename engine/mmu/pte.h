@@ -3,9 +3,10 @@
  * x86-64 page-table entries (Intel SDM vol. 3A, 4.5; AMD APM vol. 2, 5.3), the same on every
  * machine.  All reading and writing of an entry's bits goes through the accessors here.
  *
- * A present entry has bit 0.  An absent entry is none (0) or a swap entry: type in the top five
- * bits, offset stored inverted above bit 9, so that a speculative walk that ignores the present
- * bit points outside memory (L1TF).
+ * A present entry has bit 0.  An absent entry is none (0), or the entry of a mapped page that
+ * nobody may access (PROT_NONE: bit 8 without bit 0, all else as in a present one), or a swap
+ * entry: type in the top five bits, offset stored inverted above bit 9, so that a speculative walk
+ * that ignores the present bit points outside memory (L1TF).
  */
 #ifndef VMF_MMU_PTE_H
 #define VMF_MMU_PTE_H
@@ -147,9 +148,19 @@ static inline u64 swp_offset(swp_entry_t e)
 {
 	return e.v & ((1ULL << SWP_OFFSET_BITS) - 1);
 }
+/* A page that nobody may access: the walk finds it absent, the engine finds it mapped. */
+static inline bool pte_protnone(pte_t p)
+{
+	return (p.v & (PTE_PRESENT | PTE_GLOBAL)) == PTE_GLOBAL;
+}
+/* Does the entry name a frame, whether or not it may be accessed? */
+static inline bool pte_mapped(pte_t p)
+{
+	return p.v & (PTE_PRESENT | PTE_GLOBAL);
+}
 static inline bool pte_is_swap(pte_t p)
 {
-	return !pte_none(p) && !pte_present(p);
+	return !pte_none(p) && !pte_mapped(p);
 }
 static inline pte_t swp_to_pte(swp_entry_t e)
 {

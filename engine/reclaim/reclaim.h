@@ -30,8 +30,8 @@ struct vma;
 struct lru {
 	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, PG_ACTIVE */
 	struct list_head inactive, active;
-	u64 nr_inactive, nr_active; /* pages */
-	struct list_head writeout;  /* PG_WRITEBACK, oldest first */
+	_Atomic u64 nr_inactive, nr_active; /* pages; written under lock, read anywhere */
+	struct list_head writeout;	    /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
 	_Atomic u64 age; /* pages taken, ever */
 };
@@ -52,8 +52,10 @@ void lru_mark_accessed(struct engine *e, struct page *page);
  * Counts the time in e->stats->direct_reclaim_ns.  No page-table lock held. */
 u64 reclaim_direct(struct engine *e, u64 want);
 /*
- * A slice of background work after a fault: write out up to `pages` pages, take a new segment if
- * there are fewer than `low` frames free or coming free.  True if there is more to do.
+ * A slice of background work, which the machine does after a fault is resolved: write out up to
+ * `pages` pages (a good figure: one or two more than the fault brought in), take a new segment if
+ * there are fewer than `low` frames free or coming free.  True if it did something and there is
+ * more to do.
  */
 bool reclaim_step(struct engine *e, u64 pages);
 /* Run until free frames reach high; for a background thread (kswapd). */
@@ -67,7 +69,8 @@ u64 reclaim_range(struct mm *mm, u64 start, u64 end);
 void page_add_anon_rmap(struct page *page, struct vma *vma, u64 va);
 void page_remove_rmap(struct page *page);
 /* The VMA and address at which the page is mapped, with anon_vma->lock held for reading; NULL:
- * nowhere (no lock held).  Page lock held. */
+ * nowhere (no lock held).  Page lock and a reference held.  The page-table lock is not: look again
+ * under it. */
 struct vma *rmap_lock_vma(struct page *page, u64 *va);
 void rmap_unlock(struct page *page);
 

@@ -5,8 +5,10 @@
  * that a hole of a given size is found in O(log n)) and in an ordered list.
  *
  * Locks: mm->mmap_lock for reading to look up and fault, for writing to change the layout.
- * A fault may instead hold vma->lock for reading only; whoever changes a VMA holds mmap_lock for
- * writing and vma->lock of that VMA for writing.
+ * A fault may instead hold vma->lock for reading only.  That lock is only ever got under mmap_lock
+ * (for an instant, by trylock, in lock_vma()), so a writer of mmap_lock that has once waited for
+ * vma->lock knows that nobody can hold it until mmap_lock is free again.  Whoever changes start,
+ * end or pgoff also holds anon_vma->lock for writing, because reclaim comes from there.
  */
 #ifndef VMF_SPACE_MM_H
 #define VMF_SPACE_MM_H
@@ -55,9 +57,10 @@ enum vm_advice {
  * is unmapped before its last VMA goes.
  */
 struct anon_vma {
-	rwsem_t lock; /* guards vmas */
-	_Atomic u32 refcount;
-	struct list_head vmas; /* vma->anon_link */
+	rwsem_t lock;	       /* guards vmas and, of each VMA in it, start, end and pgoff */
+	u64 nr_vmas;	       /* under lock; 0: free */
+	struct rb_root vmas;   /* vma->anon_node, by pgoff: an interval tree */
+	struct anon_vma *next; /* free list; an anon_vma's memory is never anything else */
 };
 
 struct vma {
@@ -67,14 +70,15 @@ struct vma {
 	u32 flags;	      /* enum vm_flag */
 	rwsem_t lock;	      /* the per-VMA lock */
 	_Atomic u32 refcount; /* a holder of lock without mmap_lock also holds one */
-	bool detached;	      /* unmapped: whoever got lock late must look again */
+	bool detached;	      /* no longer in the tree */
 	struct mm *mm;
 	struct rb_node node;	   /* mm->tree */
 	u64 hole_before;	   /* bytes free between the VMA below (or mm->low) and this */
 	u64 largest_hole;	   /* greatest hole_before in this subtree */
 	struct list_head link;	   /* mm->vmas, by address */
-	struct anon_vma *anon_vma; /* NULL until the first page */
-	struct list_head anon_link;
+	struct anon_vma *anon_vma; /* NULL until the first page; see vma_anon() */
+	struct rb_node anon_node;  /* anon_vma->vmas */
+	u64 anon_end;		   /* greatest index + 1 in this subtree of it */
 };
 
 struct mm {
@@ -119,7 +123,8 @@ int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice);
 
 /* The lowest VMA that ends above addr, or NULL.  mmap_lock held. */
 struct vma *find_vma(const struct mm *mm, u64 addr);
-/* The VMA that holds addr, read-locked (vma->lock), without mmap_lock; NULL: take mmap_lock. */
+/* The VMA that holds addr, read-locked (vma->lock), without waiting for mmap_lock; NULL: take
+ * mmap_lock (it is being written, or there is no VMA, or the VMA has no anon_vma yet). */
 struct vma *lock_vma(struct mm *mm, u64 addr);
 void unlock_vma(struct vma *vma);
 /* NULL at the end.  mmap_lock held. */
@@ -128,8 +133,20 @@ struct vma *vma_prev(const struct vma *vma);
 /* Highest address of a hole of len bytes below `below`, or 0.  O(log n).  mmap_lock held. */
 u64 vma_find_hole(const struct mm *mm, u64 len, u64 below);
 
-/* Give the VMA an anon_vma if it has none.  0, -ENOMEM.  mmap_lock or vma->lock held. */
+/* Give the VMA an anon_vma if it has none: a neighbour's where the two might merge one day.
+ * 0, -ENOMEM.  mmap_lock held. */
 int anon_vma_prepare(struct vma *vma);
+static inline struct anon_vma *vma_anon(const struct vma *vma)
+{
+	return __atomic_load_n(&vma->anon_vma, __ATOMIC_ACQUIRE);
+}
+/* The VMAs of an anon_vma that hold a linear index, one after the other.  anon_vma->lock held. */
+struct vma *anon_vma_first(struct anon_vma *av, u64 index);
+struct vma *anon_vma_next(struct vma *vma, u64 index);
+/* Give the memory of all anon_vmas back, when all spaces are gone. */
+void anon_vma_fini(struct engine *e);
+/* Bits of the entry of a page of this VMA, without accessed and dirty. */
+u64 vma_pte_bits(const struct vma *vma);
 
 /* ---- page tables of an mm (space/table.c) ---- */
 
@@ -138,12 +155,15 @@ int anon_vma_prepare(struct vma *vma);
 pte_t *pte_find(struct mm *mm, u64 va, spinlock_t **ptl);
 /* As pte_find, making the tables that are missing.  NULL: no memory. */
 pte_t *pte_alloc(struct mm *mm, u64 va, spinlock_t **ptl);
+/* The first entry at or above *va and below end whose last-level table exists; *va becomes its
+ * address.  NULL: no more.  For going over a range table by table; locks as pte_find(). */
+pte_t *pte_next_table(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl);
 /* Unmap all pages and drop all swap entries of [start, end), flush once, free frames and the
  * tables that became empty and that no VMA needs.  mmap_lock for writing (or reading, for
  * DONTNEED: then tables stay). */
-void zap_range(struct mm *mm, u64 start, u64 end, bool free_tables);
-/* Move the entries of [from, from + len) to `to`.  mmap_lock for writing.  0, -ENOMEM (all is
- * still where it was). */
+void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables);
+/* Move the entries of [from, from + len) to `to`, where none are.  mmap_lock and the anon_vma lock
+ * for writing.  0, -ENOMEM (all is still where it was). */
 int move_tables(struct mm *mm, u64 from, u64 to, u64 len);
 /*
  * The machine found the page at va present although the engine's entry says otherwise: account a

@@ -55,7 +55,7 @@ static int soft_set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struc
 	if (most && n > most)
 		n = most;
 	for (i = 0; i < n; i++)
-		if (pte_present(pte_exchange(&ptep[i], ptes[i])))
+		if (pte_mapped(pte_exchange(&ptep[i], ptes[i])))
 			vmf_panic("soft: set of %lx, which is present",
 				  (unsigned long)(va + i * PAGE_SIZE));
 	return n;
@@ -68,7 +68,7 @@ static void soft_change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	(void)mm;
 	do {
 		old = pte_read(ptep);
-		if (!pte_present(old))
+		if (!pte_mapped(old))
 			vmf_panic("soft: change of %lx, which is absent", (unsigned long)va);
 	} while (!pte_replace(ptep, old, pte_with(pte, old.v & (PTE_ACCESSED | PTE_DIRTY))));
 }
@@ -76,7 +76,7 @@ static void soft_change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 static pte_t soft_clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
 	(void)mm;
-	if (pte_present(left))
+	if (pte_mapped(left))
 		vmf_panic("soft: clear of %lx leaves a present entry", (unsigned long)va);
 	return pte_exchange(ptep, left);
 }
@@ -105,7 +105,7 @@ static void take_one(struct soft_machine *m, struct mmu_take *t)
 		return;
 	}
 	old = pte_exchange(t->ptep, t->left);
-	if (!pte_present(old)) {
+	if (!pte_mapped(old)) {
 		pte_store(t->ptep, (pte_t){ 0 });
 		t->result = -ENOENT;
 		return;

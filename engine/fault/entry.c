@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the trap to the path: which VMA, is the access allowed, what does the entry say?
+ *
+ *   do_user_addr_fault
+ *     lock_vma, or mmap_lock and find_vma
+ *     access_error
+ *     handle_mm_fault -> __handle_mm_fault -> handle_pte_fault
+ *       none               do_anonymous_page
+ *       swap entry         do_swap_page
+ *       present, read-only do_wp_page
+ */
+#include "engine/base/text.h"
+#include "engine/fault/internal.h"
+
+/* Somebody else may hold the last frames for a moment. */
+#define OOM_TRIES 16
+
+bool access_error(u32 code, const struct vma *vma)
+{
+	if (code & PF_PK)
+		return true;
+	if (code & PF_WRITE)
+		return !(vma->flags & VM_WRITE);
+	/* A read of a page that is there fails only for want of a right: it was a fetch. */
+	if (code & PF_PROT)
+		return true;
+	return !(vma->flags & VM_ACCESS);
+}
+
+static unsigned handle_pte_fault(struct vm_fault_info *vmf)
+{
+	struct engine *e = vmf->vma->mm->engine;
+
+	vmf->orig = pte_read(vmf->ptep);
+	if (pte_none(vmf->orig))
+		return do_anonymous_page(vmf);
+	if (pte_is_swap(vmf->orig))
+		return do_swap_page(vmf);
+	if ((vmf->flags & FAULT_FLAG_ABSENT) && e->mmu->pages_vanish)
+		return do_vanished_page(vmf);
+	if ((vmf->flags & FAULT_FLAG_WRITE) && !pte_write(vmf->orig))
+		return do_wp_page(vmf);
+	/* Another CPU was first, or a stale translation was used: the access may go on. */
+	return 0;
+}
+
+static unsigned __handle_mm_fault(struct vma *vma, u64 address, unsigned flags,
+				  struct fault_result *res)
+{
+	struct vm_fault_info vmf = {
+		.vma = vma,
+		.address = address & PAGE_MASK,
+		.real_address = address,
+		.flags = flags,
+		.res = res,
+	};
+
+	vmf.ptep = pte_alloc(vma->mm, vmf.address, &vmf.ptl);
+	if (!vmf.ptep)
+		return VM_FAULT_OOM;
+	return handle_pte_fault(&vmf);
+}
+
+unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fault_result *res)
+{
+	struct mm *mm = vma->mm;
+	unsigned ret = __handle_mm_fault(vma, address, flags, res);
+
+	if (ret & VM_FAULT_RETRY) {
+		if (flags & FAULT_FLAG_VMA_LOCK)
+			unlock_vma(vma);
+		else
+			up_read(&mm->mmap_lock);
+	}
+	return ret;
+}
+
+/* mm_account_fault: successful faults only; a fault that comes again is counted then. */
+static void account_fault(struct mm *mm, unsigned ret, struct fault_result *res)
+{
+	struct engine_stats *stats = mm->engine->stats;
+
+	res->major = ret & VM_FAULT_MAJOR;
+	if (res->major) {
+		atomic_fetch_add_explicit(&mm->major, 1, memory_order_relaxed);
+		stat_add(&stats->major, 1);
+	} else {
+		atomic_fetch_add_explicit(&mm->minor, 1, memory_order_relaxed);
+		stat_add(&stats->minor, 1);
+	}
+	if (res->zero)
+		stat_add(&stats->zero, 1);
+	if (res->second_chance)
+		stat_add(&stats->second_chance, 1);
+	if (res->prefetched)
+		stat_add(&stats->prefetched, res->prefetched);
+}
+
+static enum fault_reason reason_of(unsigned ret)
+{
+	if (ret & VM_FAULT_RETRY)
+		return FAULT_RETRY;
+	if (ret & VM_FAULT_OOM)
+		return FAULT_OOM;
+	if (ret & VM_FAULT_SIGBUS)
+		return FAULT_BUS;
+	if (ret & VM_FAULT_SIGSEGV)
+		return FAULT_MAPERR;
+	return FAULT_OK;
+}
+
+/* Once through, taking and dropping the locks. */
+static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
+			  struct fault_result *res)
+{
+	struct vma *vma = lock_vma(mm, address);
+	unsigned ret;
+
+	if (vma) {
+		if (access_error(code, vma)) {
+			unlock_vma(vma);
+			res->reason = FAULT_ACCERR;
+			return 0;
+		}
+		ret = handle_mm_fault(vma, address, flags | FAULT_FLAG_VMA_LOCK, res);
+		if (!(ret & VM_FAULT_RETRY))
+			unlock_vma(vma);
+		return ret;
+	}
+
+	down_read(&mm->mmap_lock);
+	vma = find_vma(mm, address);
+	if (!vma || vma->start > address) {
+		up_read(&mm->mmap_lock);
+		res->reason = FAULT_MAPERR;
+		return 0;
+	}
+	if (access_error(code, vma)) {
+		up_read(&mm->mmap_lock);
+		res->reason = FAULT_ACCERR;
+		return 0;
+	}
+	ret = handle_mm_fault(vma, address, flags, res);
+	if (!(ret & VM_FAULT_RETRY))
+		up_read(&mm->mmap_lock);
+	return ret;
+}
+
+struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code)
+{
+	unsigned flags = FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
+	struct fault_result res = { 0 };
+	unsigned ret, tries = 0;
+
+	if (unlikely(code & PF_RSVD))
+		vmf_panic("reserved bit set in the entry of %lx", (unsigned long)address);
+	if (code & PF_WRITE)
+		flags |= FAULT_FLAG_WRITE;
+	if (code & PF_INSTR)
+		flags |= FAULT_FLAG_INSTRUCTION;
+	if (!(code & PF_PROT))
+		flags |= FAULT_FLAG_ABSENT;
+	do {
+		ret = try_fault(mm, address, code, flags, &res);
+	} while (unlikely(ret & VM_FAULT_OOM) && ++tries < OOM_TRIES);
+	if (res.reason != FAULT_OK)
+		return res;
+	res.reason = reason_of(ret);
+	if (res.reason == FAULT_OK)
+		account_fault(mm, ret, &res);
+	return res;
+}

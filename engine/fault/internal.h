@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The fault paths.  Plan of every one of them:
+ *
+ *   held on entry     mmap_lock or vma->lock for reading; vmf->ptep found, vmf->orig read
+ *   1  decide what to bring in (readahead) and get frames: may reclaim, no further lock held
+ *   2  fill them
+ *   3  page-table lock; is the entry still what it was? otherwise undo all: somebody was first
+ *   4  set() in the machine; it may set fewer, or none: undo the rest
+ *   5  reverse map, LRU, counters; unlock
+ *   held on return    the same, unless VM_FAULT_RETRY
+ */
+#ifndef VMF_FAULT_INTERNAL_H
+#define VMF_FAULT_INTERNAL_H
+
+#include "engine/base/errno.h"
+#include "engine/fault/fault.h"
+#include "engine/reclaim/internal.h"
+
+/* A run of pages to bring in together; the one that was asked for is among them. */
+struct run {
+	u64 start;	/* address of the first */
+	unsigned n;	/* pages */
+	unsigned asked; /* index of the page asked for: the first, or (downwards) the last */
+	bool down;
+	int stream;
+	u32 clock;
+};
+
+/* What to bring in for a fault at vmf->address, within VMA and table. */
+struct run readahead_plan(struct vm_fault_info *vmf);
+/* It was only so much. */
+void readahead_done(struct engine *e, const struct run *run);
+/* Keep the n pages next to (and with) the page asked for. */
+void run_shrink(struct run *run, unsigned n);
+
+/*
+ * Frames for a run, in order of address; the page asked for may reclaim, the others only take what
+ * is there.  Shrinks the run.  False: not even one.
+ */
+bool run_alloc(struct engine *e, struct run *run, struct page **pages);
+void run_free(struct engine *e, struct page **pages, unsigned n, bool staged);
+/* Staged pages from `lo` to `hi` are mapped with set(); the entries' bits by whether the page is
+ * the one asked for.  Returns set()'s result.  PTL held. */
+int run_set(struct vm_fault_info *vmf, const struct run *run, struct page **pages);
+/* After run_set(): reverse map, LRU and rss for the first n pages. */
+void run_account(struct vm_fault_info *vmf, const struct run *run, struct page **pages, unsigned n);
+/* set() said `err` and nothing is set; all is undone: what becomes of the fault? */
+unsigned set_failed(struct vm_fault_info *vmf, u64 va, int err);
+
+unsigned do_anonymous_page(struct vm_fault_info *vmf);
+unsigned do_swap_page(struct vm_fault_info *vmf);
+unsigned do_wp_page(struct vm_fault_info *vmf);
+/* The entry says present, the machine found nothing. */
+unsigned do_vanished_page(struct vm_fault_info *vmf);
+
+#endif

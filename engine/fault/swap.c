@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Swap-in.
+ *
+ * Why the right bytes are always served:
+ *
+ *   The slots are pinned under the page-table lock, where the entries' references are.  From then
+ *   on the writer neither rewrites nor finishes a page of these slots.  So when, under that lock
+ *   again, the entry is the same and the swap cache still has no page for the slot, then the page
+ *   was not here meanwhile, or was here and left with the very bytes that the slot had.  (It may
+ *   have come in, been written to and been taken again: then it sits in the swap cache.)
+ *
+ *   A page that is in the swap cache is mapped again under its page lock, which the writer holds
+ *   from taking it off the list until it has left the cache.
+ */
+#include "engine/fault/internal.h"
+
+/* The page was on its way out.  Its slot is pinned, and we hold a reference. */
+static unsigned map_cached(struct vm_fault_info *vmf, u64 slot, struct page *page)
+{
+	struct mm *mm = vmf->vma->mm;
+	struct engine *e = mm->engine;
+	struct run run = { .start = vmf->address, .n = 1 };
+	u64 taken_at;
+	int n = 0;
+
+	page_lock(page);
+	spin_lock(vmf->ptl);
+	if (page_test(page, PG_SWAPCACHE) && swp_offset(page->swap) == slot &&
+	    page_test(page, PG_WRITEBACK) && pte_same(pte_read(vmf->ptep), vmf->orig)) {
+		n = run_set(vmf, &run, &page);
+		if (n > 0) {
+			page_add_anon_rmap(page, vmf->vma, vmf->address);
+			swap_end_in(e, &page, &slot, 1, &taken_at);
+			lru_return(e, page, lru_refault_is_hot(e, taken_at));
+			atomic_fetch_add_explicit(&mm->rss, 1, memory_order_relaxed);
+			atomic_fetch_sub_explicit(&mm->swapped, 1, memory_order_relaxed);
+		}
+	}
+	spin_unlock(vmf->ptl);
+	page_unlock(page);
+	page_put(e, page);
+	if (n > 0) {
+		stat_add(&e->stats->refaults, 1);
+		vmf->res->second_chance = true;
+		return 0;
+	}
+	swap_unpin(&e->swap, &slot, 1);
+	return n < 0 ? set_failed(vmf, vmf->address, n) : VM_FAULT_NOPAGE;
+}
+
+/* Swap entries next to (and with) the one asked for, as they are now, in order of address. */
+static void read_slots(const struct vm_fault_info *vmf, struct run *run, u64 *slots)
+{
+	const pte_t *ptep = vmf->ptep;
+	unsigned n = 0;
+
+	while (n < run->n) {
+		pte_t pte = pte_read(ptep);
+
+		if (!pte_is_swap(pte))
+			break;
+		slots[run->down ? run->n - 1 - n : n] = swp_offset(pte_to_swp(pte));
+		n++;
+		ptep += run->down ? -1 : 1;
+	}
+	if (run->down && n < run->n)
+		memmove(slots, slots + (run->n - n), n * sizeof(*slots));
+	run_shrink(run, n);
+}
+
+/* Drop pages (and pins) that turned out not to be wanted: keep n next to the one asked for. */
+static void drop_tail(struct engine *e, struct run *run, struct page **pages, u64 *slots,
+		      unsigned n)
+{
+	unsigned first = run->down ? 0 : n, nr = run->n - n;
+
+	if (!nr)
+		return;
+	run_free(e, pages + first, nr, true);
+	swap_unpin(&e->swap, slots + first, nr);
+	if (run->down) {
+		memmove(pages, pages + nr, n * sizeof(*pages));
+		memmove(slots, slots + nr, n * sizeof(*slots));
+	}
+	run_shrink(run, n);
+}
+
+/* Load the bytes of the run, the page asked for first.  Shrinks the run at a neighbour that cannot
+ * be had.  The store's error for the page asked for. */
+static int load(struct engine *e, struct run *run, struct page **pages, u64 *slots)
+{
+	struct store *store = e->swap.store;
+	unsigned n;
+	int err = 0;
+
+	for (n = 0; n < run->n; n++) {
+		unsigned i = run->down ? run->n - 1 - n : n;
+
+		err = store->ops->load(store, slots[i], e->mmu->bytes(e, pages[i]));
+		if (err)
+			break;
+	}
+	if (!n)
+		return err;
+	drop_tail(e, run, pages, slots, n);
+	return 0;
+}
+
+/* How many pages next to (and with) the one asked for may be mapped?  PTL held. */
+static unsigned still_wanted(const struct vm_fault_info *vmf, const struct run *run,
+			     const u64 *slots)
+{
+	struct engine *e = vmf->vma->mm->engine;
+	const pte_t *first = vmf->ptep - run->asked;
+	unsigned n;
+
+	for (n = 0; n < run->n; n++) {
+		unsigned i = run->down ? run->n - 1 - n : n;
+
+		if (!pte_same(pte_read(first + i), swp_to_pte(swp_entry(0, slots[i]))))
+			break;
+	}
+	if (run->down) {
+		for (unsigned i = 0; i < n; i++)
+			if (!swap_uncached(&e->swap, &slots[run->n - 1 - i], 1))
+				return i;
+		return n;
+	}
+	return n ? swap_uncached(&e->swap, slots, n) : 0;
+}
+
+/* Refault distance; the LRU comes after this. */
+static void note_refaults(struct engine *e, struct page **pages, const u64 *taken_at,
+			  const struct run *run, unsigned n)
+{
+	if (run->asked < n && lru_refault_is_hot(e, taken_at[run->asked])) {
+		page_set(pages[run->asked], PG_WORKINGSET);
+		stat_add(&e->stats->activated, 1);
+	}
+	stat_add(&e->stats->refaults, n);
+}
+
+unsigned do_swap_page(struct vm_fault_info *vmf)
+{
+	struct mm *mm = vmf->vma->mm;
+	struct engine *e = mm->engine;
+	struct page *pages[MMU_BATCH], *cached;
+	u64 slots[MMU_BATCH], taken_at[MMU_BATCH];
+	struct run run;
+	unsigned n, nr;
+	int err;
+
+	if (!vma_anon(vmf->vma) && anon_vma_prepare(vmf->vma))
+		return VM_FAULT_OOM;
+	run = readahead_plan(vmf);
+	spin_lock(vmf->ptl);
+	if (!pte_same(pte_read(vmf->ptep), vmf->orig)) {
+		spin_unlock(vmf->ptl);
+		return 0;
+	}
+	read_slots(vmf, &run, slots);
+	nr = run.n;
+	if (run.down) {
+		/* Pinning goes from the page asked for outwards. */
+		for (n = 0; n < run.n; n++)
+			if (!swap_pin(&e->swap, &slots[run.n - 1 - n], 1, &cached))
+				break;
+		if (cached && n) {
+			swap_unpin(&e->swap, &slots[run.n - 1 - n], 1);
+			spin_unlock(vmf->ptl);
+			page_put(e, cached);
+			cached = NULL;
+		} else {
+			spin_unlock(vmf->ptl);
+		}
+	} else {
+		n = swap_pin(&e->swap, slots, run.n, &cached);
+		spin_unlock(vmf->ptl);
+	}
+	if (cached)
+		return map_cached(vmf, slots[run.asked], cached);
+	if (run.down)
+		memmove(slots, slots + (nr - n), n * sizeof(*slots));
+	run_shrink(&run, n);
+
+	nr = run.n;
+	if (!run_alloc(e, &run, pages)) {
+		swap_unpin(&e->swap, slots, nr);
+		return VM_FAULT_OOM;
+	}
+	if (run.n < nr) {
+		unsigned first = run.down ? 0 : run.n;
+
+		swap_unpin(&e->swap, slots + first, nr - run.n);
+		if (run.down)
+			memmove(slots, slots + (nr - run.n), run.n * sizeof(*slots));
+	}
+	if (e->mmu->stage(e, pages, run.n)) {
+		run_free(e, pages, run.n, false);
+		swap_unpin(&e->swap, slots, run.n);
+		return VM_FAULT_RETRY;
+	}
+	err = load(e, &run, pages, slots);
+
+	spin_lock(vmf->ptl);
+	n = still_wanted(vmf, &run, slots);
+	if (unlikely(err || !n || (n < run.n && run.down))) {
+		spin_unlock(vmf->ptl);
+		run_free(e, pages, run.n, true);
+		swap_unpin(&e->swap, slots, run.n);
+		if (!err || !n)
+			return VM_FAULT_NOPAGE;
+		stat_add(&e->stats->store_errors, 1);
+		return VM_FAULT_SIGBUS;
+	}
+	nr = run.n;
+	run_shrink(&run, n);
+	err = run_set(vmf, &run, pages);
+	n = max_of(err, 0);
+	if (n) {
+		swap_end_in(e, pages, slots, n, taken_at);
+		note_refaults(e, pages, taken_at, &run, n);
+		run_account(vmf, &run, pages, n);
+		atomic_fetch_sub_explicit(&mm->swapped, (s64)n, memory_order_relaxed);
+	}
+	spin_unlock(vmf->ptl);
+
+	if (unlikely(n < nr)) {
+		run_free(e, pages + n, nr - n, true);
+		swap_unpin(&e->swap, slots + n, nr - n);
+	}
+	if (err < 0)
+		return set_failed(vmf, run.start, err);
+	n = run.asked < n ? n : 0; /* did the page asked for come? */
+	run_shrink(&run, max_of(n, 1u));
+	readahead_done(e, &run);
+	return n ? VM_FAULT_MAJOR : VM_FAULT_NOPAGE;
+}

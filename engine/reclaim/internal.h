@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* The LRU lists and the two steps of reclaim, for the engine's other rooms. */
+#ifndef VMF_RECLAIM_INTERNAL_H
+#define VMF_RECLAIM_INTERNAL_H
+
+#include "engine/engine.h"
+
+/*
+ * A page is on an LRU list exactly while it is mapped, seen from outside the page-table lock: who
+ * maps it adds it, who unmaps it takes it off, both under that lock.  So the mapping's reference
+ * keeps it alive on the list.
+ */
+
+/* As lru_add() for several pages. */
+void lru_add_batch(struct engine *e, struct page **pages, unsigned n);
+/* Take unmapped pages off the lists and string them up on `to`. */
+void lru_del_batch(struct engine *e, struct page **pages, unsigned n, struct list_head *to);
+/* A page that is on its way out is mapped again: off the write-out list, onto an LRU list (active:
+ * it was hot).  Page lock held; the list's reference becomes the mapping's. */
+void lru_return(struct engine *e, struct page *page, bool active);
+/* Under lru->lock: a page on the inactive list was found young; on, off and back on a list. */
+void lru_found_young(struct engine *e, struct page *page);
+void lru_isolate(struct engine *e, struct page *page);
+void lru_putback(struct engine *e, struct page *page, bool active);
+/* To the head of a list, if it is on one. */
+void lru_rotate(struct engine *e, struct page *page, bool active);
+/* The page came back after so many others were taken: was it hot? */
+bool lru_refault_is_hot(struct engine *e, u64 taken_at);
+/* Under lru->lock: move pages from the tail of the active to the inactive list while that is the
+ * shorter one. */
+void lru_balance(struct engine *e);
+
+/* Outcome of a try to take pages away. */
+struct taken {
+	unsigned taken;	    /* on the write-out list now */
+	unsigned looked_at; /* pages that were dealt with in any way */
+	unsigned freed;	    /* were gone already */
+	bool no_slots;	    /* the swap area is full */
+};
+
+/* Take one segment around a victim from the inactive list's tail.  `force`: young pages, too.
+ * False: the list is empty. */
+bool take_segment(struct engine *e, bool force, struct taken *t);
+/* Take what is mapped of the group of entries that [start, end) is (at most MMU_BATCH, within one
+ * table and one VMA). */
+void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct taken *t);
+
+/* Write out up to n pages, oldest first.  Returns frames freed; *full: the store takes no more. */
+u64 writeout(struct engine *e, u64 n, bool *full);
+
+static inline u64 nr_writeout(struct engine *e)
+{
+	return atomic_load_explicit(&e->lru.nr_writeout, memory_order_relaxed);
+}
+static inline void stat_add(_Atomic u64 *counter, u64 n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The two LRU lists.
+ *
+ * Pages come in at the head of the inactive list and are looked at at its tail.  The active list is
+ * for pages that were found in use there twice, or that were taken and missed soon after; it gives
+ * pages back from its tail while it is the longer one.
+ */
+#include "engine/base/text.h"
+#include "engine/reclaim/internal.h"
+
+#define BALANCE_BATCH 64
+
+static void count(_Atomic u64 *length, s64 n)
+{
+	atomic_store_explicit(length, atomic_load_explicit(length, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static void add(struct lru *lru, struct page *page, bool active)
+{
+	if (active) {
+		page_set(page, PG_LRU | PG_ACTIVE);
+		list_add(&page->lru, &lru->active);
+		count(&lru->nr_active, 1);
+	} else {
+		page_set(page, PG_LRU);
+		list_add(&page->lru, &lru->inactive);
+		count(&lru->nr_inactive, 1);
+	}
+}
+
+static void del(struct lru *lru, struct page *page)
+{
+	list_del(&page->lru);
+	count(page_test(page, PG_ACTIVE) ? &lru->nr_active : &lru->nr_inactive, -1);
+	page_clear(page, PG_LRU | PG_ACTIVE);
+}
+
+void lru_add_batch(struct engine *e, struct page **pages, unsigned n)
+{
+	spin_lock(&e->lru.lock);
+	for (unsigned i = 0; i < n; i++)
+		add(&e->lru, pages[i], page_test(pages[i], PG_WORKINGSET));
+	spin_unlock(&e->lru.lock);
+}
+
+void lru_add(struct engine *e, struct page *page)
+{
+	lru_add_batch(e, &page, 1);
+}
+
+void lru_del_batch(struct engine *e, struct page **pages, unsigned n, struct list_head *to)
+{
+	spin_lock(&e->lru.lock);
+	for (unsigned i = 0; i < n; i++) {
+		if (unlikely(!page_test(pages[i], PG_LRU)))
+			vmf_panic("lru: frame %lu was mapped and on no list",
+				  (unsigned long)page_pfn(e, pages[i]));
+		del(&e->lru, pages[i]);
+		list_add_tail(&pages[i]->lru, to);
+	}
+	spin_unlock(&e->lru.lock);
+}
+
+void lru_del(struct engine *e, struct page *page)
+{
+	spin_lock(&e->lru.lock);
+	if (page_test(page, PG_LRU))
+		del(&e->lru, page);
+	spin_unlock(&e->lru.lock);
+}
+
+static void activate(struct engine *e, struct page *page)
+{
+	del(&e->lru, page);
+	page_clear(page, PG_REFERENCED);
+	add(&e->lru, page, true);
+	stat_add(&e->stats->activated, 1);
+}
+
+void lru_mark_accessed(struct engine *e, struct page *page)
+{
+	if (!page_test_set(page, PG_REFERENCED))
+		return;
+	spin_lock(&e->lru.lock);
+	if (page_test(page, PG_LRU) && !page_test(page, PG_ACTIVE))
+		activate(e, page);
+	spin_unlock(&e->lru.lock);
+}
+
+void lru_found_young(struct engine *e, struct page *page)
+{
+	if (!page_test(page, PG_LRU) || page_test(page, PG_ACTIVE))
+		return;
+	if (page_test_set(page, PG_REFERENCED))
+		activate(e, page);
+	else
+		list_move(&page->lru, &e->lru.inactive);
+}
+
+void lru_isolate(struct engine *e, struct page *page)
+{
+	del(&e->lru, page);
+	page_set(page, PG_ISOLATED);
+}
+
+void lru_putback(struct engine *e, struct page *page, bool active)
+{
+	page_clear(page, PG_ISOLATED);
+	add(&e->lru, page, active);
+}
+
+void lru_rotate(struct engine *e, struct page *page, bool active)
+{
+	spin_lock(&e->lru.lock);
+	if (page_test(page, PG_LRU)) {
+		del(&e->lru, page);
+		add(&e->lru, page, active);
+	}
+	spin_unlock(&e->lru.lock);
+}
+
+void lru_return(struct engine *e, struct page *page, bool active)
+{
+	struct lru *lru = &e->lru;
+
+	spin_lock(&lru->lock);
+	list_del(&page->lru);
+	count(&lru->nr_writeout, -1);
+	page_clear(page, PG_WRITEBACK | PG_ISOLATED);
+	add(lru, page, active);
+	spin_unlock(&lru->lock);
+	if (active)
+		stat_add(&e->stats->activated, 1);
+}
+
+bool lru_refault_is_hot(struct engine *e, u64 taken_at)
+{
+	u64 distance = atomic_load_explicit(&e->lru.age, memory_order_relaxed) - taken_at;
+	u64 active = atomic_load_explicit(&e->lru.nr_active, memory_order_relaxed);
+	u64 inactive = atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
+
+	/* The share of the inactive list lets the active list begin to grow. */
+	return distance <= active + inactive / 8;
+}
+
+void lru_balance(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+
+	for (unsigned i = 0; i < BALANCE_BATCH; i++) {
+		struct page *page;
+
+		if (atomic_load_explicit(&lru->nr_active, memory_order_relaxed) <=
+		    atomic_load_explicit(&lru->nr_inactive, memory_order_relaxed))
+			break;
+		page = list_last_entry(&lru->active, struct page, lru);
+		del(lru, page);
+		page_clear(page, PG_REFERENCED | PG_UNEVICTABLE | PG_WORKINGSET);
+		add(lru, page, false);
+	}
+}

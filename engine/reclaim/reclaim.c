@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/* When reclaim runs, and for how long. */
+#include "engine/base/errno.h"
+#include "engine/reclaim/internal.h"
+
+/* Segments tried without a page coming of it before young pages are taken, too, and before direct
+ * reclaim gives up.  Where an allocation may exceed the limit, giving up soon is right. */
+#define TRIES_BEFORE_FORCE 4
+#define TRIES_BEFORE_END   32
+
+void reclaim_init(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+
+	spin_init(&lru->lock);
+	list_init(&lru->inactive);
+	list_init(&lru->active);
+	list_init(&lru->writeout);
+	e->reclaim = reclaim_direct;
+}
+
+static u64 nr_free(struct engine *e)
+{
+	return zone_free_pages(e, ZONE_USER);
+}
+
+static u64 nr_lru(struct engine *e)
+{
+	return atomic_load_explicit(&e->lru.nr_active, memory_order_relaxed) +
+	       atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
+}
+
+/* Free about `want` frames, or as many as there are. */
+static u64 reclaim(struct engine *e, u64 want)
+{
+	u64 freed = 0, tries = 0, most = TRIES_BEFORE_END;
+	bool full;
+
+	if (!e->config.may_exceed)
+		most += nr_lru(e) / 8; /* everything may be looked at twice, before it is "no" */
+	while (freed < want) {
+		struct taken t;
+		u64 n = writeout(e, want - freed, &full);
+
+		freed += n;
+		if (freed >= want || full)
+			break;
+		if (n)
+			continue;
+		if (!take_segment(e, tries >= TRIES_BEFORE_FORCE, &t))
+			break;
+		freed += t.freed;
+		if (t.taken || t.freed)
+			tries = 0;
+		else if (t.no_slots || ++tries > most)
+			break;
+	}
+	return freed;
+}
+
+u64 reclaim_direct(struct engine *e, u64 want)
+{
+	u64 start = machine_now_ns(), freed = reclaim(e, want);
+
+	stat_add(&e->stats->direct_reclaim_ns, machine_now_ns() - start);
+	return freed;
+}
+
+bool reclaim_step(struct engine *e, u64 pages)
+{
+	const struct watermarks *marks = &e->config.marks;
+	bool full = false, progress = false;
+	u64 free = nr_free(e);
+
+	if (free >= marks->high)
+		return false;
+	if (nr_writeout(e)) {
+		progress = writeout(e, pages, &full) > 0;
+		free = nr_free(e);
+	}
+	if (!full && free + nr_writeout(e) < marks->low) {
+		struct taken t;
+
+		if (take_segment(e, false, &t))
+			progress |= t.looked_at > 0;
+	}
+	return progress && free < marks->high && (free < marks->low || nr_writeout(e));
+}
+
+u64 reclaim_balance(struct engine *e)
+{
+	u64 freed = 0, free;
+
+	while ((free = nr_free(e)) < e->config.marks.high) {
+		u64 n = reclaim(e, min_of(e->config.marks.high - free, (u64)MMU_BATCH));
+
+		if (!n)
+			break;
+		freed += n;
+	}
+	return freed;
+}
+
+u64 reclaim_range(struct mm *mm, u64 start, u64 end)
+{
+	struct engine *e = mm->engine;
+	u64 freed = 0, taken = 0;
+	struct vma *vma;
+
+	start &= PAGE_MASK;
+	end = min_of(PAGE_ALIGN(end), mm->high);
+	down_read(&mm->mmap_lock);
+	for (vma = find_vma(mm, start); vma && vma->start < end; vma = vma_next(vma)) {
+		u64 va = max_of(start, vma->start), stop = min_of(end, vma->end);
+		spinlock_t *ptl;
+
+		if ((vma->flags & VM_LOCKED) || !vma_anon(vma))
+			continue;
+		while (pte_next_table(mm, &va, stop, &ptl)) {
+			u64 next = min_of((va | (MMU_BATCH * PAGE_SIZE - 1)) + 1, stop);
+			struct taken t;
+
+			take_range(e, vma, va, next, &t);
+			freed += t.freed;
+			taken += t.taken;
+			va = next;
+		}
+	}
+	up_read(&mm->mmap_lock);
+
+	/* Others may have pages in front of ours: write out as many as are there. */
+	while (taken) {
+		bool full;
+		u64 n = writeout(e, min_of(max_of(taken, nr_writeout(e)), (u64)MMU_BATCH), &full);
+
+		if (!n)
+			break;
+		freed += n;
+		if (!nr_writeout(e))
+			break;
+	}
+	return freed;
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The first step of reclaim: taking pages away, a segment at a time.
+ *
+ *   1. a victim from the inactive list's tail; its page lock is tried, not waited for;
+ *   2. from it to its entry (anon_vma lock for reading), and the page-table lock;
+ *   3. its neighbours in the same aligned group of entries that are inactive, unlocked and not
+ *      young join it; the young ones get their second chance at the same price;
+ *   4. all leave the LRU, get a slot each and enter the swap cache;
+ *   5. one call of the machine takes them; what it took goes to the write-out list, the rest back.
+ *
+ * From 2 to 5 the page-table lock is held: nobody else sees a page that is mapped and off the
+ * lists, nor an entry that names a slot before the swap cache knows its page.
+ */
+#include "engine/base/errno.h"
+#include "engine/reclaim/internal.h"
+
+#define VICTIM_TRIES 16
+
+struct group {
+	struct mm *mm;
+	struct page *victim; /* locked by the caller, or NULL */
+	struct page *pages[MMU_BATCH];
+	struct mmu_take takes[MMU_BATCH];
+	unsigned n;
+	struct page *young[MMU_BATCH];
+	unsigned nr_young;
+};
+
+/* Who may go?  Page-table lock held. */
+static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsigned n, bool all,
+		    bool force)
+{
+	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE, ptep++) {
+		pte_t pte = pte_read(ptep);
+		struct page *page;
+
+		if (!pte_mapped(pte) || pte_special(pte))
+			continue;
+		page = pfn_page(e, pte_pfn(pte));
+		if (page != g->victim && !all && page_test(page, PG_ACTIVE | PG_UNEVICTABLE))
+			continue;
+		if (e->mmu->test_and_clear_young(g->mm, va, ptep) && !all && !force) {
+			g->young[g->nr_young++] = page;
+			continue;
+		}
+		if (page != g->victim && !page_trylock(page))
+			continue;
+		g->takes[g->n] = (struct mmu_take){ .va = va, .ptep = ptep, .page = page };
+		g->pages[g->n++] = page;
+	}
+}
+
+static void isolate(struct engine *e, struct group *g)
+{
+	spin_lock(&e->lru.lock);
+	for (unsigned i = 0; i < g->n; i++)
+		lru_isolate(e, g->pages[i]);
+	for (unsigned i = 0; i < g->nr_young; i++)
+		lru_found_young(e, g->young[i]);
+	spin_unlock(&e->lru.lock);
+}
+
+/* Sort out what the machine did.  `n` takes were tried; the pages after them got no slot. */
+static void settle(struct engine *e, struct group *g, unsigned n, struct taken *t,
+		   struct page **gone)
+{
+	struct lru *lru = &e->lru;
+	unsigned taken = 0, untakeable = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct page *page = g->pages[i];
+
+		if (g->takes[i].result && g->takes[i].result != -ENOENT) {
+			swap_cancel_out(e, page);
+			continue;
+		}
+		page_remove_rmap(page);
+		if (g->takes[i].result) {
+			swap_cancel_out(e, page);
+			continue;
+		}
+		if (g->takes[i].dirty)
+			page_set(page, PG_DIRTY);
+		taken++;
+	}
+	spin_lock(&lru->lock);
+	for (unsigned i = 0; i < g->n; i++) {
+		struct page *page = g->pages[i];
+		int result = i < n ? g->takes[i].result : -EAGAIN;
+
+		if (!result) {
+			/* The mapping's reference is the list's now. */
+			page_set(page, PG_WRITEBACK);
+			page_clear(page, PG_REFERENCED | PG_WORKINGSET | PG_PREFETCHED);
+			list_add_tail(&page->lru, &lru->writeout);
+		} else if (result == -ENOENT) {
+			page_clear(page, PG_ISOLATED);
+			gone[t->freed++] = page;
+		} else if (result == -EAGAIN) {
+			lru_putback(e, page, false);
+		} else {
+			untakeable++;
+			page_set(page, PG_UNEVICTABLE);
+			lru_putback(e, page, true);
+		}
+	}
+	atomic_fetch_add_explicit(&lru->nr_writeout, taken, memory_order_relaxed);
+	spin_unlock(&lru->lock);
+
+	t->taken = taken;
+	if (taken || t->freed)
+		atomic_fetch_sub_explicit(&g->mm->rss, (s64)(taken + t->freed),
+					  memory_order_relaxed);
+	if (taken)
+		atomic_fetch_add_explicit(&g->mm->swapped, (s64)taken, memory_order_relaxed);
+	if (untakeable)
+		stat_add(&e->stats->untakeable, untakeable);
+}
+
+/* Take what can be taken of `n` entries from ptep on.  No page-table lock held, but something that
+ * keeps the VMA. */
+static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, spinlock_t *ptl,
+		       unsigned n, bool all, bool force, struct taken *t)
+{
+	struct page *gone[MMU_BATCH];
+	swp_entry_t left[MMU_BATCH];
+	unsigned slots = 0;
+
+	*t = (struct taken){ 0 };
+	spin_lock(ptl);
+	collect(e, g, va, ptep, n, all, force);
+	t->looked_at = g->n + g->nr_young;
+	if (t->looked_at)
+		isolate(e, g);
+	if (g->n) {
+		slots = swap_begin_out(e, g->pages, g->n, left);
+		t->no_slots = slots < g->n;
+		for (unsigned i = 0; i < slots; i++)
+			g->takes[i].left = swp_to_pte(left[i]);
+		if (slots) {
+			e->mmu->take(g->mm, g->takes, slots);
+			stat_add(&e->stats->segments, 1);
+		}
+		settle(e, g, slots, t, gone);
+	}
+	spin_unlock(ptl);
+
+	for (unsigned i = 0; i < g->n; i++)
+		if (g->pages[i] != g->victim)
+			page_unlock(g->pages[i]);
+	for (unsigned i = 0; i < t->freed; i++) {
+		struct page *page = gone[i];
+
+		if (page_test(page, PG_SWAPCACHE)) {
+			if (page != g->victim)
+				page_lock(page);
+			swap_cache_del(e, page);
+			if (page != g->victim)
+				page_unlock(page);
+		}
+		page_put(e, page);
+	}
+}
+
+/* The page at the inactive list's tail, locked and with a reference, still on the list. */
+static struct page *pick_victim(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+	struct page *page = NULL;
+
+	spin_lock(&lru->lock);
+	lru_balance(e);
+	for (unsigned i = 0; i < VICTIM_TRIES && !list_empty(&lru->inactive); i++) {
+		page = list_last_entry(&lru->inactive, struct page, lru);
+		if (page_trylock(page)) {
+			page_get(page);
+			break;
+		}
+		list_move(&page->lru, &lru->inactive);
+		page = NULL;
+	}
+	spin_unlock(&lru->lock);
+	return page;
+}
+
+bool take_segment(struct engine *e, bool force, struct taken *t)
+{
+	struct page *victim = pick_victim(e);
+	struct group g;
+	struct vma *vma;
+	spinlock_t *ptl;
+	u64 va, start, end;
+	pte_t *ptep;
+
+	*t = (struct taken){ 0 };
+	if (!victim)
+		return false;
+	vma = rmap_lock_vma(victim, &va);
+	if (!vma) {
+		/* It is being unmapped or moved just now. */
+		lru_rotate(e, victim, false);
+		goto out;
+	}
+	if (__atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_LOCKED) {
+		page_set(victim, PG_UNEVICTABLE);
+		lru_rotate(e, victim, true);
+		t->looked_at = 1;
+		rmap_unlock(victim);
+		goto out;
+	}
+	start = va >> PAGE_SHIFT;
+	start = (start - start % e->config.segment) << PAGE_SHIFT;
+	start = max_of(max_of(start, va & PMD_MASK), vma->start);
+	end = min_of(start + e->config.segment * PAGE_SIZE, (va & PMD_MASK) + PMD_SIZE);
+	end = min_of(end, vma->end);
+	ptep = pte_find(vma->mm, start, &ptl);
+	g.mm = vma->mm;
+	g.victim = victim;
+	g.n = g.nr_young = 0;
+	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, false, force, t);
+	rmap_unlock(victim);
+	if (!t->looked_at)
+		lru_rotate(e, victim, false);
+out:
+	page_unlock(victim);
+	page_put(e, victim);
+	return true;
+}
+
+void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct taken *t)
+{
+	struct group g;
+	spinlock_t *ptl;
+	pte_t *ptep = pte_find(vma->mm, start, &ptl);
+
+	*t = (struct taken){ 0 };
+	if (!ptep)
+		return;
+	g.mm = vma->mm;
+	g.victim = NULL;
+	g.n = g.nr_young = 0;
+	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, true, true, t);
+}

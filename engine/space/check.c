@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* Every invariant of a space.  Slow; nobody else is active. */
+#include "engine/base/text.h"
+#include "engine/space/internal.h"
+
+#define CHECK(what, ...)                                                                           \
+	do {                                                                                       \
+		if (!(what))                                                                       \
+			vmf_panic("mm_check: " __VA_ARGS__);                                       \
+	} while (0)
+
+#define ul(x) ((unsigned long)(x))
+
+static const struct vma *node_vma(const struct rb_node *n)
+{
+	return n ? container_of(n, struct vma, node) : NULL;
+}
+
+static u64 check_holes(const struct rb_node *node)
+{
+	const struct vma *vma = node_vma(node);
+	u64 largest;
+
+	if (!node)
+		return 0;
+	largest =
+		max_of(vma->hole_before, max_of(check_holes(node->left), check_holes(node->right)));
+	CHECK(vma->largest_hole == largest, "largest hole of VMA %lx is wrong", ul(vma->start));
+	return largest;
+}
+
+static void check_vma(const struct mm *mm, const struct vma *vma, const struct vma *prev)
+{
+	CHECK(PAGE_ALIGNED(vma->start) && PAGE_ALIGNED(vma->end) && vma->start < vma->end,
+	      "VMA %lx-%lx is not a range of pages", ul(vma->start), ul(vma->end));
+	CHECK(vma->start >= mm->low && vma->end <= mm->high, "VMA %lx-%lx is outside the space",
+	      ul(vma->start), ul(vma->end));
+	CHECK(!prev || prev->end <= vma->start, "VMA %lx and the one below overlap",
+	      ul(vma->start));
+	CHECK(!prev || !vma_mergeable(prev, vma), "VMA %lx could merge with the one below",
+	      ul(vma->start));
+	CHECK(vma->hole_before == vma->start - (prev ? prev->end : mm->low),
+	      "hole below VMA %lx is wrong", ul(vma->start));
+	CHECK(find_vma(mm, vma->start) == vma && find_vma(mm, vma->end - 1) == vma,
+	      "VMA %lx is in the list and not in the tree", ul(vma->start));
+	CHECK(!vma->detached && vma->mm == mm && atomic_load(&vma->refcount) == 1 &&
+		      !rwsem_is_locked(&vma->lock),
+	      "VMA %lx is detached, held or locked", ul(vma->start));
+	if (vma->anon_vma) {
+		struct vma *v = anon_vma_first(vma->anon_vma, vma->pgoff);
+
+		while (v && v != vma)
+			v = anon_vma_next(v, vma->pgoff);
+		CHECK(v, "VMA %lx is not in its anon_vma", ul(vma->start));
+		CHECK(!rwsem_is_locked(&vma->anon_vma->lock), "anon_vma is locked");
+	}
+}
+
+struct seen {
+	s64 rss, swapped, tables;
+};
+
+static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
+{
+	struct engine *e = mm->engine;
+	const struct vma *vma = find_vma(mm, va);
+	struct page *page;
+	u64 allowed;
+
+	CHECK(vma && vma->start <= va, "entry at %lx and no VMA", ul(va));
+	if (pte_is_swap(pte)) {
+		u64 nr = swp_offset(pte_to_swp(pte));
+
+		CHECK(nr < e->swap.next && e->swap.slots[nr].count,
+		      "entry at %lx: slot %lu is free", ul(va), ul(nr));
+		CHECK(e->swap.slots[nr].saved || e->swap.slots[nr].page,
+		      "entry at %lx: the bytes of slot %lu are nowhere", ul(va), ul(nr));
+		CHECK(!e->swap.slots[nr].kept, "entry at %lx: slot %lu is a kept copy", ul(va),
+		      ul(nr));
+		seen->swapped++;
+		return;
+	}
+	allowed = vma_pte_bits(vma);
+	CHECK(pte_present(pte) == !!(allowed & PTE_PRESENT), "entry at %lx: PROT_NONE is wrong",
+	      ul(va));
+	CHECK(!pte_write(pte) || (allowed & PTE_WRITE), "entry at %lx allows writing", ul(va));
+	CHECK(pte_nx(pte) || !(allowed & PTE_NX), "entry at %lx allows fetching", ul(va));
+	if (pte_special(pte)) {
+		CHECK(pte_pfn(pte) == e->zero_pfn && !pte_write(pte),
+		      "entry at %lx is special and not the zero page, read-only", ul(va));
+		return;
+	}
+	page = pfn_page(e, pte_pfn(pte));
+	seen->rss++;
+	CHECK(atomic_load(&page->mapcount) == 1, "page at %lx: map count is %d", ul(va),
+	      (int)atomic_load(&page->mapcount));
+	CHECK(atomic_load(&page->refcount) == (page_test(page, PG_SWAPCACHE) ? 2 : 1),
+	      "page at %lx: %u references", ul(va), atomic_load(&page->refcount));
+	CHECK(page_test(page, PG_LRU), "page at %lx is on no list", ul(va));
+	CHECK(!page_test(page, PG_LOCKED | PG_ISOLATED | PG_WRITEBACK | PG_TABLE | PG_BUDDY),
+	      "page at %lx: flags %x", ul(va), atomic_load(&page->flags));
+	CHECK(vma->anon_vma && page->anon_vma == vma->anon_vma, "page at %lx: wrong anon_vma",
+	      ul(va));
+	CHECK(page->index == vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
+	      "page at %lx: wrong index", ul(va));
+	if (page_test(page, PG_SWAPCACHE)) {
+		const struct swap_slot *slot = &e->swap.slots[swp_offset(page->swap)];
+
+		CHECK(slot->page == page && slot->count == 1 && slot->kept && slot->saved,
+		      "page at %lx: its kept copy is none", ul(va));
+	}
+}
+
+static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 va,
+			struct seen *seen)
+{
+	struct engine *e = mm->engine;
+	const struct zone *z = &e->zones[ZONE_TABLE];
+
+	seen->tables++;
+	for (unsigned i = 0; i < PTRS_PER_TABLE; i++) {
+		u64 at = va + ((u64)i << (PAGE_SHIFT + 9 * (level - 1)));
+		pte_t pte = pte_read(&table[i]);
+
+		if (pte_none(pte))
+			continue;
+		if (level == 1) {
+			check_entry(mm, at, pte, seen);
+			continue;
+		}
+		CHECK(pte_present(pte) && page_test(pfn_page(e, pte_pfn(pte)), PG_TABLE),
+		      "table for %lx is none", ul(at));
+		check_table(mm,
+			    (const pte_t *)((char *)z->direct_map +
+					    ((pte_pfn(pte) - z->start_pfn) << PAGE_SHIFT)),
+			    level - 1, at, seen);
+	}
+}
+
+void mm_check(struct mm *mm)
+{
+	const struct vma *vma, *prev = NULL;
+	const struct rb_node *node = rb_first(&mm->tree);
+	struct seen seen = { 0 };
+	u64 n = 0;
+
+	CHECK(!rwsem_is_locked(&mm->mmap_lock), "mmap_lock is held");
+	list_for_each_entry (vma, &mm->vmas, link) {
+		CHECK(node_vma(node) == vma, "tree and list disagree at %lx", ul(vma->start));
+		check_vma(mm, vma, prev);
+		node = rb_next(node);
+		prev = vma;
+		n++;
+	}
+	CHECK(!node && n == mm->map_count, "%lu VMAs in the list, %lu counted", ul(n),
+	      ul(mm->map_count));
+	check_holes(mm->tree.node);
+	check_table(mm, mm->pgd, 4, 0, &seen);
+	CHECK(seen.rss == atomic_load(&mm->rss), "%lu pages mapped, rss is %lu", ul(seen.rss),
+	      ul(atomic_load(&mm->rss)));
+	CHECK(seen.swapped == atomic_load(&mm->swapped), "%lu swap entries, %lu counted",
+	      ul(seen.swapped), ul(atomic_load(&mm->swapped)));
+	CHECK(seen.tables == atomic_load(&mm->tables), "%lu tables, %lu counted", ul(seen.tables),
+	      ul(atomic_load(&mm->tables)));
+}

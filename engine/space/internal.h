@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of engine/space/ share with one another and with nobody else. */
+#ifndef VMF_SPACE_INTERNAL_H
+#define VMF_SPACE_INTERNAL_H
+
+#include "engine/base/errno.h"
+#include "engine/engine.h"
+
+#define VM_MAYACCESS  (VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC)
+#define MAX_MAP_COUNT 65530
+
+/* ---- vma.c: the set of VMAs.  mmap_lock held for writing. ---- */
+
+/* A VMA that is in no tree yet, or NULL. */
+struct vma *vma_new(struct mm *mm, u64 start, u64 end, u64 pgoff, u32 flags);
+/* Drop a reference; the last frees it. */
+void vma_put(struct vma *vma);
+/* Wait for those who hold only vma->lock; there will be no more until mmap_lock is free. */
+void vma_drain(struct vma *vma);
+void vma_link(struct mm *mm, struct vma *vma);
+/* Out of tree, list and anon_vma, and its own reference dropped.  Drained; no pages left. */
+void vma_unlink(struct mm *mm, struct vma *vma);
+/* Cut at addr, inside it: `vma` becomes the lower part, the upper part is returned.
+ * NULL: no memory, or too many VMAs. */
+struct vma *vma_split(struct vma *vma, u64 addr);
+/* Make [start, end), which `vma` covers in part or whole, a VMA of its own.  NULL as above. */
+struct vma *vma_isolate(struct vma *vma, u64 start, u64 end);
+/* Merge with the neighbours where possible; returns the VMA that holds it all. */
+struct vma *vma_merge(struct vma *vma);
+bool vma_mergeable(const struct vma *below, const struct vma *above);
+/* Move the upper end; the space is free, nothing merges. */
+void vma_set_end(struct vma *vma, u64 end);
+/* [start, end) holds no VMA and lies within the space. */
+bool range_is_free(const struct mm *mm, u64 start, u64 end);
+
+static inline u64 vma_pages(const struct vma *vma)
+{
+	return (vma->end - vma->start) >> PAGE_SHIFT;
+}
+static inline u64 vma_pgoff_end(const struct vma *vma)
+{
+	return vma->pgoff + vma_pages(vma);
+}
+
+/* ---- anon_vma.c ---- */
+
+/* The interval tree; anon_vma->lock held for writing. */
+void anon_vma_insert(struct anon_vma *av, struct vma *vma);
+void anon_vma_remove(struct anon_vma *av, struct vma *vma);
+/* Leave the anon_vma; the last frees it.  Takes its lock. */
+void anon_vma_leave(struct vma *vma);
+
+/* ---- map.c ---- */
+
+/* As vm_unmap(), arguments checked, mmap_lock held for writing. */
+int unmap_range(struct mm *mm, u64 start, u64 end);
+
+/* ---- table.c ---- */
+
+/* The root. */
+int tables_init(struct mm *mm);
+void tables_fini(struct mm *mm);
+/* Free the tables over [start, end) that no VMA outside it needs.  No VMA is left in it. */
+void free_tables(struct mm *mm, u64 start, u64 end);
+
+#endif

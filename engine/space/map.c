@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changing the layout: map, unmap, protect, advise.  Errors and their order are Linux's.
+ */
+#include "engine/space/internal.h"
+
+/* ---- map ---- */
+
+s64 vm_map(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_flags)
+{
+	bool fixed = map_flags & (VMAP_FIXED | VMAP_FIXED_NOREPLACE);
+	struct vma *vma;
+	s64 result;
+
+	if (!len)
+		return -EINVAL;
+	len = PAGE_ALIGN(len);
+	if (!len || len > mm->high - mm->low)
+		return -ENOMEM;
+	if (fixed && !PAGE_ALIGNED(addr))
+		return -EINVAL;
+
+	down_write(&mm->mmap_lock);
+	result = -ENOMEM;
+	if (mm->map_count >= MAX_MAP_COUNT)
+		goto out;
+	if (fixed) {
+		if (addr < mm->low || addr > mm->high - len)
+			goto out;
+		if ((map_flags & VMAP_FIXED_NOREPLACE) && !range_is_free(mm, addr, addr + len)) {
+			result = -EEXIST;
+			goto out;
+		}
+		result = unmap_range(mm, addr, addr + len);
+		if (result)
+			goto out;
+	} else {
+		addr = PAGE_ALIGN(addr);
+		if (!addr || addr > mm->high - len || !range_is_free(mm, addr, addr + len))
+			addr = vma_find_hole(mm, len, mm->high);
+		if (!addr)
+			goto out;
+	}
+	result = -ENOMEM;
+	vma = vma_new(mm, addr, addr + len, addr >> PAGE_SHIFT,
+		      (prot & VM_ACCESS) | VM_MAYACCESS | vm_flags);
+	if (!vma)
+		goto out;
+	vma_link(mm, vma);
+	vma_merge(vma);
+	result = addr;
+out:
+	up_write(&mm->mmap_lock);
+	return result;
+}
+
+/* ---- unmap ---- */
+
+int unmap_range(struct mm *mm, u64 start, u64 end)
+{
+	struct vma *vma = find_vma(mm, start), *next;
+	bool any = false;
+
+	if (!vma || vma->start >= end)
+		return 0;
+	/* Both cuts first: after them nothing can fail. */
+	if (vma->start < start) {
+		struct vma *upper = vma_split(vma, start);
+
+		if (!upper)
+			return -ENOMEM;
+		vma = upper;
+	}
+	next = find_vma(mm, end - 1);
+	if (next && next->start < end && next->end > end && !vma_split(next, end)) {
+		vma_merge(vma);
+		return -ENOMEM;
+	}
+	for (; vma && vma->start < end; vma = next) {
+		next = vma_next(vma);
+		vma_drain(vma);
+		zap_range(mm, vma->start, vma->end, false);
+		vma_unlink(mm, vma);
+		any = true;
+	}
+	if (any)
+		free_tables(mm, start, end);
+	return 0;
+}
+
+int vm_unmap(struct mm *mm, u64 addr, u64 len)
+{
+	u64 end = addr + PAGE_ALIGN(len);
+	int err;
+
+	if (!PAGE_ALIGNED(addr) || !len || end <= addr || end > mm->high)
+		return -EINVAL;
+	down_write(&mm->mmap_lock);
+	err = unmap_range(mm, addr, end);
+	up_write(&mm->mmap_lock);
+	return err;
+}
+
+/* ---- protect ---- */
+
+/* Give the entries of the VMA the rights that its flags now say. */
+static void change_protection(struct vma *vma)
+{
+	struct mm *mm = vma->mm;
+	struct engine *e = mm->engine;
+	u64 bits = vma_pte_bits(vma), va;
+	bool flush = false;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	for (va = vma->start; (ptep = pte_next_table(mm, &va, vma->end, &ptl));) {
+		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, vma->end);
+
+		spin_lock(ptl);
+		for (; va < stop; va += PAGE_SIZE, ptep++) {
+			pte_t old = pte_read(ptep), new;
+
+			if (!pte_mapped(old))
+				continue;
+			new = pte_make(pte_pfn(old), bits);
+			if (pte_special(old)) {
+				new = pte_without(pte_with(new, PTE_SPECIAL), PTE_WRITE);
+			} else if (pte_write(old)) {
+				/* A walker may be setting the dirty bit just now: say it first. */
+				page_set(pfn_page(e, pte_pfn(old)), PG_DIRTY);
+			}
+			new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
+			if (pte_same(old, new))
+				continue;
+			e->mmu->change(mm, va, ptep, new);
+			if ((pte_write(old) && !pte_write(new)) ||
+			    (pte_present(old) && !pte_present(new)) ||
+			    (!pte_nx(old) && pte_nx(new)))
+				flush = true;
+		}
+		spin_unlock(ptl);
+	}
+	if (flush)
+		e->mmu->flush(mm, vma->start, vma->end);
+}
+
+/* Change one VMA's flags in [start, end); returns the VMA that holds it then, or NULL. */
+static struct vma *protect_vma(struct vma *vma, u64 start, u64 end, u32 flags)
+{
+	if (vma->flags == flags)
+		return vma;
+	vma = vma_isolate(vma, max_of(vma->start, start), min_of(vma->end, end));
+	if (!vma)
+		return NULL;
+	vma_drain(vma);
+	__atomic_store_n(&vma->flags, flags, __ATOMIC_RELAXED); /* reclaim looks at VM_LOCKED */
+	change_protection(vma);
+	return vma_merge(vma);
+}
+
+int vm_protect(struct mm *mm, u64 addr, u64 len, u32 prot)
+{
+	u64 end = addr + PAGE_ALIGN(len);
+	int err = 0;
+
+	if (!PAGE_ALIGNED(addr) || (prot & ~VM_ACCESS))
+		return -EINVAL;
+	if (!len)
+		return 0;
+	if (end <= addr)
+		return -ENOMEM;
+	down_write(&mm->mmap_lock);
+	while (addr < end) {
+		struct vma *vma = find_vma(mm, addr);
+
+		err = -ENOMEM;
+		if (!vma || vma->start > addr)
+			break;
+		vma = protect_vma(vma, addr, end, (vma->flags & ~VM_ACCESS) | prot);
+		if (!vma)
+			break;
+		err = 0;
+		addr = vma->end;
+	}
+	up_write(&mm->mmap_lock);
+	return err;
+}
+
+/* ---- advise ---- */
+
+int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice)
+{
+	u64 end = addr + PAGE_ALIGN(len);
+	struct vma *vma;
+	int err = 0;
+
+	if (advice != VADV_DONTNEED && advice != VADV_FREE)
+		return -EINVAL;
+	if (!PAGE_ALIGNED(addr) || (len && end < addr) || (len && !PAGE_ALIGN(len)))
+		return -EINVAL;
+	if (!len)
+		return 0;
+	down_read(&mm->mmap_lock);
+	vma = find_vma(mm, addr);
+	for (; addr < end; vma = vma_next(vma)) {
+		if (!vma || vma->start >= end) {
+			err = -ENOMEM;
+			break;
+		}
+		if (vma->start > addr)
+			err = -ENOMEM; /* a hole: the rest is done all the same */
+		if (vma->flags & VM_LOCKED) {
+			err = -EINVAL;
+			break;
+		}
+		zap_range(mm, max_of(addr, vma->start), min_of(end, vma->end), false);
+		addr = vma->end;
+	}
+	up_read(&mm->mmap_lock);
+	return err;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Spaces come and go. */
+#include "engine/space/internal.h"
+
+int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
+{
+	struct mm *mm;
+	int err;
+
+	if (!PAGE_ALIGNED(low) || !PAGE_ALIGNED(high) || low >= high || high > 1ULL << 47)
+		return -EINVAL;
+	mm = e->memory.alloc(e->memory.ctx, sizeof(*mm));
+	if (!mm)
+		return -ENOMEM;
+	mm->engine = e;
+	mm->low = max_of(low, (u64)PAGE_SIZE); /* address 0 means "none" */
+	mm->high = high;
+	rwsem_init(&mm->mmap_lock);
+	spin_init(&mm->table_lock);
+	list_init(&mm->vmas);
+	err = tables_init(mm);
+	if (err) {
+		e->memory.free(e->memory.ctx, mm, sizeof(*mm));
+		return err;
+	}
+	spin_lock(&e->mms_lock);
+	list_add_tail(&mm->link, &e->mms);
+	spin_unlock(&e->mms_lock);
+	*out = mm;
+	return 0;
+}
+
+void mm_destroy(struct mm *mm)
+{
+	struct engine *e = mm->engine;
+
+	down_write(&mm->mmap_lock);
+	unmap_range(mm, mm->low, mm->high);
+	up_write(&mm->mmap_lock);
+	spin_lock(&e->mms_lock);
+	list_del(&mm->link);
+	spin_unlock(&e->mms_lock);
+	tables_fini(mm);
+	e->memory.free(e->memory.ctx, mm, sizeof(*mm));
+}

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The set of VMAs of a space: a red-black tree by address, augmented with the largest hole below
+ * each node, and a list in the same order.
+ *
+ * The hole of a VMA is the free space between it and the VMA below (or mm->low); the hole above the
+ * last VMA belongs to none and is looked at apart.  Linking, unlinking and moving an end change the
+ * hole of at most two VMAs.
+ *
+ * All functions here need mmap_lock for writing, except the lookups, for which reading is enough.
+ */
+#include "engine/space/internal.h"
+
+#define node_vma(n) container_of(n, struct vma, node)
+
+static void update_hole(struct rb_node *node)
+{
+	struct vma *vma = node_vma(node);
+	u64 largest = vma->hole_before;
+
+	if (node->left)
+		largest = max_of(largest, node_vma(node->left)->largest_hole);
+	if (node->right)
+		largest = max_of(largest, node_vma(node->right)->largest_hole);
+	vma->largest_hole = largest;
+}
+
+struct vma *vma_new(struct mm *mm, u64 start, u64 end, u64 pgoff, u32 flags)
+{
+	struct engine *e = mm->engine;
+	struct vma *vma = e->memory.alloc(e->memory.ctx, sizeof(*vma));
+
+	if (!vma)
+		return NULL;
+	vma->mm = mm;
+	vma->start = start;
+	vma->end = end;
+	vma->pgoff = pgoff;
+	vma->flags = flags;
+	rwsem_init(&vma->lock);
+	atomic_init(&vma->refcount, 1);
+	vma->detached = true;
+	vma->anon_vma = NULL;
+	list_init(&vma->link);
+	return vma;
+}
+
+void vma_put(struct vma *vma)
+{
+	struct engine *e = vma->mm->engine;
+
+	if (atomic_fetch_sub_explicit(&vma->refcount, 1, memory_order_acq_rel) == 1)
+		e->memory.free(e->memory.ctx, vma, sizeof(*vma));
+}
+
+void vma_drain(struct vma *vma)
+{
+	down_write(&vma->lock);
+	up_write(&vma->lock);
+}
+
+struct vma *vma_next(const struct vma *vma)
+{
+	if (vma->link.next == &vma->mm->vmas)
+		return NULL;
+	return list_entry(vma->link.next, struct vma, link);
+}
+
+struct vma *vma_prev(const struct vma *vma)
+{
+	if (vma->link.prev == &vma->mm->vmas)
+		return NULL;
+	return list_entry(vma->link.prev, struct vma, link);
+}
+
+struct vma *find_vma(const struct mm *mm, u64 addr)
+{
+	struct rb_node *node = mm->tree.node;
+	struct vma *found = NULL;
+
+	while (node) {
+		struct vma *vma = node_vma(node);
+
+		if (addr < vma->end) {
+			found = vma;
+			if (addr >= vma->start)
+				break;
+			node = node->left;
+		} else {
+			node = node->right;
+		}
+	}
+	return found;
+}
+
+bool range_is_free(const struct mm *mm, u64 start, u64 end)
+{
+	struct vma *vma;
+
+	if (start < mm->low || end > mm->high || start >= end)
+		return false;
+	vma = find_vma(mm, start);
+	return !vma || vma->start >= end;
+}
+
+/* The hole below vma changed. */
+static void set_hole(struct vma *vma, u64 below_end)
+{
+	vma->hole_before = vma->start - below_end;
+	rb_propagate(&vma->node, update_hole);
+}
+
+void vma_link(struct mm *mm, struct vma *vma)
+{
+	struct rb_node **link = &mm->tree.node, *parent = NULL;
+	struct list_head *before = &mm->vmas; /* link in front of this one */
+	struct vma *next, *prev;
+
+	while (*link) {
+		parent = *link;
+		if (vma->start < node_vma(parent)->start) {
+			before = &node_vma(parent)->link;
+			link = &parent->left;
+		} else {
+			link = &parent->right;
+		}
+	}
+	list_add_tail(&vma->link, before);
+	prev = vma_prev(vma);
+	next = vma_next(vma);
+	vma->hole_before = vma->start - (prev ? prev->end : mm->low);
+	vma->largest_hole = vma->hole_before;
+	rb_insert(&mm->tree, &vma->node, parent, link, update_hole);
+	if (next)
+		set_hole(next, vma->end);
+	vma->detached = false;
+	mm->map_count++;
+}
+
+void vma_unlink(struct mm *mm, struct vma *vma)
+{
+	struct vma *prev = vma_prev(vma), *next = vma_next(vma);
+
+	anon_vma_leave(vma);
+	rb_erase(&mm->tree, &vma->node, update_hole);
+	list_del(&vma->link);
+	if (next)
+		set_hole(next, prev ? prev->end : mm->low);
+	vma->detached = true;
+	mm->map_count--;
+	vma_put(vma);
+}
+
+/* Change the end of a VMA that is linked, and the hole above with it. */
+static void __vma_set_end(struct vma *vma, u64 end)
+{
+	struct vma *next = vma_next(vma);
+
+	vma->end = end;
+	if (next)
+		set_hole(next, end);
+}
+
+void vma_set_end(struct vma *vma, u64 end)
+{
+	struct anon_vma *av = vma->anon_vma;
+
+	vma_drain(vma);
+	if (av) {
+		down_write(&av->lock);
+		anon_vma_remove(av, vma);
+	}
+	__vma_set_end(vma, end);
+	if (av) {
+		anon_vma_insert(av, vma);
+		up_write(&av->lock);
+	}
+}
+
+struct vma *vma_split(struct vma *vma, u64 addr)
+{
+	struct mm *mm = vma->mm;
+	struct anon_vma *av = vma->anon_vma;
+	struct vma *upper;
+
+	if (mm->map_count >= MAX_MAP_COUNT)
+		return NULL;
+	upper = vma_new(mm, addr, vma->end, vma->pgoff + ((addr - vma->start) >> PAGE_SHIFT),
+			vma->flags);
+	if (!upper)
+		return NULL;
+	vma_drain(vma);
+	if (av) {
+		down_write(&av->lock);
+		anon_vma_remove(av, vma);
+	}
+	vma->end = addr;
+	vma_link(mm, upper);
+	if (av) {
+		anon_vma_insert(av, vma);
+		upper->anon_vma = av;
+		anon_vma_insert(av, upper);
+		up_write(&av->lock);
+	}
+	return upper;
+}
+
+struct vma *vma_isolate(struct vma *vma, u64 start, u64 end)
+{
+	struct vma *whole = vma;
+
+	if (start > vma->start) {
+		vma = vma_split(vma, start);
+		if (!vma)
+			return NULL;
+	}
+	if (end < vma->end && !vma_split(vma, end)) {
+		vma_merge(whole);
+		return NULL;
+	}
+	return vma;
+}
+
+bool vma_mergeable(const struct vma *below, const struct vma *above)
+{
+	return below->end == above->start && below->flags == above->flags &&
+	       vma_pgoff_end(below) == above->pgoff &&
+	       (below->anon_vma == above->anon_vma || !below->anon_vma || !above->anon_vma);
+}
+
+/* `below` takes over the range of `above`, which goes. */
+static void merge_pair(struct vma *below, struct vma *above)
+{
+	struct mm *mm = below->mm;
+	struct anon_vma *av = below->anon_vma ? below->anon_vma : above->anon_vma;
+	u64 end = above->end;
+
+	vma_drain(below);
+	vma_drain(above);
+	if (av) {
+		down_write(&av->lock);
+		if (below->anon_vma)
+			anon_vma_remove(av, below);
+		if (above->anon_vma)
+			anon_vma_remove(av, above);
+	}
+	above->anon_vma = NULL;
+	vma_unlink(mm, above);
+	__vma_set_end(below, end);
+	if (av) {
+		__atomic_store_n(&below->anon_vma, av, __ATOMIC_RELEASE);
+		anon_vma_insert(av, below);
+		up_write(&av->lock);
+	}
+}
+
+struct vma *vma_merge(struct vma *vma)
+{
+	struct vma *prev = vma_prev(vma), *next;
+
+	if (prev && vma_mergeable(prev, vma)) {
+		merge_pair(prev, vma);
+		vma = prev;
+	}
+	next = vma_next(vma);
+	if (next && vma_mergeable(vma, next))
+		merge_pair(vma, next);
+	return vma;
+}
+
+/* ---- holes ---- */
+
+/* The VMA with the highest address below `node`'s subtree whose hole is at least len. */
+static struct rb_node *rightmost_hole(struct rb_node *node, u64 len)
+{
+	for (;;) {
+		if (node->right && node_vma(node->right)->largest_hole >= len)
+			node = node->right;
+		else if (node_vma(node)->hole_before >= len)
+			return node;
+		else
+			node = node->left;
+	}
+}
+
+/* From node (itself included) downwards in address: the first whose hole is at least len. */
+static struct rb_node *hole_at_or_below(struct rb_node *node, u64 len)
+{
+	while (node) {
+		if (node_vma(node)->hole_before >= len)
+			return node;
+		if (node->left && node_vma(node->left)->largest_hole >= len)
+			return rightmost_hole(node->left, len);
+		while (node->parent && node == node->parent->left)
+			node = node->parent;
+		node = node->parent;
+	}
+	return NULL;
+}
+
+u64 vma_find_hole(const struct mm *mm, u64 len, u64 below)
+{
+	struct vma *above, *prev;
+	struct rb_node *node;
+	u64 bottom;
+
+	below = min_of(below, mm->high) & PAGE_MASK;
+	if (!len || below < mm->low || len > below - mm->low)
+		return 0;
+
+	/* The hole that `below` itself cuts. */
+	above = find_vma(mm, below);
+	if (above && above->start < below) {
+		below = above->start;
+		if (len > below - mm->low)
+			return 0;
+	}
+	if (above)
+		prev = vma_prev(above);
+	else
+		prev = list_empty(&mm->vmas) ? NULL : list_last_entry(&mm->vmas, struct vma, link);
+	bottom = prev ? prev->end : mm->low;
+	if (below > bottom && below - bottom >= len)
+		return below - len;
+	if (!prev)
+		return 0;
+
+	node = hole_at_or_below(&prev->node, len);
+	return node ? node_vma(node)->start - len : 0;
+}
+
+u64 vma_pte_bits(const struct vma *vma)
+{
+	u64 bits = PTE_USER;
+
+	bits |= vma->flags & VM_ACCESS ? PTE_PRESENT : PTE_GLOBAL;
+	if (vma->flags & VM_WRITE)
+		bits |= PTE_WRITE;
+	if (!(vma->flags & VM_EXEC))
+		bits |= PTE_NX;
+	return bits;
+}
+
+/* ---- per-VMA lock ---- */
+
+struct vma *lock_vma(struct mm *mm, u64 addr)
+{
+	struct vma *vma;
+
+	if (!down_read_trylock(&mm->mmap_lock))
+		return NULL;
+	vma = find_vma(mm, addr);
+	if (vma && (vma->start > addr || !vma_anon(vma) || !down_read_trylock(&vma->lock)))
+		vma = NULL;
+	if (vma)
+		atomic_fetch_add_explicit(&vma->refcount, 1, memory_order_relaxed);
+	up_read(&mm->mmap_lock);
+	return vma;
+}
+
+void unlock_vma(struct vma *vma)
+{
+	up_read(&vma->lock);
+	vma_put(vma);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Taking the pages out of a range.
+ *
+ * => entries are cleared table by table under the page-table lock; the pages leave the LRU there
+ *    and are strung up on a private list; one flush for all; then the frames go.
+ * => a page that is on its way out when its entry goes keeps its place in the write-out list, as
+ *    nobody's page; the writer frees it when it comes to it.
+ */
+#include "engine/reclaim/internal.h"
+#include "engine/space/internal.h"
+
+struct zap {
+	struct mm *mm;
+	struct list_head pages; /* to be freed after the flush */
+	bool flush;		/* translations went */
+	s64 rss, swapped;	/* went */
+	u64 slots[MMU_BATCH];	/* references to drop */
+	unsigned nr_slots;
+	struct page *batch[MMU_BATCH]; /* off the LRU next */
+	unsigned nr_batch;
+};
+
+static void zap_batch(struct zap *z)
+{
+	if (z->nr_batch)
+		lru_del_batch(z->mm->engine, z->batch, z->nr_batch, &z->pages);
+	z->nr_batch = 0;
+	if (z->nr_slots)
+		swap_put_many(&z->mm->engine->swap, z->slots, z->nr_slots);
+	z->nr_slots = 0;
+}
+
+static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
+{
+	struct mm *mm = z->mm;
+	pte_t pte = pte_read(ptep);
+	struct page *page;
+
+	if (pte_none(pte))
+		return;
+	if (pte_is_swap(pte)) {
+		pte_store(ptep, (pte_t){ 0 });
+		z->slots[z->nr_slots++] = swp_offset(pte_to_swp(pte));
+		z->swapped++;
+	} else {
+		pte = mm->engine->mmu->clear(mm, va, ptep, (pte_t){ 0 });
+		z->flush = true;
+		if (pte_special(pte))
+			return;
+		page = pfn_page(mm->engine, pte_pfn(pte));
+		page_remove_rmap(page);
+		z->batch[z->nr_batch++] = page;
+		z->rss++;
+	}
+	if (z->nr_batch == MMU_BATCH || z->nr_slots == MMU_BATCH)
+		zap_batch(z);
+}
+
+/* The mapping's reference to each page. */
+static void zap_finish(struct zap *z)
+{
+	struct engine *e = z->mm->engine;
+
+	while (!list_empty(&z->pages)) {
+		struct page *page = list_first_entry(&z->pages, struct page, lru);
+
+		list_del(&page->lru);
+		if (page_test(page, PG_SWAPCACHE)) {
+			page_lock(page);
+			if (page_test(page, PG_SWAPCACHE))
+				swap_cache_del(e, page);
+			page_unlock(page);
+		}
+		page_put(e, page);
+	}
+}
+
+void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables)
+{
+	struct zap z = { .mm = mm };
+	spinlock_t *ptl;
+	pte_t *ptep;
+	u64 va;
+
+	list_init(&z.pages);
+	for (va = start; (ptep = pte_next_table(mm, &va, end, &ptl));) {
+		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
+
+		spin_lock(ptl);
+		for (; va < stop; va += PAGE_SIZE)
+			zap_entry(&z, va, ptep++);
+		zap_batch(&z);
+		spin_unlock(ptl);
+	}
+	if (z.rss)
+		atomic_fetch_sub_explicit(&mm->rss, z.rss, memory_order_relaxed);
+	if (z.swapped)
+		atomic_fetch_sub_explicit(&mm->swapped, z.swapped, memory_order_relaxed);
+	if (z.flush)
+		mm->engine->mmu->flush(mm, start, end);
+	zap_finish(&z);
+	if (with_tables)
+		free_tables(mm, start, end);
+}
