@@ -39,6 +39,15 @@ TARGETS = {"sweep 1 thread": 0.7, "sweep 2 threads": 0.7, "sort": 1.0, "redis": 
            "below": 1.03}
 
 
+# The kernel kills a program in a group whose memory it cannot free fast enough, now and then even
+# with swap left. Such a run is tried again; after so many without one that ended, it is given up.
+MOST_KILLS = 3
+
+
+class Killed(Exception):
+    """The kernel's out-of-memory killer ended the program."""
+
+
 class Bench:
     def __init__(self, options, scratch):
         self.options, self.scratch = options, scratch
@@ -81,7 +90,13 @@ class Bench:
         driven = None
         try:
             if callable(drive):
-                driven = drive()
+                try:
+                    driven = drive()
+                except (OSError, subprocess.CalledProcessError) as error:
+                    # It cannot be reached: was it killed?
+                    if process.wait(10) == -9:
+                        raise Killed() from error
+                    raise
             out, _ = process.communicate(timeout=1800)
         except BaseException:
             for pid in [*watch.descendants(process.pid), process.pid]:
@@ -94,6 +109,8 @@ class Bench:
         finally:
             seen.stop()
         seconds = time.monotonic() - start
+        if process.returncode == -9:
+            raise Killed()
         if process.returncode:
             errors.seek(0)
             raise RuntimeError("%s: status %d: %s" % (
@@ -109,12 +126,25 @@ class Bench:
             # Who comes first changes, so that neither always finds the machine as the other left it.
             order = contenders if number % 2 == 0 else contenders[::-1]
             for who in order:
-                result = once(who)
+                result = self.until_it_ends(who, once, found)
+                if not result:
+                    continue
                 found[who].append(result)
                 print("  %-22s round %d  %-5s %8.3f s" % (name, number + 1, who, result["seconds"]),
                       file=sys.stderr, flush=True)
         self.results[name] = found
         return found
+
+    @staticmethod
+    def until_it_ends(who, once, found):
+        killed = found.setdefault("killed", {})
+        while found[who] or killed.get(who, 0) < MOST_KILLS:
+            try:
+                return once(who)
+            except Killed:
+                killed[who] = killed.get(who, 0) + 1
+                print("  %s: killed by the kernel, out of memory" % who, file=sys.stderr)
+        return None
 
     # --- the workloads ---
 
@@ -265,6 +295,7 @@ def summary(results):
         target = TARGETS.get(name) or TARGETS.get(name.split()[0].rstrip(":"))
         three = [found.get(who, []) for who in ("bare", "zram", "ours")]
         row(name + ", s", target, "%.3f", *(median(runs, "seconds") for runs in three))
+        rows[-1]["killed"] = found.get("killed", {})
         if name.startswith("sweep"):
             for phase in ("fill", "sequential_1", "sequential_2", "random_reads", "random_writes"):
                 row("  %s, s" % phase, None, "%.3f",
@@ -307,6 +338,8 @@ def print_table(rows):
         print("%-40s %9s %9s %9s %7s  %s" % (
             row["name"], cell(row["bare"], row["form"]), cell(row["zram"], row["form"]),
             cell(row["ours"], row["form"]), cell(row["ratio"], "%.2f"), verdict))
+        for who, times in row.get("killed", {}).items():
+            print("    %s: killed by the kernel, out of memory, %d times" % (who, times))
 
 
 def print_floor(floor):
@@ -346,7 +379,9 @@ def main():
         print("without vmfault: no %s" % options.vmfault, file=sys.stderr)
     try:
         for name in options.what or names:
+            start = time.monotonic()
             getattr(bench, name)()
+            print("  %s took %.0f s" % (name, time.monotonic() - start), file=sys.stderr)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         rows = summary(bench.results)

@@ -11,7 +11,11 @@
 #include "engine/base/errno.h"
 #include "stores/pack.h"
 
-/* Higher is faster and packs less. */
+/*
+ * Higher is faster and packs less.  4 saves a third of the time on text (7.6 to 4.7 us a page) and
+ * a quarter on heaps (4.0 to 3.0), but stores text a quarter larger (0.66 to 0.81) and heaps a
+ * seventh (0.44 to 0.51), and its runs of short offsets unpack slower.
+ */
 #define PACK_LZ4_ACCELERATION 1
 #define PACK_ZSTD_LEVEL	      1
 

@@ -126,7 +126,7 @@ static bool same_variable(const char *a, const char *b)
 char **environment_make(const struct run_options *o, const char *agent, int report_fd)
 {
 	char *own[] = { preload_entry(agent), options_entry(o), report_entry(report_fd) };
-	char **made;
+	static char **made; /* the program's, until this process ends */
 	size_t n = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(own); i++)

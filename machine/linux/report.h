@@ -5,10 +5,14 @@
  * Downwards, in the environment:
  *   LD_PRELOAD       the agent library, before what was there
  *   VMFAULT_OPTIONS  "limit=BYTES,compress=lz4|zstd|none,threads=N,prefetch=N,verbose=0|1"
+ *                    Always all five; without --memory the limit is the machine's whole memory.
  *   VMFAULT_REPORT   path of the report file (/proc/PID/fd/N of a memfd that the command holds)
  *
  * Upwards, in the report file: one slot a process, each a page-aligned `struct report_slot`,
- * mapped shared and written in place, so that the figures survive whatever ends the program.
+ * mapped shared and written in place, so that the figures survive whatever ends the program.  A
+ * process takes the slot that atomic_fetch_add(&header->next_slot, 1) gives it, if below nr_slots;
+ * next_slot goes on counting, so that the command knows how many went without.  `state` is written
+ * last, with release.
  */
 #ifndef VMF_LINUX_REPORT_H
 #define VMF_LINUX_REPORT_H

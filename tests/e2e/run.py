@@ -28,8 +28,8 @@ from trial import MIB, Failure, Trial, expect
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 SKIPPED = 77
-# The least limit that is tried: below, a program's own libraries and stacks are most of it.
-LEAST = 8 * MIB
+# The least limit that vmfault takes.
+LEAST = 16 * MIB
 
 
 class Skip(Exception):

@@ -38,7 +38,7 @@ uint64_t f%d(uint64_t x, uint64_t *t)
 
 
 def run(t):
-    functions = 8000 if t.full else 350
+    functions = 8000 if t.full else 400
     path = t.input("big-%d.c" % functions, source(functions))
     status, out = t.run(["gcc", "-O2", "-pipe", "-c", "-o", "big.o", path])
     return [status, out, t.read("big.o")]

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 
 def run(t):
-    count = 4000000 if t.full else 400000
+    count = 4000000 if t.full else 600000
     with open(t.dir + "/program.py", "w", encoding="utf-8") as file:
         file.write(PROGRAM)
     return list(t.run(["python3", "program.py", str(count)]))

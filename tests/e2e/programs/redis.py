@@ -10,7 +10,7 @@ NEEDS = ["redis-check-rdb", "redis-benchmark"]
 
 
 def run(t):
-    keys = 140000 if t.full else 18000
+    keys = 140000 if t.full else 28000
     socket = t.dir + "/socket"
     server = t.start(resp.server_command(t.dir))
     try:

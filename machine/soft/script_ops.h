@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* A script after parsing: what script_parse.c makes and script_run.c runs. */
+#ifndef VMF_SOFT_SCRIPT_OPS_H
+#define VMF_SOFT_SCRIPT_OPS_H
+
+#include "machine/soft/script.h"
+
+enum script_verb {
+	OP_MAP,
+	OP_UNMAP,
+	OP_PROTECT,
+	OP_REMAP,
+	OP_ADVISE,
+	OP_READ,
+	OP_WRITE,
+	OP_TOUCH,
+	OP_PAGEOUT,
+	OP_CPU,
+	OP_CHECK,
+	OP_EXPECT,
+};
+
+enum script_counter { COUNT_MINOR, COUNT_MAJOR, COUNT_RSS, COUNT_SWAPPED, COUNT_MAPS };
+
+#define SCRIPT_NAMES 26
+
+/* An offset from a name, or (name < 0) a number. */
+struct script_addr {
+	int name;
+	u64 offset;
+};
+
+enum outcome_kind { OUT_OK, OUT_ADDRESS, OUT_ERRNO, OUT_FAULT };
+
+/* What came, or is to come, of an operation. */
+struct outcome {
+	enum outcome_kind kind;
+	int err;		  /* OUT_ERRNO: positive */
+	enum fault_reason reason; /* OUT_FAULT */
+	u64 address;		  /* OUT_ADDRESS */
+};
+
+struct script_op {
+	unsigned line;
+	enum script_verb verb;
+	struct script_addr addr, to;
+	u64 len, new_len;
+	u32 prot, flags, vm_flags; /* VM_READ ...; VMAP_ or VREMAP_; VM_LOCKED */
+	enum vm_advice advice;
+	int byte;   /* -1: any */
+	u32 access; /* touch: PF_WRITE, PF_INSTR or 0 */
+	int as;	    /* name for the result; -1: none */
+	unsigned cpu;
+	enum script_counter counter;
+	u64 count;
+	struct outcome expected;
+	struct script_addr expected_address; /* of OUT_ADDRESS */
+};
+
+struct script {
+	size_t n;
+	struct script_op *ops;
+};
+
+const char *script_verb_name(enum script_verb verb);
+const char *script_counter_name(enum script_counter counter);
+/* An outcome in the words of the language.  At least 32 bytes; returns buf. */
+const char *outcome_text(const struct outcome *o, char *buf, size_t size);
+
+#endif

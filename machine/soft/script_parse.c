@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: MIT */
+/* From text to operations; script.h has the language. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/errno.h"
+#include "machine/soft/script_ops.h"
+
+#define MAX_WORDS 16
+#define MAX_LINE  256
+
+/* One line on its way through the parser. */
+struct line {
+	unsigned number;
+	char text[MAX_LINE];
+	char *words[MAX_WORDS];
+	unsigned n, at; /* words, and the next one to look at */
+	char *message;	/* where a complaint goes */
+};
+
+static const char *const verbs[] = {
+	[OP_MAP] = "map",     [OP_UNMAP] = "unmap",   [OP_PROTECT] = "protect",
+	[OP_REMAP] = "remap", [OP_ADVISE] = "advise", [OP_READ] = "read",
+	[OP_WRITE] = "write", [OP_TOUCH] = "touch",   [OP_PAGEOUT] = "pageout",
+	[OP_CPU] = "cpu",     [OP_CHECK] = "check",   [OP_EXPECT] = "expect",
+};
+
+static const char *const counters[] = {
+	[COUNT_MINOR] = "minor",     [COUNT_MAJOR] = "major", [COUNT_RSS] = "rss",
+	[COUNT_SWAPPED] = "swapped", [COUNT_MAPS] = "maps",
+};
+
+static const struct {
+	const char *word;
+	int err;
+} errors[] = {
+	{ "einval", EINVAL }, { "enomem", ENOMEM }, { "eexist", EEXIST }, { "efault", EFAULT }
+};
+
+const char *script_verb_name(enum script_verb verb)
+{
+	return verbs[verb];
+}
+
+const char *script_counter_name(enum script_counter counter)
+{
+	return counters[counter];
+}
+
+const char *outcome_text(const struct outcome *o, char *buf, size_t size)
+{
+	static const char *const reasons[] = { [FAULT_OK] = "ok",
+					       [FAULT_RETRY] = "retry",
+					       [FAULT_MAPERR] = "segv maperr",
+					       [FAULT_ACCERR] = "segv accerr",
+					       [FAULT_BUS] = "bus",
+					       [FAULT_OOM] = "oom" };
+
+	snprintf(buf, size, "ok");
+	if (o->kind == OUT_ADDRESS)
+		snprintf(buf, size, "0x%llx", (unsigned long long)o->address);
+	if (o->kind == OUT_FAULT)
+		snprintf(buf, size, "%s", reasons[o->reason]);
+	if (o->kind == OUT_ERRNO) {
+		snprintf(buf, size, "errno %d", o->err);
+		for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
+			if (errors[i].err == o->err)
+				snprintf(buf, size, "%s", errors[i].word);
+	}
+	return buf;
+}
+
+/* ---- words ---- */
+
+static int complain(struct line *l, const char *what, const char *word)
+{
+	if (word)
+		snprintf(l->message, SCRIPT_MESSAGE, "line %u: %s '%.40s'", l->number, what, word);
+	else
+		snprintf(l->message, SCRIPT_MESSAGE, "line %u: %s", l->number, what);
+	return -EINVAL;
+}
+
+static const char *peek(const struct line *l)
+{
+	return l->at < l->n ? l->words[l->at] : NULL;
+}
+
+/* If the next word is this one, go past it. */
+static bool accept(struct line *l, const char *word)
+{
+	if (!peek(l) || strcmp(peek(l), word))
+		return false;
+	l->at++;
+	return true;
+}
+
+/* The next word, which must be there. */
+static int want(struct line *l, const char *what, const char **word)
+{
+	*word = peek(l);
+	if (!*word) {
+		char missing[64];
+
+		snprintf(missing, sizeof(missing), "%s is missing", what);
+		return complain(l, missing, NULL);
+	}
+	l->at++;
+	return 0;
+}
+
+/* The place of the next word in a list of words, or -1. */
+static int find_word(const char *word, const char *const *list, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (list[i] && !strcmp(list[i], word))
+			return i;
+	return -1;
+}
+
+static bool parse_number(const char *word, u64 *v)
+{
+	static const struct {
+		char letter;
+		unsigned shift;
+	} suffixes[] = { { 'K', 10 }, { 'M', 20 }, { 'G', 30 }, { 'P', PAGE_SHIFT } };
+	char *end;
+
+	if (word[0] < '0' || word[0] > '9')
+		return false;
+	errno = 0;
+	*v = strtoull(word, &end, 0);
+	if (errno)
+		return false;
+	for (unsigned i = 0; i < ARRAY_SIZE(suffixes); i++)
+		if (*end == suffixes[i].letter) {
+			if (*v << suffixes[i].shift >> suffixes[i].shift != *v)
+				return false;
+			*v <<= suffixes[i].shift;
+			end++;
+			break;
+		}
+	return *end == '\0';
+}
+
+static int want_number(struct line *l, const char *what, u64 *v)
+{
+	const char *word;
+	int err = want(l, what, &word);
+
+	if (!err && !parse_number(word, v))
+		err = complain(l, "not a number:", word);
+	return err;
+}
+
+static bool is_name(char c)
+{
+	return c >= 'A' && c <= 'Z';
+}
+
+static bool parse_address(const char *word, struct script_addr *a)
+{
+	*a = (struct script_addr){ .name = -1 };
+	if (!is_name(word[0]))
+		return parse_number(word, &a->offset);
+	a->name = word[0] - 'A';
+	if (word[1] == '+')
+		return parse_number(word + 2, &a->offset);
+	return word[1] == '\0';
+}
+
+static int want_address(struct line *l, struct script_addr *a)
+{
+	const char *word;
+	int err = want(l, "an address", &word);
+
+	if (!err && !parse_address(word, a))
+		err = complain(l, "not an address:", word);
+	return err;
+}
+
+static int want_range(struct line *l, struct script_op *op)
+{
+	int err = want_address(l, &op->addr);
+
+	return err ? err : want_number(l, "a length", &op->len);
+}
+
+static int want_byte(struct line *l, int *byte)
+{
+	u64 v;
+	int err = want_number(l, "a byte", &v);
+
+	if (!err && v > 255)
+		err = complain(l, "not a byte:", l->words[l->at - 1]);
+	*byte = v;
+	return err;
+}
+
+static int want_prot(struct line *l, u32 *prot)
+{
+	static const struct {
+		char letter;
+		u32 flag;
+	} rights[] = { { 'r', VM_READ }, { 'w', VM_WRITE }, { 'x', VM_EXEC } };
+	const char *word, *c;
+	int err = want(l, "a protection", &word);
+
+	*prot = 0;
+	if (err || !strcmp(word, "none"))
+		return err;
+	c = word;
+	for (unsigned i = 0; i < ARRAY_SIZE(rights); i++)
+		if (*c == rights[i].letter) {
+			*prot |= rights[i].flag;
+			c++;
+		}
+	return *c ? complain(l, "not a protection:", word) : 0;
+}
+
+/* "as X", or nothing. */
+static int accept_as(struct line *l, int *as)
+{
+	const char *word;
+	int err;
+
+	if (!accept(l, "as"))
+		return 0;
+	err = want(l, "a name", &word);
+	if (!err && (!is_name(word[0]) || word[1]))
+		err = complain(l, "not a name (A to Z):", word);
+	if (!err)
+		*as = word[0] - 'A';
+	return err;
+}
+
+/* ---- operations ---- */
+
+static int parse_map(struct line *l, struct script_op *op)
+{
+	int err = 0;
+
+	op->addr.name = -1;
+	if (!accept(l, "any"))
+		err = want_address(l, &op->addr);
+	if (!err)
+		err = want_number(l, "a length", &op->len);
+	if (!err)
+		err = want_prot(l, &op->prot);
+	if (err)
+		return err;
+	if (accept(l, "fixed"))
+		op->flags |= VMAP_FIXED;
+	else if (accept(l, "noreplace"))
+		op->flags |= VMAP_FIXED_NOREPLACE;
+	if (accept(l, "locked"))
+		op->vm_flags |= VM_LOCKED;
+	return accept_as(l, &op->as);
+}
+
+static int parse_remap(struct line *l, struct script_op *op)
+{
+	int err = want_range(l, op);
+
+	if (!err)
+		err = want_number(l, "a new length", &op->new_len);
+	if (err)
+		return err;
+	if (accept(l, "maymove"))
+		op->flags |= VREMAP_MAYMOVE;
+	if (accept(l, "to")) {
+		op->flags |= VREMAP_MAYMOVE | VREMAP_FIXED;
+		err = want_address(l, &op->to);
+		if (err)
+			return err;
+	}
+	if (accept(l, "keep"))
+		op->flags |= VREMAP_DONTUNMAP;
+	return accept_as(l, &op->as);
+}
+
+static int parse_advise(struct line *l, struct script_op *op)
+{
+	const char *word;
+	int err = want_range(l, op);
+
+	if (!err)
+		err = want(l, "an advice", &word);
+	if (err)
+		return err;
+	if (!strcmp(word, "dontneed"))
+		op->advice = VADV_DONTNEED;
+	else if (!strcmp(word, "free"))
+		op->advice = VADV_FREE;
+	else
+		return complain(l, "not an advice:", word);
+	return 0;
+}
+
+static int parse_touch(struct line *l, struct script_op *op)
+{
+	const char *word;
+	int err = want_range(l, op);
+
+	if (!err)
+		err = want(l, "an access", &word);
+	if (err)
+		return err;
+	if (!strcmp(word, "w"))
+		op->access = PF_WRITE;
+	else if (!strcmp(word, "x"))
+		op->access = PF_INSTR;
+	else if (strcmp(word, "r"))
+		return complain(l, "not an access (r, w or x):", word);
+	return 0;
+}
+
+static int parse_cpu(struct line *l, struct script_op *op)
+{
+	u64 n;
+	int err = want_number(l, "a CPU", &n);
+
+	if (!err && n >= SOFT_MAX_CPUS)
+		err = complain(l, "not a CPU:", l->words[l->at - 1]);
+	op->cpu = n;
+	return err;
+}
+
+static int parse_expect(struct line *l, struct script_op *op)
+{
+	const char *word;
+	int found, err = want(l, "a counter", &word);
+
+	if (err)
+		return err;
+	found = find_word(word, counters, ARRAY_SIZE(counters));
+	if (found < 0)
+		return complain(l, "unknown counter", word);
+	op->counter = found;
+	return want_number(l, "a count", &op->count);
+}
+
+static int parse_arguments(struct line *l, struct script_op *op)
+{
+	int err;
+
+	switch (op->verb) {
+	case OP_MAP:
+		return parse_map(l, op);
+	case OP_UNMAP:
+	case OP_PAGEOUT:
+		return want_range(l, op);
+	case OP_PROTECT:
+		err = want_range(l, op);
+		return err ? err : want_prot(l, &op->prot);
+	case OP_REMAP:
+		return parse_remap(l, op);
+	case OP_ADVISE:
+		return parse_advise(l, op);
+	case OP_READ:
+		err = want_range(l, op);
+		if (err || !peek(l) || !strcmp(peek(l), "->"))
+			return err;
+		return want_byte(l, &op->byte);
+	case OP_WRITE:
+		err = want_range(l, op);
+		return err ? err : want_byte(l, &op->byte);
+	case OP_TOUCH:
+		return parse_touch(l, op);
+	case OP_CPU:
+		return parse_cpu(l, op);
+	case OP_CHECK:
+		return 0;
+	case OP_EXPECT:
+		return parse_expect(l, op);
+	}
+	return -EINVAL;
+}
+
+/* ---- outcomes ---- */
+
+static int parse_segv(struct line *l, struct script_op *op)
+{
+	op->expected.kind = OUT_FAULT;
+	if (accept(l, "maperr"))
+		op->expected.reason = FAULT_MAPERR;
+	else if (accept(l, "accerr"))
+		op->expected.reason = FAULT_ACCERR;
+	else
+		return complain(l, "segv is maperr or accerr", NULL);
+	return 0;
+}
+
+static int parse_outcome(struct line *l, struct script_op *op)
+{
+	const char *word;
+	int err;
+
+	if (!accept(l, "->"))
+		return 0;
+	err = want(l, "an outcome", &word);
+	if (err || !strcmp(word, "ok"))
+		return err;
+	if (!strcmp(word, "segv"))
+		return parse_segv(l, op);
+	op->expected.kind = OUT_FAULT;
+	op->expected.reason = FAULT_BUS;
+	if (!strcmp(word, "bus"))
+		return 0;
+	op->expected.reason = FAULT_OOM;
+	if (!strcmp(word, "oom"))
+		return 0;
+	op->expected.kind = OUT_ERRNO;
+	for (unsigned i = 0; i < ARRAY_SIZE(errors); i++)
+		if (!strcmp(word, errors[i].word)) {
+			op->expected.err = errors[i].err;
+			return 0;
+		}
+	op->expected.kind = OUT_ADDRESS;
+	if ((op->verb != OP_MAP && op->verb != OP_REMAP) ||
+	    !parse_address(word, &op->expected_address))
+		return complain(l, "unknown outcome", word);
+	return 0;
+}
+
+/* ---- lines ---- */
+
+/* Take the next line of *text apart, and go past it. */
+static int split_line(struct line *l, const char **text)
+{
+	size_t len = strcspn(*text, "\n"), used = strcspn(*text, "#\n");
+	char *save = NULL, *word;
+
+	l->n = l->at = 0;
+	l->number++;
+	if (used >= MAX_LINE)
+		return complain(l, "the line is too long", NULL);
+	memcpy(l->text, *text, used);
+	l->text[used] = '\0';
+	*text += len + ((*text)[len] == '\n');
+	for (word = strtok_r(l->text, " \t\r", &save); word;
+	     word = strtok_r(NULL, " \t\r", &save)) {
+		if (l->n == MAX_WORDS)
+			return complain(l, "too many words", NULL);
+		l->words[l->n++] = word;
+	}
+	return 0;
+}
+
+static int parse_line(struct line *l, struct script_op *op)
+{
+	const char *word = l->words[l->at++];
+	int err, found = find_word(word, verbs, ARRAY_SIZE(verbs));
+
+	if (found < 0)
+		return complain(l, "unknown operation", word);
+	*op = (struct script_op){ .line = l->number, .verb = found, .byte = -1, .as = -1 };
+	err = parse_arguments(l, op);
+	if (!err)
+		err = parse_outcome(l, op);
+	if (!err && peek(l))
+		err = complain(l, "unexpected", peek(l));
+	return err;
+}
+
+static int append(struct script *s, const struct script_op *op)
+{
+	struct script_op *grown = s->ops;
+
+	if ((s->n & (s->n - 1)) == 0) /* full at each power of two */
+		grown = realloc(s->ops, (s->n ? 2 * s->n : 1) * sizeof(*op));
+	if (!grown)
+		return -ENOMEM;
+	s->ops = grown;
+	s->ops[s->n++] = *op;
+	return 0;
+}
+
+int script_parse(const char *text, struct script **script, char *message)
+{
+	struct line l = { .message = message };
+	struct script *s = calloc(1, sizeof(*s));
+	struct script_op op;
+	int err = s ? 0 : -ENOMEM;
+
+	message[0] = '\0';
+	while (!err && *text) {
+		err = split_line(&l, &text);
+		if (err || !l.n)
+			continue;
+		err = parse_line(&l, &op);
+		if (!err)
+			err = append(s, &op);
+	}
+	if (err)
+		script_free(s);
+	else
+		*script = s;
+	return err;
+}
+
+void script_free(struct script *s)
+{
+	if (s)
+		free(s->ops);
+	free(s);
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* Running the operations of a script on a soft machine; script.h has the language. */
+#include <stdio.h>
+
+#include "engine/base/errno.h"
+#include "machine/soft/script_ops.h"
+
+struct run {
+	struct soft_machine *m;
+	struct mm *mm;
+	struct soft_cpu *cpu;
+	u64 names[SCRIPT_NAMES];
+	char *message;
+};
+
+static int fail(struct run *r, const struct script_op *op, const char *what)
+{
+	snprintf(r->message, SCRIPT_MESSAGE, "line %u: %s: %s", op->line,
+		 script_verb_name(op->verb), what);
+	return -ERANGE;
+}
+
+static u64 resolve(const struct run *r, const struct script_addr *a)
+{
+	return (a->name < 0 ? 0 : r->names[a->name]) + a->offset;
+}
+
+/* ---- outcomes ---- */
+
+static struct outcome of_errno(s64 ret)
+{
+	if (ret < 0)
+		return (struct outcome){ .kind = OUT_ERRNO, .err = -ret };
+	return (struct outcome){ .kind = OUT_OK };
+}
+
+static struct outcome of_address(s64 ret)
+{
+	if (ret < 0)
+		return of_errno(ret);
+	return (struct outcome){ .kind = OUT_ADDRESS, .address = ret };
+}
+
+static struct outcome of_access(enum fault_reason reason)
+{
+	if (reason == FAULT_OK)
+		return (struct outcome){ .kind = OUT_OK };
+	return (struct outcome){ .kind = OUT_FAULT, .reason = reason };
+}
+
+static bool as_expected(const struct outcome *got, const struct outcome *expected)
+{
+	if (expected->kind == OUT_OK)
+		return got->kind == OUT_OK || got->kind == OUT_ADDRESS;
+	return got->kind == expected->kind && got->err == expected->err &&
+	       got->reason == expected->reason &&
+	       (got->kind != OUT_ADDRESS || got->address == expected->address);
+}
+
+/* ---- accesses ---- */
+
+/* The part of [va, end) in va's page. */
+static u64 part(u64 va, u64 end)
+{
+	return min_of(end - va, PAGE_SIZE - page_offset(va));
+}
+
+static int run_read(struct run *r, const struct script_op *op, struct outcome *out)
+{
+	u64 va = resolve(r, &op->addr), end = va + op->len, n, i;
+	enum fault_reason reason = FAULT_OK;
+	u8 bytes[PAGE_SIZE];
+	char what[80];
+
+	for (; va < end && reason == FAULT_OK; va += n) {
+		n = part(va, end);
+		reason = soft_read(r->cpu, va, bytes, n);
+		for (i = 0; reason == FAULT_OK && op->byte >= 0 && i < n; i++)
+			if (bytes[i] != op->byte) {
+				snprintf(what, sizeof(what), "0x%llx holds %u, not %d",
+					 (unsigned long long)(va + i), bytes[i], op->byte);
+				return fail(r, op, what);
+			}
+	}
+	*out = of_access(reason);
+	return 0;
+}
+
+static struct outcome run_write(struct run *r, const struct script_op *op)
+{
+	u64 va = resolve(r, &op->addr), end = va + op->len, n;
+	enum fault_reason reason = FAULT_OK;
+	u8 bytes[PAGE_SIZE];
+
+	memset(bytes, op->byte, sizeof(bytes));
+	for (; va < end && reason == FAULT_OK; va += n) {
+		n = part(va, end);
+		reason = soft_write(r->cpu, va, bytes, n);
+	}
+	return of_access(reason);
+}
+
+static enum fault_reason touch(struct soft_cpu *cpu, u64 va, u32 access)
+{
+	u64 old;
+	u8 byte;
+
+	if (access & PF_WRITE) /* a write that changes nothing, whoever else writes */
+		return soft_add_u64(cpu, va & ~(u64)7, 0, &old);
+	return access & PF_INSTR ? soft_fetch(cpu, va, &byte, 1) : soft_read_byte(cpu, va, &byte);
+}
+
+static struct outcome run_touch(struct run *r, const struct script_op *op)
+{
+	u64 va = resolve(r, &op->addr), end = va + op->len;
+	enum fault_reason reason = FAULT_OK;
+
+	for (; va < end && reason == FAULT_OK; va = (va & PAGE_MASK) + PAGE_SIZE)
+		reason = touch(r->cpu, va, op->access);
+	return of_access(reason);
+}
+
+/* ---- the others ---- */
+
+static u64 counter_value(const struct mm *mm, enum script_counter c)
+{
+	switch (c) {
+	case COUNT_MINOR:
+		return atomic_load(&mm->minor);
+	case COUNT_MAJOR:
+		return atomic_load(&mm->major);
+	case COUNT_RSS:
+		return atomic_load(&mm->rss);
+	case COUNT_SWAPPED:
+		return atomic_load(&mm->swapped);
+	case COUNT_MAPS:
+		return mm->map_count;
+	}
+	return 0;
+}
+
+static int run_expect(struct run *r, const struct script_op *op)
+{
+	u64 got = counter_value(r->mm, op->counter);
+	char what[80];
+
+	if (got == op->count)
+		return 0;
+	snprintf(what, sizeof(what), "%s is %llu, not %llu", script_counter_name(op->counter),
+		 (unsigned long long)got, (unsigned long long)op->count);
+	return fail(r, op, what);
+}
+
+static int run_cpu(struct run *r, const struct script_op *op)
+{
+	if (op->cpu >= r->m->nr_cpus)
+		return fail(r, op, "the machine has no such CPU");
+	r->cpu = &r->m->cpus[op->cpu];
+	return 0;
+}
+
+/* Do it; 0 with what came of it, or -ERANGE for what no outcome can express. */
+static int run_op(struct run *r, const struct script_op *op, struct outcome *out)
+{
+	u64 addr = resolve(r, &op->addr);
+
+	*out = (struct outcome){ .kind = OUT_OK };
+	switch (op->verb) {
+	case OP_MAP:
+		*out = of_address(vm_map(r->mm, addr, op->len, op->prot, op->flags, op->vm_flags));
+		return 0;
+	case OP_UNMAP:
+		*out = of_errno(vm_unmap(r->mm, addr, op->len));
+		return 0;
+	case OP_PROTECT:
+		*out = of_errno(vm_protect(r->mm, addr, op->len, op->prot));
+		return 0;
+	case OP_REMAP:
+		*out = of_address(vm_remap(r->mm, addr, op->len, op->new_len, op->flags,
+					   resolve(r, &op->to)));
+		return 0;
+	case OP_ADVISE:
+		*out = of_errno(vm_advise(r->mm, addr, op->len, op->advice));
+		return 0;
+	case OP_READ:
+		return run_read(r, op, out);
+	case OP_WRITE:
+		*out = run_write(r, op);
+		return 0;
+	case OP_TOUCH:
+		*out = run_touch(r, op);
+		return 0;
+	case OP_PAGEOUT:
+		reclaim_range(r->mm, addr, addr + op->len);
+		return 0;
+	case OP_CPU:
+		return run_cpu(r, op);
+	case OP_CHECK:
+		soft_check(r->m);
+		return 0;
+	case OP_EXPECT:
+		return run_expect(r, op);
+	}
+	return 0;
+}
+
+static int judge(struct run *r, const struct script_op *op, const struct outcome *got)
+{
+	struct outcome expected = op->expected;
+	char want[32], have[32], what[96];
+
+	if (expected.kind == OUT_ADDRESS)
+		expected.address = resolve(r, &op->expected_address);
+	if (as_expected(got, &expected))
+		return 0;
+	snprintf(what, sizeof(what), "expected %s, got %s",
+		 outcome_text(&expected, want, sizeof(want)),
+		 outcome_text(got, have, sizeof(have)));
+	return fail(r, op, what);
+}
+
+int script_run(const struct script *script, struct soft_machine *m, struct mm *mm, char *message)
+{
+	struct run r = { .m = m, .mm = mm, .cpu = &m->cpus[0], .message = message };
+	struct outcome out;
+	int err = 0;
+
+	message[0] = '\0';
+	for (size_t i = 0; i < script->n && !err; i++) {
+		const struct script_op *op = &script->ops[i];
+
+		err = run_op(&r, op, &out);
+		if (!err)
+			err = judge(&r, op, &out);
+		if (!err && op->as >= 0 && out.kind == OUT_ADDRESS)
+			r.names[op->as] = out.address;
+	}
+	return err;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* The language of operations: what is understood, and that what is not gets one clear line. */
+#include "engine/base/errno.h"
+#include "machine/soft/script_ops.h"
+#include "tests/unit/unit.h"
+
+static struct script *parsed(const char *text)
+{
+	char message[SCRIPT_MESSAGE];
+	struct script *s = NULL;
+
+	if (script_parse(text, &s, message))
+		fail_msg("%s", message);
+	return s;
+}
+
+static void expect_complaint(const char *text, const char *complaint)
+{
+	char message[SCRIPT_MESSAGE];
+	struct script *s;
+
+	assert_int_equal(script_parse(text, &s, message), -EINVAL);
+	assert_string_equal(message, complaint);
+}
+
+static void every_operation_is_understood(void **state)
+{
+	struct script *s = parsed("map any 64K rw as A\n"
+				  "map 0x10000 2P rwx fixed locked -> 0x10000\n"
+				  "map 0x10000 1 none noreplace -> eexist\n"
+				  "unmap A+4K 4K\n"
+				  "protect A 8K r\n"
+				  "remap A 4K 1M maymove as B\n"
+				  "remap A 4K 4K to 0x200000 keep -> 0x200000\n"
+				  "advise A 4K dontneed\n"
+				  "advise A 4K free -> einval\n"
+				  "read A 16 -> segv accerr\n"
+				  "read A 16 0xff\n"
+				  "write A 1 7 -> segv maperr\n"
+				  "touch A 64K x -> bus\n"
+				  "pageout A 64K\n"
+				  "cpu 1\n"
+				  "check\n"
+				  "expect major 12\n");
+
+	(void)state;
+	assert_int_equal(s->n, 17);
+	assert_int_equal(s->ops[0].len, 65536);
+	assert_int_equal(s->ops[0].prot, VM_READ | VM_WRITE);
+	assert_int_equal(s->ops[0].as, 0);
+	assert_int_equal(s->ops[1].addr.offset, 0x10000);
+	assert_int_equal(s->ops[1].len, 2 * PAGE_SIZE);
+	assert_int_equal(s->ops[1].flags, VMAP_FIXED);
+	assert_int_equal(s->ops[1].vm_flags, VM_LOCKED);
+	assert_int_equal(s->ops[1].expected.kind, OUT_ADDRESS);
+	assert_int_equal(s->ops[2].expected.err, EEXIST);
+	assert_int_equal(s->ops[3].addr.name, 0);
+	assert_int_equal(s->ops[3].addr.offset, 4096);
+	assert_int_equal(s->ops[6].flags, VREMAP_MAYMOVE | VREMAP_FIXED | VREMAP_DONTUNMAP);
+	assert_int_equal(s->ops[9].byte, -1);
+	assert_int_equal(s->ops[9].expected.reason, FAULT_ACCERR);
+	assert_int_equal(s->ops[10].byte, 255);
+	assert_int_equal(s->ops[12].access, PF_INSTR);
+	assert_int_equal(s->ops[16].counter, COUNT_MAJOR);
+	assert_int_equal(s->ops[16].count, 12);
+	script_free(s);
+}
+
+static void comments_and_empty_lines_count_as_lines(void **state)
+{
+	struct script *s = parsed("# a comment\n\n  \t\ncheck # here, too\r\n");
+
+	(void)state;
+	assert_int_equal(s->n, 1);
+	assert_int_equal(s->ops[0].line, 4);
+	script_free(s);
+	s = parsed("");
+	assert_int_equal(s->n, 0);
+	script_free(s);
+}
+
+static void bad_input_gets_one_line_that_says_where_and_what(void **state)
+{
+	char many[300] = "check", deep[1000];
+
+	(void)state;
+	expect_complaint("check\nmop 1 2", "line 2: unknown operation 'mop'");
+	expect_complaint("map", "line 1: an address is missing");
+	expect_complaint("map any", "line 1: a length is missing");
+	expect_complaint("map any 4K", "line 1: a protection is missing");
+	expect_complaint("map any 4K wr", "line 1: not a protection: 'wr'");
+	expect_complaint("map any 4Q rw", "line 1: not a number: '4Q'");
+	expect_complaint("map any -4 rw", "line 1: not a number: '-4'");
+	expect_complaint("map any 0xfffffffffffffffG rw",
+			 "line 1: not a number: '0xfffffffffffffffG'");
+	expect_complaint("map any 99999999999999999999 rw",
+			 "line 1: not a number: '99999999999999999999'");
+	expect_complaint("map b 4K rw", "line 1: not an address: 'b'");
+	expect_complaint("map AB 4K rw", "line 1: not an address: 'AB'");
+	expect_complaint("map A+ 4K rw", "line 1: not an address: 'A+'");
+	expect_complaint("map any 4K rw as a", "line 1: not a name (A to Z): 'a'");
+	expect_complaint("map any 4K rw as", "line 1: a name is missing");
+	expect_complaint("map any 4K rw sideways", "line 1: unexpected 'sideways'");
+	expect_complaint("write 0 1 256", "line 1: not a byte: '256'");
+	expect_complaint("touch 0 1 rw", "line 1: not an access (r, w or x): 'rw'");
+	expect_complaint("advise 0 1 please", "line 1: not an advice: 'please'");
+	expect_complaint("cpu 1000", "line 1: not a CPU: '1000'");
+	expect_complaint("expect luck 1", "line 1: unknown counter 'luck'");
+	expect_complaint("read 0 1 -> segv", "line 1: segv is maperr or accerr");
+	expect_complaint("read 0 1 -> 0x1000", "line 1: unknown outcome '0x1000'");
+	expect_complaint("read 0 1 ->", "line 1: an outcome is missing");
+	for (int i = 0; i < 20; i++)
+		strcat(many, " x");
+	expect_complaint(many, "line 1: too many words");
+	memset(deep, 'x', sizeof(deep) - 1);
+	deep[sizeof(deep) - 1] = '\0';
+	expect_complaint(deep, "line 1: the line is too long");
+	deep[200] = '\0';
+	expect_complaint(deep,
+			 "line 1: unknown operation 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
+}
+
+/* Whatever comes, the parser ends with an answer. */
+static void random_text_never_upsets_the_parser(void **state)
+{
+	static const char *const pieces[] = { "map ",  "any ", "4K ", "rw ",	 "-> ",	 "segv ",
+					      "read ", "A+",   "0x",  "\n",	 "#",	 "remap ",
+					      "to ",   "as ",  "Z ",  "1P ",	 "cpu ", "expect ",
+					      "rss ",  "9",    "->",  "maperr ", "\t",	 "\xff" };
+	char text[400], message[SCRIPT_MESSAGE];
+	uint64_t rnd = 7;
+	struct script *s;
+
+	(void)state;
+	for (int round = 0; round < 20000; round++) {
+		text[0] = '\0';
+		for (uint64_t n = rnd_below(&rnd, 30); n; n--)
+			strcat(text, pieces[rnd_below(&rnd, ARRAY_SIZE(pieces))]);
+		if (script_parse(text, &s, message))
+			assert_memory_equal(message, "line ", 5);
+		else
+			script_free(s);
+	}
+}
+
+static void outcomes_have_the_words_of_the_language(void **state)
+{
+	char buf[32];
+
+	(void)state;
+	assert_string_equal(outcome_text(&(struct outcome){ .kind = OUT_OK }, buf, 32), "ok");
+	assert_string_equal(
+		outcome_text(&(struct outcome){ .kind = OUT_ADDRESS, .address = 4096 }, buf, 32),
+		"0x1000");
+	assert_string_equal(
+		outcome_text(&(struct outcome){ .kind = OUT_ERRNO, .err = ENOMEM }, buf, 32),
+		"enomem");
+	assert_string_equal(
+		outcome_text(&(struct outcome){ .kind = OUT_FAULT, .reason = FAULT_BUS }, buf, 32),
+		"bus");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_operation_is_understood),
+		cmocka_unit_test(comments_and_empty_lines_count_as_lines),
+		cmocka_unit_test(bad_input_gets_one_line_that_says_where_and_what),
+		cmocka_unit_test(random_text_never_upsets_the_parser),
+		cmocka_unit_test(outcomes_have_the_words_of_the_language),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
