@@ -30,6 +30,8 @@ static bool there(const char *path)
 
 bool agent_find(char path[PATH_MAX])
 {
+	/* From the command's own directory: as it was built, and as it was installed, anywhere. */
+	static const char *const places[] = { "../machine/linux", "../" AGENT_LIBDIR };
 	const char *given = getenv("VMFAULT_AGENT");
 	char own[PATH_MAX], candidate[PATH_MAX + 64];
 
@@ -39,8 +41,8 @@ bool agent_find(char path[PATH_MAX])
 		say("VMFAULT_AGENT names '%s', which cannot be read: %s", given, strerror(errno));
 		return false;
 	}
-	if (own_directory(own)) {
-		snprintf(candidate, sizeof(candidate), "%s/../machine/linux/" AGENT, own);
+	for (unsigned i = 0; i < ARRAY_SIZE(places) && own_directory(own); i++) {
+		snprintf(candidate, sizeof(candidate), "%s/%s/" AGENT, own, places[i]);
 		if (realpath(candidate, path) && there(path))
 			return true;
 	}
