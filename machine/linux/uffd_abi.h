@@ -10,20 +10,20 @@
 #include <linux/userfaultfd.h>
 
 #ifndef UFFDIO_MOVE
-#define UFFD_FEATURE_POISON    (1 << 14)
-#define UFFD_FEATURE_WP_ASYNC  (1 << 15)
-#define UFFD_FEATURE_MOVE      (1 << 16)
-#define _UFFDIO_MOVE           (0x05)
-#define _UFFDIO_POISON         (0x08)
+#define UFFD_FEATURE_POISON   (1 << 14)
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#define UFFD_FEATURE_MOVE     (1 << 16)
+#define _UFFDIO_MOVE	      (0x05)
+#define _UFFDIO_POISON	      (0x08)
 
 struct uffdio_move {
 	__u64 dst, src, len;
 	__u64 mode;
 	__s64 move; /* out: bytes moved, or a negative errno */
 };
-#define UFFDIO_MOVE_MODE_DONTWAKE        ((__u64)1 << 0)
+#define UFFDIO_MOVE_MODE_DONTWAKE	 ((__u64)1 << 0)
 #define UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES ((__u64)1 << 1)
-#define UFFDIO_MOVE _IOWR(UFFDIO, _UFFDIO_MOVE, struct uffdio_move)
+#define UFFDIO_MOVE			 _IOWR(UFFDIO, _UFFDIO_MOVE, struct uffdio_move)
 
 struct uffdio_poison {
 	struct uffdio_range range;
@@ -34,7 +34,7 @@ struct uffdio_poison {
 #endif
 
 #ifndef USERFAULTFD_IOC_NEW
-#define USERFAULTFD_IOC 0xAA
+#define USERFAULTFD_IOC	    0xAA
 #define USERFAULTFD_IOC_NEW _IO(USERFAULTFD_IOC, 0x00)
 #endif
 
