@@ -144,6 +144,13 @@ class Bench:
             except Killed:
                 killed[who] = killed.get(who, 0) + 1
                 print("  %s: killed by the kernel, out of memory" % who, file=sys.stderr)
+            except RuntimeError as error:
+                # What went wrong with one must not hide the others' figures.
+                killed[who] = MOST_KILLS
+                found.setdefault("failed", {}).setdefault(who, str(error))
+                print("  %s FAILED: %s" % (who, error), file=sys.stderr)
+                if found[who]:
+                    return None
         return None
 
     # --- the workloads ---
@@ -295,7 +302,9 @@ def summary(results):
         target = TARGETS.get(name) or TARGETS.get(name.split()[0].rstrip(":"))
         three = [found.get(who, []) for who in ("bare", "zram", "ours")]
         row(name + ", s", target, "%.3f", *(median(runs, "seconds") for runs in three))
-        rows[-1]["killed"] = found.get("killed", {})
+        rows[-1]["killed"] = {who: times for who, times in found.get("killed", {}).items()
+                              if who not in found.get("failed", {})}
+        rows[-1]["failed"] = found.get("failed", {})
         if name.startswith("sweep"):
             for phase in ("fill", "sequential_1", "sequential_2", "random_reads", "random_writes"):
                 row("  %s, s" % phase, None, "%.3f",
@@ -340,6 +349,8 @@ def print_table(rows):
             cell(row["ours"], row["form"]), cell(row["ratio"], "%.2f"), verdict))
         for who, times in row.get("killed", {}).items():
             print("    %s: killed by the kernel, out of memory, %d times" % (who, times))
+        for who, why in row.get("failed", {}).items():
+            print("    %s: FAILED: %s" % (who, why))
 
 
 def print_floor(floor):
@@ -376,7 +387,8 @@ def main():
     if bench.zram_missing:
         print("without the kernel's zram: %s" % bench.zram_missing, file=sys.stderr)
     if not bench.have_ours:
-        print("without vmfault: no %s" % options.vmfault, file=sys.stderr)
+        print("without vmfault: %s" % ("--no-ours" if options.no_ours else
+                                       "no " + options.vmfault), file=sys.stderr)
     try:
         for name in options.what or names:
             start = time.monotonic()
@@ -395,7 +407,7 @@ def main():
               if row["target"] and row["ratio"] is not None and row["ratio"] > row["target"]]
     if missed:
         print("\ntargets not met: " + "; ".join(missed))
-    return 0
+    return 1 if any(row.get("failed") for row in rows) else 0
 
 
 if __name__ == "__main__":
