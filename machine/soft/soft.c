@@ -22,6 +22,8 @@ static void host_free(void *ctx, void *p, u64 bytes)
 	free(p);
 }
 
+const struct engine_memory soft_host_memory = { .alloc = host_alloc, .free = host_free };
+
 static struct fault_result engine_trap(struct soft_cpu *cpu, u64 cr2, u32 error_code)
 {
 	return do_user_addr_fault(atomic_load_explicit(&cpu->mm, memory_order_relaxed), cr2,
@@ -30,7 +32,6 @@ static struct fault_result engine_trap(struct soft_cpu *cpu, u64 cr2, u32 error_
 
 int soft_create(const struct soft_options *o, struct soft_machine **machine)
 {
-	static const struct engine_memory memory = { .alloc = host_alloc, .free = host_free };
 	struct engine_config config =
 		o->config ? *o->config : engine_default_config(o->user_frames);
 	struct soft_machine *m;
@@ -40,8 +41,8 @@ int soft_create(const struct soft_options *o, struct soft_machine **machine)
 		return err;
 	if (!m->trap)
 		m->trap = engine_trap;
-	err = engine_init(&m->engine, &soft_mmu_ops, &memory, &config, m->nr_table, m->memory,
-			  m->nr_user, m->memory + (m->nr_table << PAGE_SHIFT), o->store);
+	err = engine_init(&m->engine, &soft_mmu_ops, &soft_host_memory, &config, m->nr_table,
+			  m->memory, m->nr_user, m->memory + (m->nr_table << PAGE_SHIFT), o->store);
 	if (err) {
 		soft_destroy_bare(m);
 		return err;

@@ -56,6 +56,8 @@ struct soft_options {
 };
 
 extern const struct mmu_ops soft_mmu_ops;
+/* The host's heap as engine_memory. */
+extern const struct engine_memory soft_host_memory;
 
 /* A machine with a running engine.  0, -EINVAL, -ENOMEM, -ENOSYS (the host has no membarrier(2)).
  */

@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine contract (engine/machine.h), operation by operation: the same source for every
+ * machine.  A machine that passes may carry the engine.
+ */
+#include <pthread.h>
+
+#include "engine/base/errno.h"
+#include "tests/contract/contract_machine.h"
+#include "tests/unit/unit.h"
+
+enum { PAGES = 160, FRAMES = 256 };
+
+static struct contract c;
+static const struct mmu_ops *ops;
+
+/* The bits of an ordinary page of the area. */
+#define RW    (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_NX | PTE_ACCESSED)
+#define DIRTY (RW | PTE_DIRTY)
+
+static u64 va_of(unsigned n)
+{
+	return c.base + n * PAGE_SIZE;
+}
+
+/* A run of `n` pages that one page table holds, as high in the area as the table begins. */
+static unsigned first_of_run(unsigned n)
+{
+	u64 in_table = (c.base >> PAGE_SHIFT) % PTRS_PER_TABLE;
+
+	return in_table + n <= PTRS_PER_TABLE ? 0 : PTRS_PER_TABLE - in_table;
+}
+
+static int setup(void **state)
+{
+	int err = contract_create(&c, CONTRACT_BARE, PAGES, FRAMES);
+
+	(void)state;
+	if (err)
+		fprintf(stderr, "this machine cannot be had here: error %d\n", err);
+	else
+		ops = c.engine->mmu;
+	return err;
+}
+
+/* ---- one page or several, as the engine handles them ---- */
+
+struct batch {
+	unsigned first, n;
+	struct page *pages[MMU_BATCH];
+	pte_t ptes[MMU_BATCH];
+	struct mmu_take takes[MMU_BATCH];
+	spinlock_t *ptl;
+	pte_t *ptep;
+};
+
+static u8 pattern(unsigned page, unsigned offset)
+{
+	return page * 13 + offset * 7 + offset / 251;
+}
+
+static void allocate(struct batch *b, unsigned first, unsigned n, u64 bits)
+{
+	*b = (struct batch){ .first = first_of_run(PAGES / 2) + first, .n = n };
+	for (unsigned i = 0; i < n; i++) {
+		b->pages[i] = page_alloc(c.engine, ZONE_USER, 0, 0);
+		assert_non_null(b->pages[i]);
+		b->ptes[i] = pte_make(page_pfn(c.engine, b->pages[i]), bits);
+	}
+	b->ptep = pte_alloc(c.mm, va_of(b->first), &b->ptl);
+	assert_non_null(b->ptep);
+}
+
+static void fill(struct page *page, unsigned n)
+{
+	u8 *bytes = ops->bytes(c.engine, page);
+
+	for (unsigned k = 0; k < PAGE_SIZE; k++)
+		bytes[k] = pattern(n, k);
+}
+
+static bool filled(struct page *page, unsigned n)
+{
+	const u8 *bytes = ops->bytes(c.engine, page);
+
+	for (unsigned k = 0; k < PAGE_SIZE; k++)
+		if (bytes[k] != pattern(n, k))
+			return false;
+	return true;
+}
+
+static void stage(struct batch *b)
+{
+	assert_int_equal(ops->stage(c.engine, b->pages, b->n), 0);
+	for (unsigned i = 0; i < b->n; i++)
+		fill(b->pages[i], b->first + i);
+}
+
+/* Set pages i .. of the batch once; how many were. */
+static int set_once(struct batch *b, unsigned i)
+{
+	int done;
+
+	spin_lock(b->ptl);
+	done = ops->set(c.mm, va_of(b->first + i), b->ptep + i, b->ptes + i, b->pages + i,
+			b->n - i);
+	spin_unlock(b->ptl);
+	return done;
+}
+
+/* Set all, in as many steps as the machine likes. */
+static void set_all(struct batch *b)
+{
+	for (unsigned i = 0; i < b->n;) {
+		int done = set_once(b, i);
+
+		assert_in_range(done, 1, b->n - i);
+		for (unsigned k = i; k < b->n; k++)
+			if (k < i + done)
+				assert_int_equal(pte_pfn(b->ptep[k]), pte_pfn(b->ptes[k]));
+			else
+				assert_false(pte_present(b->ptep[k]));
+		i += done;
+	}
+}
+
+static void map_batch(struct batch *b, unsigned first, unsigned n)
+{
+	allocate(b, first, n, DIRTY);
+	stage(b);
+	set_all(b);
+}
+
+static pte_t slot_entry(unsigned n)
+{
+	return swp_to_pte(swp_entry(1, 1000 + n));
+}
+
+/* Take every `step`th page of the batch. */
+static unsigned take_every(struct batch *b, unsigned step)
+{
+	unsigned n = 0, taken;
+
+	for (unsigned i = 0; i < b->n; i += step)
+		b->takes[n++] = (struct mmu_take){ .va = va_of(b->first + i),
+						   .ptep = b->ptep + i,
+						   .page = b->pages[i],
+						   .left = slot_entry(i),
+						   .result = 12345 };
+	spin_lock(b->ptl);
+	taken = ops->take(c.mm, b->takes, n);
+	spin_unlock(b->ptl);
+	return taken;
+}
+
+/* The end of every test: nothing mapped, all frames back. */
+static void drop_batch(struct batch *b)
+{
+	u64 start = va_of(b->first);
+
+	for (unsigned i = 0; i < b->n; i++) {
+		u64 va = va_of(b->first + i);
+
+		if (!pte_present(pte_read(b->ptep + i))) {
+			pte_store(b->ptep + i, (pte_t){ 0 });
+			continue;
+		}
+		program_unmap(&c, va, 1);
+		spin_lock(b->ptl);
+		ops->clear(c.mm, va, b->ptep + i, (pte_t){ 0 });
+		spin_unlock(b->ptl);
+	}
+	ops->flush(c.mm, start, start + b->n * PAGE_SIZE);
+	for (unsigned i = 0; i < b->n; i++)
+		page_put(c.engine, b->pages[i]);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	contract_destroy(&c);
+	return 0;
+}
+
+/* ---- stage and set ---- */
+
+static void what_was_staged_appears_whole_when_it_is_set(void **state)
+{
+	static const unsigned sizes[] = { 1, 2, 7, MMU_BATCH };
+	struct batch b;
+
+	(void)state;
+	for (unsigned s = 0; s < ARRAY_SIZE(sizes); s++) {
+		allocate(&b, 3, sizes[s], DIRTY);
+		stage(&b);
+		for (unsigned i = 0; i < b.n; i++)
+			assert_false(program_present(&c, va_of(b.first + i)));
+		set_all(&b);
+		for (unsigned i = 0; i < b.n; i++)
+			for (unsigned k = 0; k < PAGE_SIZE; k += 97)
+				assert_int_equal(program_read(&c, i % CONTRACT_THREADS,
+							      va_of(b.first + i) + k),
+						 pattern(b.first + i, k));
+		drop_batch(&b);
+	}
+}
+
+static void neighbours_of_what_is_set_stay_absent(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 5, 1);
+	assert_true(program_present(&c, va_of(b.first)));
+	assert_false(program_present(&c, va_of(b.first - 1)));
+	assert_false(program_present(&c, va_of(b.first + 1)));
+	drop_batch(&b);
+}
+
+static void what_is_unstaged_never_appears(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	allocate(&b, 0, 4, DIRTY);
+	stage(&b);
+	for (unsigned i = 0; i < b.n; i++)
+		ops->unstage(c.engine, b.pages[i]);
+	drop_batch(&b);
+	for (unsigned i = 0; i < 4; i++)
+		assert_false(program_present(&c, va_of(b.first + i)));
+	map_batch(&b, 0, 4); /* and staging goes on as before */
+	assert_int_equal(program_read(&c, 0, va_of(b.first + 3)), pattern(b.first + 3, 0));
+	drop_batch(&b);
+}
+
+static void a_frame_of_zeros_appears_as_zeros(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	allocate(&b, 0, 2, DIRTY);
+	assert_int_equal(ops->stage(c.engine, b.pages, 2), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		memset(ops->bytes(c.engine, b.pages[i]), 0, PAGE_SIZE);
+		page_set(b.pages[i], PG_ZEROED);
+	}
+	set_all(&b);
+	for (unsigned k = 0; k < PAGE_SIZE; k += 61)
+		assert_int_equal(program_read(&c, 0, va_of(b.first + 1) + k), 0);
+	program_write(&c, 0, va_of(b.first), 1);
+	drop_batch(&b);
+}
+
+static void staged_frames_may_be_set_in_any_order_and_place(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	allocate(&b, 0, 3, DIRTY);
+	stage(&b);
+	b.n = 1; /* the last one first, then the others */
+	for (unsigned i = 3; i-- > 0;) {
+		spin_lock(b.ptl);
+		assert_int_equal(
+			ops->set(c.mm, va_of(b.first + i), b.ptep + i, b.ptes + i, b.pages + i, 1),
+			1);
+		spin_unlock(b.ptl);
+	}
+	b.n = 3;
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(program_read(&c, 0, va_of(b.first + i) + 9),
+				 pattern(b.first + i, 9));
+	drop_batch(&b);
+}
+
+/* The machine had a page there that the engine did not know of. */
+static void a_page_that_is_there_already_is_not_overwritten(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	allocate(&b, 0, 1, DIRTY);
+	b.ptep[0] = slot_entry(0);
+	if (program_gains_page(&c, va_of(b.first))) {
+		program_write(&c, 0, va_of(b.first), 42);
+		stage(&b);
+		assert_int_equal(set_once(&b, 0), -EEXIST);
+		assert_true(pte_same(b.ptep[0], slot_entry(0)));
+		assert_int_equal(program_read(&c, 0, va_of(b.first)), 42);
+		ops->unstage(c.engine, b.pages[0]);
+		program_unmap(&c, va_of(b.first), 1);
+	}
+	drop_batch(&b);
+}
+
+/* ---- change ---- */
+
+static void change_keeps_the_page_and_may_give_it_back_its_rights(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	allocate(&b, 0, 1, RW & ~PTE_WRITE);
+	stage(&b);
+	set_all(&b);
+	assert_int_equal(program_read(&c, 1, va_of(b.first) + 5), pattern(b.first, 5));
+	spin_lock(b.ptl);
+	ops->change(c.mm, va_of(b.first), b.ptep, pte_with(b.ptes[0], PTE_WRITE | PTE_DIRTY));
+	spin_unlock(b.ptl);
+	assert_true(pte_write(b.ptep[0]));
+	assert_true(pte_dirty(b.ptep[0]));
+	program_write(&c, 1, va_of(b.first) + 5, 200);
+	assert_int_equal(program_read(&c, 2, va_of(b.first) + 5), 200);
+	drop_batch(&b);
+}
+
+static void change_never_loses_the_dirty_bit(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, 1);
+	program_write(&c, 0, va_of(b.first), 1);
+	spin_lock(b.ptl);
+	ops->change(c.mm, va_of(b.first), b.ptep, pte_without(pte_read(b.ptep), PTE_WRITE));
+	spin_unlock(b.ptl);
+	ops->flush(c.mm, va_of(b.first), va_of(b.first + 1));
+	assert_true(pte_dirty(b.ptep[0]));
+	drop_batch(&b);
+}
+
+/* ---- clear and flush ---- */
+
+static void cleared_and_flushed_pages_are_gone_and_leave_what_was_asked(void **state)
+{
+	struct batch b;
+	pte_t old;
+
+	(void)state;
+	map_batch(&b, 0, 3);
+	for (unsigned i = 0; i < 3; i++)
+		program_write(&c, i, va_of(b.first + i), 9);
+	program_unmap(&c, va_of(b.first), 2);
+	spin_lock(b.ptl);
+	old = ops->clear(c.mm, va_of(b.first), b.ptep, (pte_t){ 0 });
+	assert_int_equal(pte_pfn(old), page_pfn(c.engine, b.pages[0]));
+	assert_true(pte_present(old) && pte_dirty(old));
+	ops->clear(c.mm, va_of(b.first + 1), b.ptep + 1, slot_entry(1));
+	spin_unlock(b.ptl);
+	ops->flush(c.mm, va_of(b.first), va_of(b.first + 2));
+	assert_true(pte_none(b.ptep[0]));
+	assert_true(pte_same(b.ptep[1], slot_entry(1)));
+	assert_false(program_present(&c, va_of(b.first)));
+	assert_false(program_present(&c, va_of(b.first + 1)));
+	assert_int_equal(program_read(&c, 3, va_of(b.first + 2)), 9);
+	drop_batch(&b);
+}
+
+static void an_empty_flush_is_nothing(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, 1);
+	ops->flush(c.mm, va_of(b.first), va_of(b.first));
+	assert_int_equal(program_read(&c, 0, va_of(b.first)), pattern(b.first, 0));
+	drop_batch(&b);
+}
+
+/* ---- young ---- */
+
+static void young_once_read_is_not_young_until_it_is_touched(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, 1);
+	program_read(&c, 0, va_of(b.first));
+	spin_lock(b.ptl);
+	ops->test_and_clear_young(c.mm, va_of(b.first), b.ptep); /* a machine may not see it */
+	assert_false(ops->test_and_clear_young(c.mm, va_of(b.first), b.ptep));
+	spin_unlock(b.ptl);
+	assert_int_equal(program_read(&c, 0, va_of(b.first)), pattern(b.first, 0));
+	drop_batch(&b);
+}
+
+/* ---- take ---- */
+
+static void taken_pages_are_gone_with_their_last_contents_kept(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, MMU_BATCH);
+	for (unsigned i = 0; i < b.n; i++) {
+		program_write(&c, i % CONTRACT_THREADS, va_of(b.first + i) + 100,
+			      pattern(b.first + i, 100) ^ 0xff);
+		program_write(&c, i % CONTRACT_THREADS, va_of(b.first + i) + 100,
+			      pattern(b.first + i, 100));
+	}
+	assert_int_equal(take_every(&b, 1), b.n);
+	for (unsigned i = 0; i < b.n; i++) {
+		assert_int_equal(b.takes[i].result, 0);
+		assert_true(b.takes[i].dirty);
+		assert_true(pte_same(b.ptep[i], slot_entry(i)));
+		assert_true(filled(b.pages[i], b.first + i));
+		assert_false(program_present(&c, va_of(b.first + i)));
+	}
+	drop_batch(&b);
+}
+
+static void pages_between_taken_ones_stay(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, 30);
+	assert_int_equal(take_every(&b, 3), 10);
+	for (unsigned i = 0; i < b.n; i++) {
+		bool taken = i % 3 == 0;
+
+		assert_int_equal(program_present(&c, va_of(b.first + i)), !taken);
+		assert_int_equal(pte_present(b.ptep[i]), !taken);
+		if (taken)
+			assert_true(filled(b.pages[i], b.first + i));
+		else
+			assert_int_equal(program_read(&c, 0, va_of(b.first + i) + 77),
+					 pattern(b.first + i, 77));
+	}
+	drop_batch(&b);
+}
+
+/* The second chance: it comes back without being staged again. */
+static void a_taken_page_can_be_set_again_with_its_contents(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, 8);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_int_equal(take_every(&b, 1), b.n);
+		set_all(&b);
+		for (unsigned i = 0; i < b.n; i++) {
+			u64 at = va_of(b.first + i) + round;
+
+			assert_int_equal(program_read(&c, 0, at), pattern(b.first + i, round));
+			assert_int_equal(program_read(&c, 0, at + 2000),
+					 pattern(b.first + i, round + 2000));
+		}
+	}
+	drop_batch(&b);
+}
+
+static void some_of_a_taken_batch_can_come_back_and_others_go(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, 8);
+	assert_int_equal(take_every(&b, 1), b.n);
+	for (unsigned i = 1; i < b.n; i += 2) {
+		spin_lock(b.ptl);
+		assert_int_equal(
+			ops->set(c.mm, va_of(b.first + i), b.ptep + i, b.ptes + i, b.pages + i, 1),
+			1);
+		spin_unlock(b.ptl);
+	}
+	for (unsigned i = 0; i < b.n; i++) {
+		assert_int_equal(program_present(&c, va_of(b.first + i)), i % 2);
+		if (i % 2)
+			assert_int_equal(program_read(&c, 0, va_of(b.first + i) + 3),
+					 pattern(b.first + i, 3));
+		else
+			assert_true(filled(b.pages[i], b.first + i));
+	}
+	drop_batch(&b);
+}
+
+static void a_page_that_was_lost_is_reported_and_does_not_stop_the_others(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, 5);
+	program_loses_page(&c, va_of(b.first + 2), b.ptep + 2);
+	assert_int_equal(take_every(&b, 1), 4);
+	for (unsigned i = 0; i < b.n; i++)
+		assert_int_equal(b.takes[i].result, i == 2 ? -ENOENT : 0);
+	assert_true(pte_none(b.ptep[2]));
+	assert_true(filled(b.pages[3], b.first + 3));
+	drop_batch(&b);
+}
+
+static void a_freed_frame_can_be_used_again(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	for (unsigned round = 0; round < 6; round++) { /* more than there are frames */
+		map_batch(&b, round, MMU_BATCH);
+		assert_int_equal(take_every(&b, 1), b.n);
+		for (unsigned i = 0; i < b.n; i++)
+			assert_true(filled(b.pages[i], b.first + i));
+		drop_batch(&b);
+	}
+}
+
+/* ---- with the engine ---- */
+
+enum { MANY = 1024, FEW = 256 };
+
+static int setup_served(void **state)
+{
+	int err = contract_create(&c, CONTRACT_SERVED, MANY, FEW);
+
+	(void)state;
+	if (err)
+		fprintf(stderr, "this machine cannot be had here: error %d\n", err);
+	else
+		ops = c.engine->mmu;
+	return err;
+}
+
+/* Each thread has every CONTRACT_THREADS'th byte of each page to itself. */
+static void *use_more_than_there_is(void *arg)
+{
+	unsigned self = (uintptr_t)arg;
+	uint64_t rnd = self + 1;
+	static u8 expected[CONTRACT_THREADS][MANY];
+
+	for (unsigned i = 0; i < 20 * MANY; i++) {
+		unsigned n = i < MANY ? i : rnd_below(&rnd, MANY);
+		u64 va = va_of(n) + self + 64 * (n % 32);
+
+		if (program_read(&c, self, va) != expected[self][n])
+			abort();
+		if (i % 3 == 0)
+			continue;
+		expected[self][n] = rnd_next(&rnd);
+		program_write(&c, self, va, expected[self][n]);
+	}
+	return NULL;
+}
+
+static void a_program_larger_than_memory_keeps_every_byte(void **state)
+{
+	pthread_t t[CONTRACT_THREADS];
+
+	(void)state;
+	for (uintptr_t i = 0; i < CONTRACT_THREADS; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, use_more_than_there_is, (void *)i), 0);
+	for (unsigned i = 0; i < CONTRACT_THREADS; i++)
+		pthread_join(t[i], NULL);
+	assert_true(atomic_load(&c.engine->stats->evicted_dirty) > 0);
+	assert_true(atomic_load(&c.engine->stats->major) > 0);
+}
+
+#define contract_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		contract_test(what_was_staged_appears_whole_when_it_is_set),
+		contract_test(neighbours_of_what_is_set_stay_absent),
+		contract_test(what_is_unstaged_never_appears),
+		contract_test(a_frame_of_zeros_appears_as_zeros),
+		contract_test(staged_frames_may_be_set_in_any_order_and_place),
+		contract_test(a_page_that_is_there_already_is_not_overwritten),
+		contract_test(change_keeps_the_page_and_may_give_it_back_its_rights),
+		contract_test(change_never_loses_the_dirty_bit),
+		contract_test(cleared_and_flushed_pages_are_gone_and_leave_what_was_asked),
+		contract_test(an_empty_flush_is_nothing),
+		contract_test(young_once_read_is_not_young_until_it_is_touched),
+		contract_test(taken_pages_are_gone_with_their_last_contents_kept),
+		contract_test(pages_between_taken_ones_stay),
+		contract_test(a_taken_page_can_be_set_again_with_its_contents),
+		contract_test(some_of_a_taken_batch_can_come_back_and_others_go),
+		contract_test(a_page_that_was_lost_is_reported_and_does_not_stop_the_others),
+		contract_test(a_freed_frame_can_be_used_again),
+		cmocka_unit_test_setup_teardown(a_program_larger_than_memory_keeps_every_byte,
+						setup_served, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
