@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* Scripts on a whole soft machine: what a program does and what is to come of it. */
+#include "machine/soft/script.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/world.h"
+
+static struct world w;
+
+static int setup(void **state)
+{
+	(void)state;
+	return world_create(&w, (struct world_options){ .cpus = 2 });
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	world_destroy(&w);
+	return 0;
+}
+
+static int run(const char *text, char *message)
+{
+	struct script *s;
+	int err = script_parse(text, &s, message);
+
+	if (err)
+		fail_msg("%s", message);
+	soft_load_mm(&w.m->cpus[1], w.mm);
+	err = script_run(s, w.m, w.mm, message);
+	script_free(s);
+	return err;
+}
+
+static void passes(const char *text)
+{
+	char message[SCRIPT_MESSAGE];
+
+	if (run(text, message))
+		fail_msg("%s", message);
+}
+
+static void fails(const char *text, const char *expected)
+{
+	char message[SCRIPT_MESSAGE];
+
+	assert_int_equal(run(text, message), -ERANGE);
+	assert_string_equal(message, expected);
+}
+
+static void fresh_memory_is_zero_and_keeps_what_is_written(void **state)
+{
+	(void)state;
+	passes("map any 4P rw as A\n"
+	       "read A 4P 0\n"
+	       "write A+100 2P 7\n"
+	       "read A 100 0\n"
+	       "read A+100 2P 7\n"
+	       "cpu 1\n"
+	       "read A+100 2P 7\n"
+	       "check\n");
+}
+
+static void rights_are_what_was_asked_for(void **state)
+{
+	(void)state;
+	passes("map any 2P r as A\n"
+	       "read A 2P 0\n"
+	       "write A 1 1 -> segv accerr\n"
+	       "touch A 1 x -> segv accerr\n"
+	       "protect A+1P 1P rw\n"
+	       "write A+1P 1P 1\n"
+	       "write A 1 1 -> segv accerr\n"
+	       "protect A 2P none\n"
+	       "read A+1P 1 -> segv accerr\n"
+	       "protect A 2P r\n"
+	       "read A+1P 1P 1\n"
+	       "write A+1P 1 2 -> segv accerr\n"
+	       "read A+2P 1 -> segv maperr\n"
+	       "check\n");
+}
+
+static void unmapping_the_middle_leaves_both_ends(void **state)
+{
+	(void)state;
+	passes("map 0x20000000 3P rw fixed -> 0x20000000\n"
+	       "write 0x20000000 3P 5\n"
+	       "unmap 0x20001000 1P\n"
+	       "expect maps 2\n"
+	       "expect rss 2\n"
+	       "read 0x20000000 1P 5\n"
+	       "read 0x20001000 1 -> segv maperr\n"
+	       "read 0x20002000 1P 5\n"
+	       "map 0x20000000 1P rw noreplace -> eexist\n"
+	       "map 0x20001000 1P rw noreplace -> 0x20001000\n"
+	       "expect maps 1\n"
+	       "read 0x20001000 1P 0\n"
+	       "check\n");
+}
+
+static void bytes_survive_going_out_and_coming_back(void **state)
+{
+	(void)state;
+	passes("map any 8P rw as A\n"
+	       "write A 4P 3\n"
+	       "write A+4P 4P 4\n"
+	       "expect rss 8\n"
+	       "pageout A 8P\n"
+	       "expect rss 0\n"
+	       "expect swapped 8\n"
+	       "check\n"
+	       "read A 4P 3\n"
+	       "read A+4P 4P 4\n"
+	       "expect swapped 0\n"
+	       "check\n");
+}
+
+static void a_moved_mapping_takes_its_pages_along(void **state)
+{
+	(void)state;
+	passes("map 0x20000000 2P rw fixed\n"
+	       "map 0x20002000 1P r fixed\n"
+	       "write 0x20000000 2P 6\n"
+	       "pageout 0x20000000 1P\n"
+	       "remap 0x20000000 2P 4P -> enomem\n"
+	       "remap 0x20000000 2P 4P maymove as B\n"
+	       "read 0x20000000 1 -> segv maperr\n"
+	       "read B 2P 6\n"
+	       "read B+2P 2P 0\n"
+	       "remap B 4P 1P as B\n"
+	       "read B+1P 1 -> segv maperr\n"
+	       "read B 1P 6\n"
+	       "check\n");
+}
+
+static void what_is_not_needed_comes_back_as_zeros(void **state)
+{
+	(void)state;
+	passes("map any 4P rw as A\n"
+	       "write A 4P 9\n"
+	       "pageout A 1P\n"
+	       "advise A 2P dontneed\n"
+	       "read A 2P 0\n"
+	       "read A+2P 2P 9\n"
+	       "check\n");
+}
+
+static void a_touch_leaves_the_bytes_and_other_cpus_follow_each_change(void **state)
+{
+	(void)state;
+	passes("map any 4P rw as A\n"
+	       "write A 4P 1\n"
+	       "cpu 1\n"
+	       "touch A 4P w\n"
+	       "read A 4P 1\n"
+	       "cpu 0\n"
+	       "unmap A 4P\n"
+	       "cpu 1\n"
+	       "touch A 1 r -> segv maperr\n"
+	       "check\n");
+}
+
+static void bad_arguments_are_refused(void **state)
+{
+	(void)state;
+	passes("map any 0 rw -> einval\n"
+	       "map 0x20000001 1P rw fixed -> einval\n"
+	       "unmap 0x20000001 1P -> einval\n"
+	       "unmap 0x20000000 0 -> einval\n"
+	       "protect 0x20000000 1P r -> enomem\n"
+	       "remap 0x20000000 1P 1P -> efault\n"
+	       "check\n");
+}
+
+static void an_outcome_that_was_not_expected_is_told_with_its_line(void **state)
+{
+	(void)state;
+	fails("map any 1P r as A\n# and then\nwrite A 1 1\n",
+	      "line 3: write: expected ok, got segv accerr");
+	fails("map any 1P r as A\nread A 1 -> bus\n", "line 2: read: expected bus, got ok");
+	fails("map 0x30000000 1P rw fixed -> 0x30001000\n",
+	      "line 1: map: expected 0x30001000, got 0x30000000");
+	fails("unmap 0x30000000 0 -> enomem\n", "line 1: unmap: expected enomem, got einval");
+	fails("map 0x30000000 1P rw fixed\nread 0x30000000 2 5\n",
+	      "line 2: read: 0x30000000 holds 0, not 5");
+	fails("expect major 3\n", "line 1: expect: major is 0, not 3");
+	fails("cpu 2\n", "line 1: cpu: the machine has no such CPU");
+}
+
+#define script_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		script_test(fresh_memory_is_zero_and_keeps_what_is_written),
+		script_test(rights_are_what_was_asked_for),
+		script_test(unmapping_the_middle_leaves_both_ends),
+		script_test(bytes_survive_going_out_and_coming_back),
+		script_test(a_moved_mapping_takes_its_pages_along),
+		script_test(what_is_not_needed_comes_back_as_zeros),
+		script_test(a_touch_leaves_the_bytes_and_other_cpus_follow_each_change),
+		script_test(bad_arguments_are_refused),
+		script_test(an_outcome_that_was_not_expected_is_told_with_its_line),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
