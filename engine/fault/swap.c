@@ -32,7 +32,7 @@ static unsigned map_cached(struct vm_fault_info *vmf, u64 slot, struct page *pag
 		if (n > 0) {
 			page_add_anon_rmap(page, vmf->vma, vmf->address);
 			swap_end_in(e, &page, &slot, 1, &taken_at);
-			lru_return(e, page, lru_refault_is_hot(e, taken_at));
+			lru_return(e, page, true); /* missed at once: it is hot */
 			atomic_fetch_add_explicit(&mm->rss, 1, memory_order_relaxed);
 			atomic_fetch_sub_explicit(&mm->swapped, 1, memory_order_relaxed);
 		}

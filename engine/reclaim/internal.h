@@ -34,6 +34,7 @@ void lru_balance(struct engine *e);
 struct taken {
 	unsigned taken;	    /* on the write-out list now */
 	unsigned looked_at; /* pages that were dealt with in any way */
+	unsigned aged;	    /* of these: were young, and are less so now */
 	unsigned freed;	    /* were gone already */
 	bool no_slots;	    /* the swap area is full */
 };

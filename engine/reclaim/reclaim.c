@@ -82,7 +82,7 @@ bool reclaim_step(struct engine *e, u64 pages)
 		struct taken t;
 
 		if (take_segment(e, false, &t))
-			progress |= t.looked_at > 0;
+			progress |= t.taken || t.freed || t.aged;
 	}
 	return progress && free < marks->high && (free < marks->low || nr_writeout(e));
 }

@@ -131,6 +131,7 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 	spin_lock(ptl);
 	collect(e, g, va, ptep, n, all, force);
 	t->looked_at = g->n + g->nr_young;
+	t->aged = g->nr_young;
 	if (t->looked_at)
 		isolate(e, g);
 	if (g->n) {
