@@ -69,6 +69,10 @@ struct fault_result {
  * The entry for machines: resolve a user-mode access to `address` with x86 error code `code`
  * (PF_WRITE, PF_INSTR, ...).  Takes and drops the VMA lock or mmap_lock itself.  Sleeps.
  * No lock held by the caller.  Counts into mm->minor/major and engine statistics.
+ *
+ * FAULT_OK means that the access may be made again, not that set() was called for its page: another
+ * may have been first, or a neighbour was refused by the machine.  A machine that holds the thread
+ * until its page is there lets it go after FAULT_OK and FAULT_RETRY in any case.
  */
 struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code);
 

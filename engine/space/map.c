@@ -123,12 +123,8 @@ static void change_protection(struct vma *vma)
 			if (!pte_mapped(old))
 				continue;
 			new = pte_make(pte_pfn(old), bits);
-			if (pte_special(old)) {
+			if (pte_special(old))
 				new = pte_without(pte_with(new, PTE_SPECIAL), PTE_WRITE);
-			} else if (pte_write(old)) {
-				/* A walker may be setting the dirty bit just now: say it first. */
-				page_set(pfn_page(e, pte_pfn(old)), PG_DIRTY);
-			}
 			new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
 			if (pte_same(old, new))
 				continue;

@@ -185,6 +185,36 @@ static void drop(unsigned p)
 	host[p].pinned = false;
 }
 
+static u64 va_of(unsigned p)
+{
+	return WINDOW + p * PAGE_SIZE;
+}
+
+static void must(bool what, const char *text)
+{
+	if (!what)
+		machine_panic(text);
+}
+
+static pte_t entry_of(unsigned p)
+{
+	spinlock_t *ptl;
+	pte_t *ptep = pte_find(mm, va_of(p), &ptl);
+
+	return ptep ? pte_read(ptep) : (pte_t){ 0 };
+}
+
+static bool knows(unsigned p)
+{
+	return pte_mapped(entry_of(p));
+}
+
+/* The engine has other bytes for a page that appeared: the system would not take that one. */
+static bool knows_other(unsigned p)
+{
+	return pte_is_swap(entry_of(p));
+}
+
 /* What the kernel does for an access: the rights are its business, an absent page is ours. */
 static void touch(unsigned p, bool write, unsigned value)
 {
@@ -192,6 +222,15 @@ static void touch(unsigned p, bool write, unsigned value)
 
 	if (!(prot[p] & (write ? VM_WRITE : VM_ACCESS)))
 		return;
+	/* Two CPUs at once: the second comes when the page is there already. */
+	if (host[p].bytes && !below(8)) {
+		struct fault_result r = do_user_addr_fault(mm, WINDOW + p * PAGE_SIZE, PF_USER);
+
+		must(r.reason == FAULT_OK || r.reason == FAULT_RETRY, "a second fault failed");
+		/* With a run it may be a neighbour that the machine refused. */
+		must(r.reason == FAULT_RETRY || again || e.config.prefetch > 1 || knows(p),
+		     "the page is there, the engine was told and does not know it");
+	}
 	while (!host[p].bytes) {
 		struct fault_result r = do_user_addr_fault(mm, WINDOW + p * PAGE_SIZE + at,
 							   PF_USER | (write ? PF_WRITE : 0));
@@ -208,17 +247,6 @@ static void touch(unsigned p, bool write, unsigned value)
 		host[p].bytes[at] = value;
 		model[p][at] = value;
 	}
-}
-
-static u64 va_of(unsigned p)
-{
-	return WINDOW + p * PAGE_SIZE;
-}
-
-static void must(bool what, const char *text)
-{
-	if (!what)
-		machine_panic(text);
 }
 
 /* What is mapped of [p, p + n) belongs to one VMA? */
@@ -246,15 +274,6 @@ static void move(unsigned p, unsigned n, unsigned to)
 	must(vm_remap(mm, va_of(p), n * PAGE_SIZE, n * PAGE_SIZE, VREMAP_MAYMOVE | VREMAP_FIXED,
 		      va_of(to)) == (s64)va_of(to),
 	     "remap failed");
-}
-
-/* The engine has other bytes for a page that appeared: the system would not take that one. */
-static bool knows_other(unsigned p)
-{
-	spinlock_t *ptl;
-	pte_t *ptep = pte_find(mm, va_of(p), &ptl);
-
-	return ptep && pte_is_swap(pte_read(ptep));
 }
 
 static void operation(void)

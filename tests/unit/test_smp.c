@@ -18,6 +18,11 @@ static unsigned factor = 1;
 static u64 shared;
 static _Atomic bool stop;
 
+/* A region that all threads map, unmap, protect, drop and touch at once: there is nothing to know
+ * about it but that a word in it is zero or what belongs in its page. */
+enum { SCRATCH_PAGES = 96 };
+#define SCRATCH 0x30000000ULL
+
 struct worker {
 	pthread_t thread;
 	struct soft_cpu *cpu;
@@ -124,6 +129,45 @@ static bool change_layout(struct worker *k)
 	}
 }
 
+static bool use_scratch(struct worker *k)
+{
+	unsigned page = rnd_below(&k->rnd, SCRATCH_PAGES), n = 1 + rnd_below(&k->rnd, 24);
+	u64 va = SCRATCH + page * PAGE_SIZE, word = 0, tag = ~va;
+	enum fault_reason reason = FAULT_OK;
+
+	n = min_of(n, SCRATCH_PAGES - page);
+	switch (rnd_below(&k->rnd, 24)) {
+	case 0:
+		vm_unmap(w.mm, va, n * PAGE_SIZE);
+		break;
+	case 1:
+		vm_map(w.mm, va, n * PAGE_SIZE, VM_READ | VM_WRITE, VMAP_FIXED, 0);
+		break;
+	case 2:
+		vm_protect(w.mm, va, n * PAGE_SIZE, rnd_below(&k->rnd, 2) ? VM_READ : 0);
+		break;
+	case 3:
+		vm_protect(w.mm, va, n * PAGE_SIZE, VM_READ | VM_WRITE);
+		break;
+	case 4:
+	case 5:
+		vm_advise(w.mm, va, n * PAGE_SIZE, VADV_DONTNEED);
+		break;
+	case 6:
+	case 7:
+		reclaim_range(w.mm, va, va + n * PAGE_SIZE);
+		break;
+	default:
+		if (rnd_below(&k->rnd, 2))
+			reason = soft_write_u64(k->cpu, va + 8 * k->number, tag);
+		else
+			reason = soft_read_u64(k->cpu, va + 8 * k->number, &word);
+	}
+	if (reason != FAULT_OK && reason != FAULT_MAPERR && reason != FAULT_ACCERR)
+		return fails(k, "touch of the scratch region", va);
+	return !word || word == tag || fails(k, "scratch region: wrong word", va);
+}
+
 static void *work(void *arg)
 {
 	struct worker *k = arg;
@@ -133,7 +177,7 @@ static void *work(void *arg)
 	k->own = own;
 	soft_load_mm(k->cpu, w.mm);
 	for (unsigned i = 0; ok && i < k->rounds; i++) {
-		ok = touch_shared(k);
+		ok = touch_shared(k) && use_scratch(k) && use_scratch(k);
 		if (ok && i % 64 == 0)
 			ok = scan_shared(k);
 		if (ok && i % 16 == 0)
@@ -188,6 +232,7 @@ static void run(unsigned nr_threads, unsigned rounds, struct world_options o, bo
 		in->take_busy_every = 17;
 	}
 	shared = vm_map(w.mm, 0, SHARED_PAGES * PAGE_SIZE, VM_READ | VM_WRITE, 0, 0);
+	vm_map(w.mm, SCRATCH, SCRATCH_PAGES * PAGE_SIZE, VM_READ | VM_WRITE, VMAP_FIXED, 0);
 	atomic_store(&stop, false);
 	memset(workers, 0, sizeof(workers));
 	for (unsigned i = 0; i < nr_threads; i++) {
