@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Samples the anonymous resident memory of a command's processes from /proc while it runs.
 
-The agent's own memory in a managed process is not the program's: it lies in private mappings
-of a memfd named `vmfault`, and is told apart there.
+The agent's own memory in a managed process is not the program's: it lies in a region of address
+space of its own (machine/linux/arena.h), and is told apart by that.
 """
 import os
 import threading
 import time
 
 MIB = 1 << 20
-# The agent's areas, as the last words of their header in smaps.
-AGENT = "/memfd:vmfault (deleted)"
+# ARENA_BASE and ARENA_SIZE of machine/linux/arena.h.
+ARENA = range(0x600000000000, 0x600000000000 + (256 << 30))
 
 
 def children(pid):
@@ -60,7 +60,7 @@ def split_anon(pid):
                     else:
                         program += size
                 elif "-" in line[:20] and line[0] in "0123456789abcdef":
-                    ours = line.rstrip().endswith(AGENT)
+                    ours = int(line.split("-", 1)[0], 16) in ARENA
     except (OSError, IndexError, ValueError):
         pass
     return program, agent
