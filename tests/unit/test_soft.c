@@ -674,6 +674,51 @@ static void no_write_is_lost_to_a_page_that_is_being_taken(void **state)
 	soft_check_tlbs(m);
 }
 
+/* ---- threads: what an access has begun, it ends before the flush does ---- */
+
+enum { FLUSHES = 3000, GOOD = 0x600d, BAD = 0xbad };
+static _Atomic u64 reads;
+
+static void *read_without_pause(void *arg)
+{
+	struct soft_cpu *c = arg;
+	u64 word, n = 0;
+
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+		if (soft_read_u64(c, VA(0), &word) != FAULT_OK)
+			continue;
+		if (word != GOOD)
+			abort(); /* it read after the flush what it was to lose with it */
+		atomic_store_explicit(&reads, ++n, memory_order_relaxed);
+	}
+	return NULL;
+}
+
+/* The frame is given to somebody else, who writes at once, and back again. */
+static void no_cpu_reads_a_frame_after_the_flush(void **state)
+{
+	volatile u64 *word = page_direct(&m->engine, frames[0]);
+	pthread_t reader;
+
+	(void)state;
+	atomic_store(&stop, false);
+	*word = GOOD;
+	assert_int_equal(pthread_create(&reader, NULL, read_without_pause, cpu), 0);
+	for (unsigned i = 0; i < FLUSHES; i++) {
+		u64 before = atomic_load(&reads);
+
+		map(0, RW);
+		while (atomic_load(&reads) == before)
+			; /* until it is in the TLB */
+		soft_mmu_ops.clear(&mm, VA(0), &ptes[0], (pte_t){ 0 });
+		soft_mmu_ops.flush(&mm, VA(0), VA(1));
+		*word = BAD;
+		*word = GOOD;
+	}
+	atomic_store(&stop, true);
+	pthread_join(reader, NULL);
+}
+
 #define soft_test(name)		cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define soft_test_checked(name) cmocka_unit_test_setup_teardown(name, setup_checked, teardown)
 
@@ -709,6 +754,7 @@ int main(void)
 		cmocka_unit_test(creating_needs_frames_and_cpus),
 		soft_test(no_write_is_lost_to_a_page_that_is_being_taken),
 		soft_test_checked(no_write_is_lost_to_a_page_that_is_being_taken),
+		soft_test(no_cpu_reads_a_frame_after_the_flush),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
