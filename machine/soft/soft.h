@@ -27,6 +27,8 @@ struct soft_inject {
 	_Atomic unsigned set_again_every;   /* -EAGAIN */
 	_Atomic unsigned set_most;	    /* set at most so many at once; 0: all */
 	_Atomic unsigned take_busy_every;   /* -EBUSY */
+	/* The engine's own allocations that still succeed, plus one; 0: all do. */
+	_Atomic u64 memory_left;
 };
 
 struct soft_machine {
@@ -39,6 +41,7 @@ struct soft_machine {
 	bool checked; /* hits are checked, released frames are overwritten */
 	struct soft_inject inject;
 	_Atomic unsigned stages, sets, takes; /* calls (pages) so far, for inject */
+	_Atomic u64 memory_refused;	      /* allocations that memory_left made fail */
 	_Atomic u64 shootdowns;		      /* that reached at least one CPU */
 	unsigned nr_cpus;
 	struct soft_cpu *cpus;
