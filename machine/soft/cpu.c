@@ -339,8 +339,8 @@ void soft_cpu_init(struct soft_cpu *cpu, struct soft_machine *m, unsigned number
 	drop_all(cpu);
 }
 
-/* A translation without side effects would be another walk than the hardware's; this one sets bits
- * that the CPU's own use of the entry has set already, and no more. */
+/* By the hardware's own walk, which sets the bits that the CPU's use of the entry set already; an
+ * accessed bit that was reset since is set again. */
 static void check_against_tables(struct soft_cpu *cpu, const struct tlb_entry *t, u32 access)
 {
 	struct soft_machine *m = cpu->machine;
