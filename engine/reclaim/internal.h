@@ -26,6 +26,8 @@ void lru_putback(struct engine *e, struct page *page, bool active);
 void lru_rotate(struct engine *e, struct page *page, bool active);
 /* The page came back after so many others were taken: was it hot? */
 bool lru_refault_is_hot(struct engine *e, u64 taken_at);
+/* The store is full: drop some kept copies of mapped pages.  Returns how many. */
+unsigned lru_drop_kept(struct engine *e);
 /* Under lru->lock: move pages from the tail of the active to the inactive list while that is the
  * shorter one. */
 void lru_balance(struct engine *e);

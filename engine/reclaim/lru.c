@@ -11,6 +11,10 @@
 
 #define BALANCE_BATCH 64
 
+/* Kept copies dropped at once when the store is full, and pages looked at for them on each list. */
+#define KEPT_BATCH 32
+#define KEPT_LOOK  512
+
 static void count(_Atomic u64 *length, s64 n)
 {
 	atomic_store_explicit(length, atomic_load_explicit(length, memory_order_relaxed) + n,
@@ -143,6 +147,47 @@ bool lru_refault_is_hot(struct engine *e, u64 taken_at)
 
 	/* The share of the inactive list lets the active list begin to grow. */
 	return distance <= active + inactive / 8;
+}
+
+/* Lock pages with a kept copy, from the list's head, and take a reference to each. */
+static unsigned lock_kept(struct list_head *list, unsigned look, struct page **pages, unsigned n,
+			  unsigned most)
+{
+	struct page *page;
+
+	list_for_each_entry (page, list, lru) {
+		if (!look-- || n == most)
+			break;
+		if (!page_test(page, PG_SWAPCACHE) || !page_trylock(page))
+			continue;
+		page_get(page);
+		pages[n++] = page;
+	}
+	return n;
+}
+
+unsigned lru_drop_kept(struct engine *e)
+{
+	struct page *pages[KEPT_BATCH];
+	unsigned n = 0, dropped = 0;
+
+	if (!atomic_load_explicit(&e->swap.kept, memory_order_relaxed))
+		return 0;
+	spin_lock(&e->lru.lock);
+	n = lock_kept(&e->lru.inactive, KEPT_LOOK, pages, n, KEPT_BATCH);
+	n = lock_kept(&e->lru.active, KEPT_LOOK, pages, n, KEPT_BATCH);
+	spin_unlock(&e->lru.lock);
+	for (unsigned i = 0; i < n; i++) {
+		/* Only with the page lock is it sure that the page is still mapped, or that its
+		 * bytes are elsewhere, too. */
+		if (page_test(pages[i], PG_SWAPCACHE) && !page_test(pages[i], PG_WRITEBACK)) {
+			swap_cache_del(e, pages[i]);
+			dropped++;
+		}
+		page_unlock(pages[i]);
+		page_put(e, pages[i]);
+	}
+	return dropped;
 }
 
 void lru_balance(struct engine *e)

@@ -52,7 +52,7 @@ static u64 reclaim(struct engine *e, u64 want)
 		freed += t.freed;
 		if (t.taken || t.freed)
 			tries = 0;
-		else if (t.no_slots || ++tries > most)
+		else if ((t.no_slots && !lru_drop_kept(e)) || ++tries > most)
 			break;
 	}
 	return freed;

@@ -147,21 +147,14 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 	}
 	spin_unlock(ptl);
 
+	for (unsigned i = 0; i < t->freed; i++)
+		if (page_test(gone[i], PG_SWAPCACHE))
+			swap_cache_del(e, gone[i]);
 	for (unsigned i = 0; i < g->n; i++)
 		if (g->pages[i] != g->victim)
 			page_unlock(g->pages[i]);
-	for (unsigned i = 0; i < t->freed; i++) {
-		struct page *page = gone[i];
-
-		if (page_test(page, PG_SWAPCACHE)) {
-			if (page != g->victim)
-				page_lock(page);
-			swap_cache_del(e, page);
-			if (page != g->victim)
-				page_unlock(page);
-		}
-		page_put(e, page);
-	}
+	for (unsigned i = 0; i < t->freed; i++)
+		page_put(e, gone[i]);
 }
 
 /* The page at the inactive list's tail, locked and with a reference, still on the list. */

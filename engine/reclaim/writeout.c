@@ -8,7 +8,8 @@
  * nobody's: it was unmapped on its way out.
  *
  * When the store refuses, the page stays in the swap cache and on the list, and no byte is lost:
- * a fault maps it again, or a later try finds room.
+ * a fault maps it again, or a later try finds room.  Before that, copies that are only kept for
+ * pages that are mapped make room.
  */
 #include "engine/base/errno.h"
 #include "engine/base/text.h"
@@ -66,6 +67,8 @@ static int save(struct engine *e, struct page *page, struct swap_slot *slot)
 		swap_set_saved(&e->swap, nr, false);
 	}
 	result = store->ops->save(store, nr, bytes);
+	if (result == -ENOSPC && lru_drop_kept(e))
+		result = store->ops->save(store, nr, bytes);
 	if (result < 0) {
 		stat_add(&e->stats->store_full, 1);
 		return result;

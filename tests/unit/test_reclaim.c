@@ -306,6 +306,27 @@ static void a_store_that_cannot_write_loses_nothing(void **state)
 		assert_int_equal(get(i), i + 11);
 }
 
+static void kept_copies_make_room_in_a_full_store(void **state)
+{
+	(void)state;
+	start((struct world_options){ .frames = 128, .kept = 1000 });
+	flaky.room = 40;
+	map(0, 140);
+	for (unsigned i = 0; i < 40; i++)
+		put(i, i);
+	reclaim_range(mm, AT(0), AT(40));
+	for (unsigned i = 0; i < 40; i++)
+		get(i);
+	assert_int_equal(flaky.room, 0);
+	assert_int_equal(w.e->swap.kept, 40);
+	for (unsigned i = 40; i < 140; i++)
+		put(i, i);
+	assert_true(w.e->swap.kept < 40);
+	for (unsigned i = 0; i < 140; i++)
+		assert_int_equal(get(i), i);
+	assert_int_equal(w.e->stats->store_full, 0);
+}
+
 static void no_slots_left(void **state)
 {
 	(void)state;
@@ -434,6 +455,7 @@ int main(void)
 		T(a_full_store_loses_nothing),
 		T(a_full_store_is_no_obstacle_where_the_limit_may_be_exceeded),
 		T(a_store_that_cannot_write_loses_nothing),
+		T(kept_copies_make_room_in_a_full_store),
 		T(no_slots_left),
 		T(a_step_writes_no_more_than_it_was_told),
 		T(steps_come_to_an_end),
