@@ -13,7 +13,7 @@
  * for a batch and never over a call of the store.
  */
 #include "engine/base/errno.h"
-#include "engine/base/text.h"
+#include "engine/base/check.h"
 #include "engine/engine.h"
 
 void swap_init(struct swap_area *a, struct store *store, struct swap_slot *slots, u64 *free_stack)
@@ -37,6 +37,7 @@ static struct swap_slot *slot_of(struct swap_area *a, u64 nr)
 {
 	struct swap_slot *slot = &a->slots[nr];
 
+	VMF_ASSERT(spin_is_locked(&a->lock));
 	if (unlikely(nr >= a->next || !slot->count))
 		vmf_panic("swap: slot %lu is not in use", (unsigned long)nr);
 	return slot;
@@ -158,6 +159,7 @@ struct page *swap_cache_get(struct swap_area *a, u64 nr)
 /* The slot's reference is the caller's to give. */
 static void cache_enter(struct swap_slot *slot, struct page *page, u64 nr)
 {
+	VMF_ASSERT(!slot->page && !page_test(page, PG_SWAPCACHE));
 	slot->page = page;
 	page->swap = swp_entry(0, nr);
 	page_get(page);

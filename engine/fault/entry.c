@@ -10,7 +10,7 @@
  *       swap entry         do_swap_page
  *       present, read-only do_wp_page
  */
-#include "engine/base/text.h"
+#include "engine/base/check.h"
 #include "engine/fault/internal.h"
 
 /* Somebody else may hold the last frames for a moment. */
@@ -65,7 +65,11 @@ static unsigned __handle_mm_fault(struct vma *vma, u64 address, unsigned flags,
 unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fault_result *res)
 {
 	struct mm *mm = vma->mm;
-	unsigned ret = __handle_mm_fault(vma, address, flags, res);
+	unsigned ret;
+
+	VMF_ASSERT(rwsem_is_locked(flags & FAULT_FLAG_VMA_LOCK ? &vma->lock : &mm->mmap_lock));
+	VMF_ASSERT(!vma->detached && address >= vma->start && address < vma->end);
+	ret = __handle_mm_fault(vma, address, flags, res);
 
 	if (ret & VM_FAULT_RETRY) {
 		if (flags & FAULT_FLAG_VMA_LOCK)

@@ -61,6 +61,8 @@ void run_account(struct vm_fault_info *vmf, const struct run *run, struct page *
 		page_add_anon_rmap(pages[i], vmf->vma, run->start + i * PAGE_SIZE);
 		if (i != run->asked)
 			page_set(pages[i], PG_PREFETCHED);
+		if (page_test(pages[i], PG_ZEROED))
+			page_clear(pages[i], PG_ZEROED); /* not for long */
 	}
 	lru_add_batch(mm->engine, pages, n);
 	atomic_fetch_add_explicit(&mm->rss, (s64)n, memory_order_relaxed);

@@ -6,7 +6,7 @@
  * for pages that were found in use there twice, or that were taken and missed soon after; it gives
  * pages back from its tail while it is the longer one.
  */
-#include "engine/base/text.h"
+#include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
 
 #define BALANCE_BATCH 64
@@ -23,6 +23,8 @@ static void count(_Atomic u64 *length, s64 n)
 
 static void add(struct lru *lru, struct page *page, bool active)
 {
+	VMF_ASSERT(spin_is_locked(&lru->lock) && list_empty(&page->lru));
+	VMF_ASSERT(!page_test(page, PG_LRU | PG_ISOLATED | PG_WRITEBACK));
 	if (active) {
 		page_set(page, PG_LRU | PG_ACTIVE);
 		list_add(&page->lru, &lru->active);
@@ -36,6 +38,7 @@ static void add(struct lru *lru, struct page *page, bool active)
 
 static void del(struct lru *lru, struct page *page)
 {
+	VMF_ASSERT(spin_is_locked(&lru->lock) && page_test(page, PG_LRU));
 	list_del(&page->lru);
 	count(page_test(page, PG_ACTIVE) ? &lru->nr_active : &lru->nr_inactive, -1);
 	page_clear(page, PG_LRU | PG_ACTIVE);

@@ -8,10 +8,13 @@
  * they are, and so do the tables below them; the entry itself can change until the page-table lock
  * is taken, too.
  */
+#include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
 
 void page_add_anon_rmap(struct page *page, struct vma *vma, u64 va)
 {
+	VMF_ASSERT(!atomic_load(&page->mapcount) && vma_anon(vma));
+	VMF_ASSERT(va >= vma->start && va < vma->end);
 	__atomic_store_n(&page->anon_vma, vma_anon(vma), __ATOMIC_RELAXED);
 	__atomic_store_n(&page->index, vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
 			 __ATOMIC_RELAXED);
@@ -20,6 +23,7 @@ void page_add_anon_rmap(struct page *page, struct vma *vma, u64 va)
 
 void page_remove_rmap(struct page *page)
 {
+	VMF_ASSERT(atomic_load(&page->mapcount) == 1);
 	atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_release);
 }
 

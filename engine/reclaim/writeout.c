@@ -12,7 +12,7 @@
  * pages that are mapped make room.
  */
 #include "engine/base/errno.h"
-#include "engine/base/text.h"
+#include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
 
 /* Pages that are passed over or refused before a call gives up. */
@@ -98,6 +98,8 @@ u64 writeout(struct engine *e, u64 n, bool *full)
 
 		if (!page)
 			break;
+		VMF_ASSERT(page_test(page, PG_SWAPCACHE) && page_test(page, PG_WRITEBACK));
+		VMF_ASSERT(!atomic_load(&page->mapcount));
 		owners = swap_owners(&e->swap, swp_offset(page->swap));
 		if (owners == SWAP_WANTED) {
 			put_back(e, page);

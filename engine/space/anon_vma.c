@@ -7,6 +7,7 @@
  * that a page still carries after its VMA went leads to a working lock, and the look at the page's
  * map count under that lock tells that it leads nowhere (see rmap_lock_vma()).
  */
+#include "engine/base/check.h"
 #include "engine/space/internal.h"
 
 #define ANON_VMAS_PER_CHUNK 64
@@ -85,6 +86,7 @@ void anon_vma_insert(struct anon_vma *av, struct vma *vma)
 {
 	struct rb_node **link = &av->vmas.node, *parent = NULL;
 
+	VMF_ASSERT(rwsem_is_write_locked(&av->lock));
 	while (*link) {
 		parent = *link;
 		link = vma->pgoff < anon_vma_of(parent)->pgoff ? &parent->left : &parent->right;

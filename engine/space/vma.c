@@ -9,6 +9,7 @@
  *
  * All functions here need mmap_lock for writing, except the lookups, for which reading is enough.
  */
+#include "engine/base/check.h"
 #include "engine/space/internal.h"
 
 #define node_vma(n) container_of(n, struct vma, node)
@@ -128,6 +129,9 @@ void vma_link(struct mm *mm, struct vma *vma)
 	list_add_tail(&vma->link, before);
 	prev = vma_prev(vma);
 	next = vma_next(vma);
+	VMF_ASSERT(rwsem_is_write_locked(&mm->mmap_lock));
+	VMF_ASSERT(!prev || prev->end <= vma->start);
+	VMF_ASSERT(!next || vma->end <= next->start);
 	vma->hole_before = vma->start - (prev ? prev->end : mm->low);
 	vma->largest_hole = vma->hole_before;
 	rb_insert(&mm->tree, &vma->node, parent, link, update_hole);
@@ -141,6 +145,7 @@ void vma_unlink(struct mm *mm, struct vma *vma)
 {
 	struct vma *prev = vma_prev(vma), *next = vma_next(vma);
 
+	VMF_ASSERT(rwsem_is_write_locked(&mm->mmap_lock) && !rwsem_is_locked(&vma->lock));
 	anon_vma_leave(vma);
 	rb_erase(&mm->tree, &vma->node, update_hole);
 	list_del(&vma->link);

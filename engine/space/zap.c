@@ -7,6 +7,7 @@
  * => a page that is on its way out when its entry goes keeps its place in the write-out list, as
  *    nobody's page; the writer frees it when it comes to it.
  */
+#include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/internal.h"
 
@@ -83,6 +84,7 @@ void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables)
 	pte_t *ptep;
 	u64 va;
 
+	VMF_ASSERT(rwsem_is_locked(&mm->mmap_lock));
 	list_init(&z.pages);
 	for (va = start; (ptep = pte_next_table(mm, &va, end, &ptl));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
