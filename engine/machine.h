@@ -117,8 +117,8 @@ struct mmu_ops {
 	/*
 	 * Take `n` <= MMU_BATCH mapped pages away, with the flush done: nobody can read or write
 	 * them any more and page_bytes() gives their last contents.  Sorted by va, all in one page
-	 * table, page-table lock held.  Sets result (and on success the entry) of each.
-	 * Returns how many were taken.
+	 * table and within MMU_BATCH pages of the first, page-table lock held.  Sets result (and on
+	 * success the entry) of each. Returns how many were taken.
 	 */
 	unsigned (*take)(struct mm *mm, struct mmu_take *takes, unsigned n);
 

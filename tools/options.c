@@ -28,7 +28,7 @@ void options_help(void)
 	       "                   run that --stats names.  Without it the program is only "
 	       "watched.\n"
 	       "  --compress HOW   lz4 (default), zstd or none\n"
-	       "  --threads N      threads that serve faults, 1 to %d (%d)\n"
+	       "  --threads N      threads that serve faults, 1 to %d (one a CPU)\n"
 	       "  --prefetch N     most pages brought in with one fault, 0 to %d (%d)\n"
 	       "  --stats FILE     write what happened to FILE, as JSON\n"
 	       "  --json           print JSON instead of the table\n"
@@ -37,7 +37,7 @@ void options_help(void)
 	       "\n"
 	       "The exit status is the program's own, or 128 + the signal that ended it; 127: no\n"
 	       "such program; 126: it cannot be executed; 125: vmfault could not do its part.\n",
-	       MAX_THREADS, DEFAULT_THREADS, (int)MAX_PREFETCH, DEFAULT_PREFETCH);
+	       MAX_THREADS, (int)MAX_PREFETCH, DEFAULT_PREFETCH);
 }
 
 /* ---- values ---- */

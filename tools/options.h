@@ -11,7 +11,7 @@
 #define MIN_MEMORY	 (16ULL << 20)
 #define MAX_MEMORY	 (1ULL << 46)
 #define MAX_THREADS	 64
-#define DEFAULT_THREADS	 1
+#define DEFAULT_THREADS	 0 /* one for each CPU */
 #define MAX_PREFETCH	 MMU_BATCH
 #define DEFAULT_PREFETCH 32
 
