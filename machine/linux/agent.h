@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The agent: the linux machine inside a managed program.
+ *
+ * Life of a process:
+ *
+ *   watching   One thread, the keeper, samples the resident memory.  The program runs natively, at
+ *              native speed, until it comes near its limit.
+ *   paging     The program's private anonymous memory is registered with userfaultfd and known to
+ *              an engine.  Handler threads, one a CPU, serve faults.  The keeper goes on sampling:
+ *              new areas that the program made meanwhile, which fault natively, are found and
+ *              adopted with what is resident in them.
+ *   stopped    Something went wrong that paging cannot go on with: every page is brought back, and
+ *              the program goes on without us.
+ *
+ * Who may do what:
+ *   - Agent threads never touch managed memory by an ordinary access, never call libc (but for the
+ *     memory functions) and never hold an agent lock across a call that waits for an event to be
+ *     read.  They have a table of file descriptors of their own, so that a program that closes all
+ *     of its descriptors does not close ours.
+ *   - Threads of the program run agent code at start-up, around fork() and when they start
+ *     a thread; they take no lock there that a handler needs.
+ *
+ * The gate: reading a message lets the program's munmap(), madvise() or mremap() go on, so between
+ * reading and applying it no page may be placed by what the engine knew before.  Placing and
+ * taking pages happens with the gate held shared (tried, never waited for: -EAGAIN), reading and
+ * applying with the gate held exclusively.
+ *
+ * Lock order: gate (exclusive) -> the engine's locks -> gate (shared, tried).
+ */
+#ifndef VMF_LINUX_AGENT_H
+#define VMF_LINUX_AGENT_H
+
+#include "engine/engine.h"
+#include "machine/linux/report.h"
+#include "machine/linux/thread.h"
+#include "machine/linux/uffd_abi.h"
+#include "stores/memory.h"
+
+#define AGENT_MAX_KEPT 256 /* events remembered during one fork */
+
+struct agent_options {
+	u64 limit; /* bytes */
+	enum compression compress;
+	unsigned handlers; /* 0: one a CPU */
+	unsigned prefetch; /* pages */
+	bool verbose;
+};
+
+struct agent {
+	struct agent_options options;
+	struct report_slot *slot;
+	void *report; /* the whole file, mapped shared */
+
+	/* Descriptors in the agent threads' own table. */
+	int uffd;     /* the program's memory; all events */
+	int bin_uffd; /* of the window's bins; no events */
+	int statm, maps, pagemap;
+
+	struct engine engine;
+	struct mm *mm;
+	struct store *store;
+	_Atomic u32 paging; /* the engine is up and the handlers run */
+
+	struct agent_thread *keeper;
+	struct agent_thread *handler[MAX_HANDLERS];
+	unsigned nr_handlers;
+	_Atomic u32 wake_keeper; /* futex: the keeper has something to do at once */
+	_Atomic u32 rescan;	 /* the layout changed in a way that hides new areas */
+
+	_Atomic u32 reconcile; /* pages became present that the engine does not know */
+	unsigned nr_kept;      /* in a forked child: events to apply before anything else */
+	struct uffd_msg kept[AGENT_MAX_KEPT];
+
+	void *beacon; /* a page that is always absent: see fork.c */
+};
+
+extern struct agent agent;
+
+/* Claim a slot of the report for this process. */
+void agent_new_slot(void);
+/* Remember the first thing that went wrong, for the report: one line, without newline. */
+void agent_warn(const char *text);
+
+/* ---- gate (gate.c) ---- */
+void gate_lock(void);
+bool gate_trylock(void);
+void gate_unlock(void);
+bool gate_enter(void); /* shared; false: somebody reads events */
+void gate_leave(void);
+void gate_reset(void); /* in a forked child */
+
+/* ---- areas (areas.c) ---- */
+/* At start-up: remember the small areas that are there before the program runs. */
+void areas_note_early(int maps);
+/* Find areas that are not managed yet, register and adopt them.  0, or a negative errno. */
+int areas_scan(void);
+/* Forget what the engine has and the program has not. */
+void areas_forget_gone(void);
+/* Account the page at va, which is present although the engine did not put it there.  Gate held. */
+void areas_adopt_page(u64 va);
+/* Adopt what became present in all managed areas without our doing. */
+void areas_reconcile(void);
+/* Register all areas the engine knows with a fresh userfaultfd, in a forked child. */
+int areas_register_again(void);
+
+/* ---- serving (serve.c) ---- */
+int serve_start(void); /* the handlers; 0 or a negative errno */
+/* Apply pending events and, if they are there, serve faults; does not wait. */
+void serve_pending(void);
+/* Apply a REMAP, REMOVE or UNMAP event to the engine. */
+void serve_event(const struct uffd_msg *msg);
+
+/* ---- keeper (keeper.c) ---- */
+int keeper_start(void);
+/* In a forked child: a new keeper, which takes over paging if the parent was paging.  Returns when
+ * the program may go on. */
+void keeper_start_child(void);
+/* From any thread: it has something to do at once. */
+void keeper_wake(void);
+/* Bring back all pages and leave the program alone. */
+void agent_stop(const char *why);
+
+/* ---- fork (fork.c) ---- */
+int fork_init(void);
+/* Forks wait while paging is being started. */
+void fork_lock(void);
+void fork_unlock(void);
+/* EVENT_FORK was read; the gate is still held. */
+void fork_note_child(void);
+/* By the keeper: end the freeze of a fork() that failed. */
+void fork_thaw_if_asked(void);
+/* Called by the handler that read EVENT_FORK, with the child's descriptor. */
+void fork_serve_child(int child_uffd);
+/* An agent thread goes into the engine; false: a fork is under way, the engine may only be read. */
+bool engine_enter(void);
+void engine_leave(void);
+/* Serve a fault of this process during a fork: the engine is read, not changed. */
+void fork_serve_frozen(u64 va);
+/* Keep an event that came during a fork for after it.  False: no room (it is lost: stop). */
+void fork_keep_event(const struct uffd_msg *msg);
+
+/* ---- program threads (stacks.c) ---- */
+/* Is this part of the stack of a thread of the program?  Gives the bounds of the one that
+ * overlaps [start, end) lowest. */
+bool stacks_overlap(u64 start, u64 end, u64 *from, u64 *to);
+u64 stacks_bytes(void);
+void stacks_note_main(void);
+
+/* ---- exec.c ---- */
+/* At start-up: what has to be in the environment of whatever this process executes. */
+void exec_remember(char **env);
+
+/* ---- locks.c ---- */
+/* The program called mlockall(): nothing may be taken. */
+bool locks_all(void);
+
+/* ---- machine operations (mmu.c) ---- */
+extern const struct mmu_ops linux_mmu_ops;
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which memory is managed, and how the engine learns of it.
+ *
+ * The program's libc makes areas inside itself, so nothing can be hooked.  Instead /proc/self/maps
+ * is compared with the engine's VMAs: what is private, anonymous, writable and not yet known is
+ * entered, registered with userfaultfd and adopted: pages that are already there become present
+ * entries, all others fault to us from now on.  Until then such an area works at native speed.
+ *
+ * What goes away is told by events, in order.  The comparison also goes the other way round for
+ * one case that has no event: an area that vanished between our reading of maps and registering.
+ *
+ * Adopting looks at the kernel's page table and then enters what it saw: nothing may be taken in
+ * between, so each chunk is done with the gate held.
+ */
+#include "engine/base/errno.h"
+#include "machine/linux/agent.h"
+#include "machine/linux/arena.h"
+#include "machine/linux/proc.h"
+#include "machine/linux/uffd.h"
+
+/* Areas below this size that were there when the agent was loaded are the loader's and the
+ * libraries' own: unmanaged, so that the agent's code never waits for itself. */
+#define SMALL_AREA (128 * 1024)
+#define MAX_EARLY  256
+#define CHUNK	   512 /* pages adopted in one go */
+
+/* Of this library, by the linker. */
+extern char __bss_start[] __attribute__((visibility("hidden")));
+extern char _end[] __attribute__((visibility("hidden")));
+
+static struct {
+	struct {
+		u64 start, end;
+	} early[MAX_EARLY];
+	unsigned nr_early;
+	u64 bytes;
+} early;
+
+struct scan {
+	u64 unmanaged[NR_UNMANAGED];
+	u64 adopted; /* areas */
+};
+
+static int note_early(const struct proc_area *a, void *ctx)
+{
+	(void)ctx;
+	if (a->anonymous && a->private && a->write && a->name[0] != '[' &&
+	    a->end - a->start < SMALL_AREA && early.nr_early < MAX_EARLY) {
+		early.early[early.nr_early].start = a->start;
+		early.early[early.nr_early].end = a->end;
+		early.nr_early++;
+		early.bytes += a->end - a->start;
+	}
+	return 0;
+}
+
+void areas_note_early(int maps)
+{
+	early.nr_early = 0;
+	early.bytes = 0;
+	proc_areas(maps, note_early, NULL);
+}
+
+/* The lowest part of [start, end) that must not be managed; false: all of it may be. */
+static bool excluded_part(u64 start, u64 end, u64 *from, u64 *to)
+{
+	bool found = stacks_overlap(start, end, from, to);
+	u64 own = (u64)__bss_start & PAGE_MASK, own_end = PAGE_ALIGN((u64)_end);
+
+	if (own < end && own_end > start && (!found || own < *from)) {
+		*from = own;
+		*to = own_end;
+		found = true;
+	}
+	for (unsigned i = 0; i < early.nr_early; i++) {
+		u64 s = early.early[i].start, e = early.early[i].end;
+
+		if (s < end && e > start && (!found || s < *from)) {
+			*from = s;
+			*to = e;
+			found = true;
+		}
+	}
+	return found;
+}
+
+/* One chunk with the gate held: -ENOMEM when the engine has no frame for it. */
+static int adopt_chunk(struct mm *mm, u64 va, unsigned n)
+{
+	bool present[CHUNK];
+	struct vma *vma;
+	u64 adopted = 0;
+	int err;
+
+	gate_lock();
+	down_read(&mm->mmap_lock);
+	err = proc_present(agent.pagemap, va, n, present);
+	for (unsigned i = 0; !err && i < n; i++) {
+		u64 at = va + i * PAGE_SIZE;
+
+		if (!present[i])
+			continue;
+		vma = find_vma(mm, at);
+		if (!vma || vma->start > at)
+			continue;
+		err = adopt_page(mm, vma, at);
+		if (err == -EEXIST)
+			err = 0;
+		else if (!err)
+			adopted++;
+	}
+	up_read(&mm->mmap_lock);
+	gate_unlock();
+	atomic_fetch_add(&agent.slot->native, adopted);
+	return err;
+}
+
+void areas_adopt_page(u64 va)
+{
+	struct vma *vma;
+
+	down_read(&agent.mm->mmap_lock);
+	vma = find_vma(agent.mm, va);
+	if (vma && vma->start <= va)
+		adopt_page(agent.mm, vma, va);
+	up_read(&agent.mm->mmap_lock);
+}
+
+/* Account what is present in [start, end) although the engine did not put it there. */
+static void adopt_range(u64 start, u64 end)
+{
+	for (u64 va = start; va < end;) {
+		unsigned n = (unsigned)min_of((end - va) / PAGE_SIZE, (u64)CHUNK);
+
+		if (adopt_chunk(agent.mm, va, n) == -ENOMEM && reclaim_direct(&agent.engine, CHUNK))
+			continue;
+		/* Out of descriptors: the pages stay where they are, and nobody takes them. */
+		va += n * PAGE_SIZE;
+	}
+}
+
+/* Take [start, end), of which the engine knows nothing, under management. */
+static void area_adopt(struct scan *scan, u64 start, u64 end, bool exec)
+{
+	u32 prot = VM_READ | VM_WRITE | (exec ? VM_EXEC : 0);
+	s64 at = vm_map(agent.mm, start, end - start, prot, VMAP_FIXED_NOREPLACE, 0);
+	int err;
+
+	if (at < 0) {
+		if (at != -EEXIST)
+			scan->unmanaged[UNMANAGED_REFUSED] += end - start;
+		return;
+	}
+	err = uffd_register(agent.uffd, start, end - start);
+	if (err) {
+		vm_unmap(agent.mm, start, end - start);
+		scan->unmanaged[UNMANAGED_REFUSED] += end - start;
+		return;
+	}
+	scan->adopted++;
+	adopt_range(start, end);
+}
+
+/* The first VMA of the engine that ends above addr, as plain numbers. */
+static bool engine_area(u64 addr, u64 *start, u64 *end)
+{
+	struct vma *vma;
+
+	down_read(&agent.mm->mmap_lock);
+	vma = find_vma(agent.mm, addr);
+	if (vma) {
+		*start = vma->start;
+		*end = vma->end;
+	}
+	up_read(&agent.mm->mmap_lock);
+	return vma != NULL;
+}
+
+/* Adopt what the engine does not have of [start, end). */
+static void fill_gaps(struct scan *scan, u64 start, u64 end, bool exec)
+{
+	while (start < end) {
+		u64 have_start, have_end;
+
+		if (!engine_area(start, &have_start, &have_end) || have_start >= end) {
+			area_adopt(scan, start, end, exec);
+			return;
+		}
+		if (have_start > start)
+			area_adopt(scan, start, have_start, exec);
+		start = have_end;
+	}
+}
+
+static void manage(struct scan *scan, u64 start, u64 end, bool exec)
+{
+	u64 from, to;
+
+	while (start < end && excluded_part(start, end, &from, &to)) {
+		if (from > start)
+			fill_gaps(scan, start, from, exec);
+		start = to;
+	}
+	if (start < end)
+		fill_gaps(scan, start, end, exec);
+}
+
+static int scan_one(const struct proc_area *a, void *ctx)
+{
+	struct scan *scan = ctx;
+
+	if (a->start >= ARENA_BASE && a->end <= ARENA_BASE + ARENA_SIZE)
+		return 0;
+	if (!a->anonymous || !a->private || a->start >= agent.mm->high)
+		return 0;
+	if (a->name[0] == '[' && memcmp(a->name, "[heap]", 6) && memcmp(a->name, "[anon", 5)) {
+		if (!memcmp(a->name, "[stack]", 7))
+			scan->unmanaged[UNMANAGED_STACK] += a->end - a->start;
+		return 0;
+	}
+	if (a->write)
+		manage(scan, a->start, a->end, a->exec);
+	else if (a->read)
+		scan->unmanaged[UNMANAGED_READONLY] += a->end - a->start;
+	return 0;
+}
+
+int areas_scan(void)
+{
+	struct scan scan = { .adopted = 0 };
+	int err = proc_areas(agent.maps, scan_one, &scan);
+
+	if (err)
+		return err;
+	scan.unmanaged[UNMANAGED_STACK] += stacks_bytes();
+	scan.unmanaged[UNMANAGED_SMALL] = early.bytes;
+	for (unsigned i = 0; i < NR_UNMANAGED; i++) {
+		if (i != UNMANAGED_PINNED && i != UNMANAGED_LOCKED)
+			agent.slot->unmanaged[i] = scan.unmanaged[i];
+	}
+	if (scan.adopted)
+		areas_forget_gone();
+	return 0;
+}
+
+/* ---- what vanished between our reading of maps and registering ---- */
+
+#define MAX_GONE 64
+
+struct gone {
+	u64 upto; /* engine VMAs below this are accounted for */
+	unsigned nr;
+	struct {
+		u64 start, end;
+	} range[MAX_GONE];
+};
+
+static void gone_between(struct gone *g, u64 start, u64 end)
+{
+	u64 s, e;
+
+	while (start < end && g->nr < MAX_GONE && engine_area(start, &s, &e) && s < end) {
+		g->range[g->nr].start = max_of(s, start);
+		g->range[g->nr].end = min_of(e, end);
+		g->nr++;
+		start = e;
+	}
+}
+
+static int gone_one(const struct proc_area *a, void *ctx)
+{
+	struct gone *g = ctx;
+
+	gone_between(g, g->upto, min_of(a->start, agent.mm->high));
+	g->upto = a->end;
+	return 0;
+}
+
+/*
+ * Forget VMAs of the engine that the program does not have.  Only a reading of maps during which
+ * no change was on its way tells that truly: the gate keeps changes from being read, and the
+ * kernel answers EAGAIN while one waits to be.
+ */
+void areas_forget_gone(void)
+{
+	for (unsigned tries = 0; tries < 100; tries++) {
+		struct gone gone = { .upto = 0 };
+		bool quiet;
+
+		gate_lock();
+		proc_areas(agent.maps, gone_one, &gone);
+		quiet = uffd_copy(agent.uffd, 0, agent.report, PAGE_SIZE) != -EAGAIN;
+		for (unsigned i = 0; quiet && i < gone.nr; i++)
+			vm_unmap(agent.mm, gone.range[i].start,
+				 gone.range[i].end - gone.range[i].start);
+		gate_unlock();
+		if (quiet)
+			return;
+		serve_pending();
+	}
+}
+
+void areas_reconcile(void)
+{
+	u64 at = 0, start, end;
+
+	while (engine_area(at, &start, &end)) {
+		adopt_range(start, end);
+		at = end;
+	}
+}
+
+int areas_register_again(void)
+{
+	u64 at = 0, start, end;
+	int err = 0;
+
+	while (engine_area(at, &start, &end)) {
+		int one = uffd_register(agent.uffd, start, end - start);
+
+		/* Parts that fork did not give to the child (MADV_DONTFORK) are gone. */
+		if (one == -EINVAL || one == -ENOMEM)
+			vm_unmap(agent.mm, start, end - start);
+		else if (one)
+			err = one;
+		at = end;
+	}
+	return err;
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork(): the child gets a copy of the agent, too, and pages itself from then on.
+ *
+ * All that the agent knows lies in private memory, so the child's copy is the parent's state at
+ * that moment.  It must be a consistent one, and until the child has a userfaultfd of its own
+ * somebody must serve its faults: libc touches the heap before it lets the child's handlers run.
+ *
+ *   parent, forking thread            parent, handlers              child
+ *   prepare: freeze the engine  ---->  leave the engine; serve
+ *                                      faults by reading it only
+ *   fork() -------------------------------------------------------> (libc works; faults go to
+ *                                      read EVENT_FORK: serve        the parent's handler)
+ *                                      the child's faults, too  <--- touch the beacon: a page that
+ *                                      close the child's             is never there
+ *                                      descriptor, which lets the --> nothing is registered now:
+ *   parent: wait for that, thaw <----  beacon's fault go             start a keeper, which opens
+ *                                                                    a userfaultfd, registers all,
+ *                                                                    and compares what is present
+ *                                                                    with what the engine thinks
+ *
+ * The parent waits because its exit would leave the child without anybody.  A child that dies
+ * first is noticed (ESRCH).  A process that was made in another way (clone() by hand) never touches
+ * the beacon: all its pages are brought in at once, and then it is left alone, unmanaged.
+ *
+ * Events that other threads cause during the freeze are kept and applied after it.
+ */
+#include "engine/base/errno.h"
+#include "machine/linux/agent.h"
+#include "machine/linux/arena.h"
+#include "machine/linux/sys.h"
+#include "machine/linux/uffd.h"
+#include "machine/linux/window.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+
+#define MAX_KEPT   AGENT_MAX_KEPT
+#define MAX_SERVED 4096
+
+static struct {
+	_Atomic u32 lock;	/* one fork at a time, and not while paging starts */
+	_Atomic u32 frozen;	/* no agent thread changes the engine */
+	_Atomic u32 child_seen; /* EVENT_FORK was read: its reader thaws */
+	_Atomic u32 thaw_asked; /* fork() failed: the keeper thaws */
+	char *stack;		/* of AGENT_STACK bytes, for the child's first steps */
+	spinlock_t log_lock;	/* guards all below */
+	unsigned nr_kept;
+	struct uffd_msg kept[MAX_KEPT];
+	unsigned nr_served; /* > MAX_SERVED: too many to remember */
+	u64 served[MAX_SERVED];
+} forking;
+
+static void futex_wait(_Atomic u32 *word, u32 value)
+{
+	sys(futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, 0);
+}
+
+static void futex_wake(_Atomic u32 *word)
+{
+	sys(futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 0x7fffffff);
+}
+
+bool engine_enter(void)
+{
+	struct agent_thread *t = thread_self();
+
+	/* Who is in may go deeper: a freeze waits for it. */
+	if (atomic_fetch_add(&t->busy, 1) || !atomic_load(&forking.frozen))
+		return true;
+	atomic_fetch_sub(&t->busy, 1);
+	return false;
+}
+
+void engine_leave(void)
+{
+	atomic_fetch_sub(&thread_self()->busy, 1);
+}
+
+void fork_keep_event(const struct uffd_msg *msg)
+{
+	spin_lock(&forking.log_lock);
+	if (forking.nr_kept < MAX_KEPT)
+		forking.kept[forking.nr_kept++] = *msg;
+	else
+		agent_warn("more layout changes during one fork than can be remembered");
+	spin_unlock(&forking.log_lock);
+}
+
+/* ---- reading the engine without changing it ---- */
+
+/* An event that is not applied yet says that nothing is left at va. */
+static bool kept_removal(u64 va)
+{
+	bool gone = false;
+
+	spin_lock(&forking.log_lock);
+	for (unsigned i = 0; i < forking.nr_kept; i++) {
+		const struct uffd_msg *m = &forking.kept[i];
+
+		if (m->event != UFFD_EVENT_REMAP)
+			gone |= va >= m->arg.remove.start && va < m->arg.remove.end;
+	}
+	spin_unlock(&forking.log_lock);
+	return gone;
+}
+
+/* Place the bytes that belong at va: 0, or a negative errno. */
+static int place_frozen(int uffd, u64 va, char *buffer)
+{
+	struct swap_area *swap = &agent.engine.swap;
+	spinlock_t *ptl;
+	pte_t *ptep = pte_find(agent.mm, va, &ptl);
+	pte_t pte = ptep ? pte_read(ptep) : (pte_t){ 0 };
+	struct page *page;
+	void *bytes = buffer;
+	s64 err;
+
+	if (!pte_is_swap(pte) || kept_removal(va))
+		return uffd_zeropage(uffd, va, PAGE_SIZE);
+	page = swap->slots[swp_offset(pte_to_swp(pte))].page;
+	if (page && window_holds(page->where)) {
+		bytes = (void *)page->where;
+	} else {
+		err = agent.store->ops->load(agent.store, swp_offset(pte_to_swp(pte)), bytes);
+		if (err)
+			return uffd_poison(uffd, va);
+	}
+	err = uffd_copy(uffd, va, bytes, PAGE_SIZE);
+	return err > 0 ? 0 : (int)err;
+}
+
+static void remember_served(u64 va)
+{
+	spin_lock(&forking.log_lock);
+	if (forking.nr_served < MAX_SERVED)
+		forking.served[forking.nr_served] = va;
+	forking.nr_served++;
+	spin_unlock(&forking.log_lock);
+}
+
+void fork_serve_frozen(u64 va)
+{
+	int err;
+
+	do {
+		if (!atomic_load(&forking.frozen)) {
+			uffd_wake(agent.uffd, va, PAGE_SIZE); /* fault again, the ordinary way */
+			return;
+		}
+		err = place_frozen(agent.uffd, va, thread_self()->staging);
+		if (err == -EAGAIN)
+			serve_pending(); /* perhaps the fork's own event */
+	} while (err == -EAGAIN);
+	if (err == -EEXIST)
+		uffd_wake(agent.uffd, va, PAGE_SIZE);
+	else
+		remember_served(va);
+}
+
+/* ---- the parent's handler serves the child until it can do so itself ---- */
+
+static bool child_gone(int child)
+{
+	/* Nothing can be mapped at 0; the question is which error comes. */
+	return uffd_copy(child, 0, agent.report, PAGE_SIZE) == -ESRCH;
+}
+
+/* Bring all that is not there into a child that does not know of us. */
+static void child_fill(int child)
+{
+	u64 at = 0;
+	struct vma *vma;
+
+	gate_lock();
+	down_read(&agent.mm->mmap_lock);
+	for (vma = find_vma(agent.mm, 0); vma; vma = vma_next(vma)) {
+		for (at = vma->start; at < vma->end; at += PAGE_SIZE) {
+			spinlock_t *ptl;
+			pte_t *ptep = pte_find(agent.mm, at, &ptl);
+
+			if (!ptep) {
+				at = (at & PMD_MASK) + PMD_SIZE - PAGE_SIZE;
+				continue;
+			}
+			if (pte_is_swap(pte_read(ptep)) &&
+			    place_frozen(child, at, thread_self()->staging) == -ESRCH)
+				goto out;
+		}
+	}
+out:
+	up_read(&agent.mm->mmap_lock);
+	gate_unlock();
+}
+
+/* Serve the child's faults until it touches the beacon or is gone. */
+static void child_serve(int child)
+{
+	struct pollfd pfd = { .fd = child, .events = POLLIN };
+	struct timespec tick = { .tv_nsec = 20 * 1000 * 1000 };
+	struct uffd_msg msg;
+
+	for (;;) {
+		long n = sys(read, child, &msg, sizeof msg);
+		u64 va;
+
+		if (n != (long)sizeof msg) {
+			if (sys(ppoll, &pfd, 1, &tick, 0, 0) == 0 && child_gone(child))
+				return;
+			continue;
+		}
+		if (msg.event != UFFD_EVENT_PAGEFAULT)
+			continue; /* it forks or unmaps before libc is done: nothing of ours */
+		va = msg.arg.pagefault.address & PAGE_MASK;
+		if (va == (u64)agent.beacon)
+			return;
+		while (place_frozen(child, va, thread_self()->staging) == -EAGAIN)
+			sys(sched_yield);
+		uffd_wake(child, va, PAGE_SIZE);
+	}
+}
+
+/*
+ * Catch up with what was served and told during the freeze, and end it.  Nobody is in the engine,
+ * and nobody comes in before the last line.
+ */
+static void thaw(void)
+{
+	gate_lock();
+	for (unsigned i = 0; i < forking.nr_kept; i++)
+		serve_event(&forking.kept[i]);
+	if (forking.nr_served <= MAX_SERVED) {
+		for (unsigned i = 0; i < forking.nr_served; i++)
+			areas_adopt_page(forking.served[i]);
+	}
+	atomic_store(&forking.frozen, 0);
+	gate_unlock();
+	futex_wake(&forking.frozen);
+	if (forking.nr_served > MAX_SERVED)
+		agent.reconcile = 1;
+}
+
+void fork_note_child(void)
+{
+	if (atomic_load(&forking.frozen))
+		atomic_store(&forking.child_seen, 1);
+}
+
+void fork_serve_child(int child)
+{
+	sys(fcntl, child, F_SETFL, O_NONBLOCK);
+	if (!atomic_load(&forking.frozen)) {
+		child_fill(child);
+		agent_warn("a process made without fork() is not managed: its pages were all "
+			   "brought in");
+		sys(close, child);
+		return;
+	}
+	child_serve(child);
+	sys(close, child);
+	thaw();
+}
+
+void fork_thaw_if_asked(void)
+{
+	if (atomic_exchange(&forking.thaw_asked, 0))
+		thaw();
+}
+
+/* ---- the forking thread, before and after ---- */
+
+void fork_lock(void)
+{
+	u32 free = 0;
+
+	while (!atomic_compare_exchange_strong(&forking.lock, &free, 1)) {
+		futex_wait(&forking.lock, 1);
+		free = 0;
+	}
+}
+
+void fork_unlock(void)
+{
+	atomic_store(&forking.lock, 0);
+	futex_wake(&forking.lock);
+}
+
+static void wait_until_idle(struct agent_thread *t)
+{
+	while (t && atomic_load(&t->busy))
+		sys(sched_yield);
+}
+
+static void fork_prepare(void)
+{
+	fork_lock();
+	if (!agent.paging)
+		return;
+	forking.child_seen = 0;
+	forking.nr_kept = forking.nr_served = 0;
+	atomic_store(&forking.frozen, 1);
+	for (unsigned i = 0; i < agent.nr_handlers; i++)
+		wait_until_idle(agent.handler[i]);
+	wait_until_idle(agent.keeper);
+}
+
+static void fork_parent(void)
+{
+	if (atomic_load(&forking.frozen)) {
+		/* If there is a child, whoever read of it has left the gate when we have it. */
+		gate_lock();
+		gate_unlock();
+		if (!atomic_load(&forking.child_seen)) {
+			atomic_store(&forking.thaw_asked, 1);
+			keeper_wake();
+		}
+		while (atomic_load(&forking.frozen))
+			futex_wait(&forking.frozen, 1);
+	}
+	fork_unlock();
+}
+
+/* ---- the child ---- */
+
+static void child_start(void)
+{
+	/* What the parent had not applied yet, we have not either. */
+	for (unsigned i = 0; i < forking.nr_kept; i++)
+		agent.kept[i] = forking.kept[i];
+	agent.nr_kept = forking.nr_kept;
+	atomic_store(&forking.frozen, 0);
+	spin_init(&forking.log_lock);
+	gate_reset();
+	fork_unlock();
+	keeper_start_child();
+}
+
+static void fork_child(void)
+{
+	if (agent.paging)
+		*(volatile char *)agent.beacon; /* returns when the parent has let go of us */
+	/* Nothing is registered now, so even this stack might be paged out below us. */
+	thread_on_stack(forking.stack + AGENT_STACK, child_start);
+}
+
+int fork_init(void)
+{
+	spin_init(&forking.log_lock);
+	forking.stack = arena_alloc(AGENT_STACK);
+	if (!forking.stack)
+		return -ENOMEM;
+	return -pthread_atfork(fork_prepare, fork_parent, fork_child);
+}

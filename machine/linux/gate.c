@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The gate: see agent.h.  Bit 31: held exclusively; below: how many are inside. */
+#include "machine/linux/agent.h"
+#include "machine/linux/sys.h"
+
+#define GATE_CLOSED (1u << 31)
+
+static _Atomic u32 gate;
+
+static void pause_or_yield(unsigned round)
+{
+	if (round < 64)
+		__builtin_ia32_pause();
+	else
+		sys(sched_yield);
+}
+
+bool gate_trylock(void)
+{
+	unsigned round = 0;
+
+	if (atomic_fetch_or(&gate, GATE_CLOSED) & GATE_CLOSED)
+		return false;
+	/* Nobody new comes in; those inside are about to leave. */
+	while (atomic_load(&gate) != GATE_CLOSED)
+		pause_or_yield(round++);
+	return true;
+}
+
+void gate_lock(void)
+{
+	unsigned round = 0;
+
+	while (!gate_trylock())
+		pause_or_yield(round++);
+}
+
+void gate_unlock(void)
+{
+	atomic_fetch_and(&gate, ~GATE_CLOSED);
+}
+
+bool gate_enter(void)
+{
+	if (!(atomic_fetch_add(&gate, 1) & GATE_CLOSED))
+		return true;
+	gate_leave();
+	return false;
+}
+
+void gate_leave(void)
+{
+	atomic_fetch_sub(&gate, 1);
+}
+
+void gate_reset(void)
+{
+	atomic_store(&gate, 0);
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* The machine contract's link-time half, for threads that must not call libc. */
+#include "machine/linux/agent.h"
+#include "machine/linux/sys.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <time.h>
+
+u64 machine_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts); /* the vDSO's: no system call, no errno */
+	return (u64)ts.tv_sec * 1000000000ULL + (u64)ts.tv_nsec;
+}
+
+unsigned machine_cpu(void)
+{
+	unsigned cpu = 0;
+
+	sys(getcpu, &cpu, 0, 0);
+	return cpu;
+}
+
+unsigned machine_nr_cpus(void)
+{
+	static unsigned n;
+	cpu_set_t set;
+	long bytes;
+
+	if (!n) {
+		bytes = sys(sched_getaffinity, 0, sizeof set, &set);
+		for (long i = 0; i < bytes * 8; i++)
+			n += CPU_ISSET((size_t)i, &set) != 0;
+	}
+	return n ? n : 1;
+}
+
+void machine_wait(_Atomic u32 *word, u32 expected)
+{
+	sys(futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, expected, 0);
+}
+
+void machine_wake(_Atomic u32 *word, u32 n)
+{
+	sys(futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, n);
+}
+
+void machine_message(const char *text)
+{
+	agent_warn(text);
+}
+
+_Noreturn void machine_panic(const char *text)
+{
+	long pid = sys(getpid);
+
+	agent_warn(text);
+	for (;;)
+		sys(kill, pid, SIGABRT);
+}

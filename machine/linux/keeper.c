@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The keeper: the agent's first thread, which decides when to page and looks after the rest.
+ *
+ * It samples rather than hooks.  How long it sleeps follows from how far the program is from its
+ * limit and how fast memory can grow at most, so that a small program is hardly ever disturbed and
+ * a growing one is caught in time.
+ */
+#include "engine/base/errno.h"
+#include "machine/linux/agent.h"
+#include "machine/linux/arena.h"
+#include "machine/linux/proc.h"
+#include "machine/linux/sys.h"
+#include "machine/linux/uffd.h"
+#include "machine/linux/window.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <time.h>
+
+/* No program touches new memory faster: bytes for each ns, as measured with two CPUs. */
+#define GROWTH_BYTES_PER_NS 4
+#define SHORTEST_NAP_NS	    (500 * 1000ULL)
+#define PAGING_NAP_NS	    (2 * 1000 * 1000ULL)
+#define LONGEST_NAP_NS	    (50 * 1000 * 1000ULL)
+#define REPORT_EVERY_NS	    (200 * 1000 * 1000ULL)
+
+static struct {
+	struct proc_memory memory; /* as last sampled */
+	u64 agent_bytes;	   /* the arena's resident bytes, now and then */
+	u64 reported_at, scanned_at, scan_took;
+	u64 scanned_size; /* memory.size when areas were last scanned */
+	_Atomic u32 child_ready;
+} keeper;
+
+static struct engine_memory const *const memory = &arena_memory;
+
+/* ---- descriptors of the agent's own table ---- */
+
+static int open_proc(const char *path)
+{
+	return (int)sys(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+}
+
+/* A table of descriptors that the program cannot see, with nothing of the program's in it. */
+static int open_descriptors(void)
+{
+	long err = sys(unshare, CLONE_FILES);
+
+	if (err < 0)
+		return (int)err;
+	sys(close_range, 0, ~0U, 0);
+	agent.uffd = agent.bin_uffd = -1;
+	agent.statm = open_proc("/proc/self/statm");
+	agent.maps = open_proc("/proc/self/maps");
+	agent.pagemap = open_proc("/proc/self/pagemap");
+	return agent.statm < 0 || agent.maps < 0 || agent.pagemap < 0 ? -ENOENT : 0;
+}
+
+/* ---- figures ---- */
+
+static u64 program_bytes(void)
+{
+	u64 anonymous =
+		keeper.memory.resident - min_of(keeper.memory.resident, keeper.memory.shared);
+
+	return anonymous - min_of(anonymous, keeper.agent_bytes);
+}
+
+/* What is resident without being managed counts against the limit, too. */
+static void adjust_limit(void)
+{
+	u64 managed = (u64)max_of(agent.mm->rss, (s64)0) * PAGE_SIZE;
+	u64 others = program_bytes() - min_of(program_bytes(), managed);
+	u64 least = agent.options.limit / 4;
+	u64 limit = others + least < agent.options.limit ? agent.options.limit - others : least;
+	struct watermarks *marks = &agent.engine.config.marks;
+
+	marks->min = agent.engine.zones[ZONE_USER].nr - limit / PAGE_SIZE;
+	marks->low = marks->min + MMU_BATCH;
+	marks->high = marks->low + MMU_BATCH;
+}
+
+static void report_now(void)
+{
+	struct report_slot *s = agent.slot;
+	u64 bytes;
+
+	keeper.agent_bytes = arena_resident();
+	bytes = program_bytes();
+	s->resident_bytes = bytes;
+	s->agent_bytes = keeper.agent_bytes;
+	if (agent.paging) {
+		s->raw_bytes = agent.store->stats.raw_bytes;
+		s->stored_bytes = agent.store->stats.stored_bytes;
+		s->kept_bytes = agent.engine.swap.kept * PAGE_SIZE;
+		adjust_limit();
+	}
+	keeper.reported_at = machine_now_ns();
+}
+
+static void sample(void)
+{
+	proc_memory(agent.statm, &keeper.memory);
+	if (program_bytes() <= agent.slot->peak_resident_bytes)
+		return;
+	/* A new peak, or the agent has grown since it was last measured. */
+	keeper.agent_bytes = arena_resident();
+	proc_memory(agent.statm, &keeper.memory);
+	if (program_bytes() > agent.slot->peak_resident_bytes)
+		agent.slot->peak_resident_bytes = program_bytes();
+}
+
+/* ---- from watching to paging ---- */
+
+/* Frames: the limit twice, so that what comes by itself can be accounted before it is evicted. */
+static int start_engine(void)
+{
+	struct proc_memory now;
+	u64 frames = agent.options.limit / PAGE_SIZE * 2 + 16384;
+	u64 slots = (u64)1 << 24; /* 64 GiB of evicted pages */
+	u64 tables = (u64)1 << 16;
+	struct engine_config config = engine_default_config(frames);
+	void *table_map = arena_alloc(tables * PAGE_SIZE);
+	int err = memory_store_create(memory, agent.options.compress, slots, 0,
+				      agent.nr_handlers + 2, &agent.store);
+
+	if (err || !table_map)
+		return err ? err : -ENOMEM;
+	proc_memory(agent.statm, &now);
+	config.prefetch = agent.options.prefetch;
+	config.kept_slots = agent.options.limit / PAGE_SIZE;
+	config.may_exceed = true;
+	config.stats = &agent.slot->stats;
+	config.marks.min = frames - agent.options.limit / PAGE_SIZE;
+	config.marks.low = config.marks.min + MMU_BATCH;
+	config.marks.high = config.marks.low + MMU_BATCH;
+	err = engine_init(&agent.engine, &linux_mmu_ops, memory, &config, tables, table_map, frames,
+			  NULL, agent.store);
+	if (err)
+		return err;
+	return mm_create(&agent.engine, PAGE_SIZE, 0x7ffffffff000ULL, &agent.mm);
+}
+
+static int open_uffd(void)
+{
+	int err;
+
+	agent.uffd = uffd_open(UFFD_NEEDED);
+	if (agent.uffd < 0)
+		return agent.uffd;
+	err = window_init();
+	if (err)
+		return err;
+	if (!agent.beacon)
+		agent.beacon = arena_alloc(PAGE_SIZE);
+	if (!agent.beacon)
+		return -ENOMEM;
+	sys(madvise, agent.beacon, PAGE_SIZE, 4 /* MADV_DONTNEED */);
+	return uffd_register(agent.uffd, (u64)agent.beacon, PAGE_SIZE);
+}
+
+static void catch_up(void)
+{
+	if (engine_enter()) {
+		reclaim_balance(&agent.engine);
+		engine_leave();
+	}
+}
+
+static void scan(void)
+{
+	u64 began = machine_now_ns();
+
+	if (!engine_enter())
+		return;
+	agent.rescan = 0;
+	keeper.scanned_size = keeper.memory.size;
+	areas_scan();
+	if (atomic_exchange(&agent.reconcile, 0))
+		areas_reconcile();
+	engine_leave();
+	keeper.scanned_at = machine_now_ns();
+	keeper.scan_took = keeper.scanned_at - began;
+	adjust_limit();
+	catch_up();
+}
+
+static void start_paging(void)
+{
+	int err;
+
+	fork_lock();
+	err = start_engine();
+	if (!err)
+		err = open_uffd();
+	if (!err)
+		err = serve_start();
+	if (err) {
+		agent_warn("paging could not be started; the program runs unmanaged");
+		agent.slot->state = AGENT_STOPPED;
+		fork_unlock();
+		return;
+	}
+	agent.paging = 1;
+	agent.slot->state = AGENT_PAGING;
+	fork_unlock();
+	scan();
+}
+
+/* ---- its life ---- */
+
+static u64 arm_at(void)
+{
+	u64 limit = agent.options.limit;
+	u64 margin = limit / 16;
+
+	margin = max_of(margin, 4ULL << 20);
+	return limit - min_of(min_of(margin, 32ULL << 20), limit / 2);
+}
+
+static u64 next_nap(void)
+{
+	u64 used = program_bytes(), limit = arm_at(), ns;
+
+	if (agent.slot->state == AGENT_STOPPED)
+		return LONGEST_NAP_NS;
+	if (agent.paging)
+		return PAGING_NAP_NS;
+	ns = used < limit ? (limit - used) / GROWTH_BYTES_PER_NS : 0;
+	return max_of(min_of(ns, LONGEST_NAP_NS), SHORTEST_NAP_NS);
+}
+
+static void nap(u64 ns)
+{
+	struct timespec ts = { .tv_nsec = (long)ns };
+
+	sys(futex, &agent.wake_keeper, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts);
+	agent.wake_keeper = 0;
+}
+
+void keeper_wake(void)
+{
+	atomic_store(&agent.wake_keeper, 1);
+	sys(futex, &agent.wake_keeper, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+}
+
+static void tick(void)
+{
+	u64 now;
+
+	fork_thaw_if_asked();
+	sample();
+	now = machine_now_ns();
+	if (!agent.paging) {
+		if (agent.slot->state == AGENT_WATCHING && program_bytes() >= arm_at())
+			start_paging();
+	} else if ((agent.rescan || agent.reconcile || keeper.memory.size != keeper.scanned_size) &&
+		   now - keeper.scanned_at > 10 * keeper.scan_took) {
+		scan();
+	}
+	if (now - keeper.reported_at > REPORT_EVERY_NS)
+		report_now();
+}
+
+static void keeper_main(struct agent_thread *t)
+{
+	(void)t;
+	if (open_descriptors() < 0) {
+		agent_warn("/proc cannot be read here; the program runs unmanaged");
+		agent.slot->state = AGENT_STOPPED;
+		return;
+	}
+	areas_note_early(agent.maps);
+	report_now();
+	for (;;) {
+		tick();
+		nap(next_nap());
+	}
+}
+
+static int keeper_new(void)
+{
+	struct agent_thread *t = agent.keeper ? agent.keeper : thread_new();
+
+	if (!t)
+		return -ENOMEM;
+	t->index = MAX_HANDLERS;
+	if (!t->staging)
+		t->staging = arena_alloc(MMU_BATCH * PAGE_SIZE);
+	agent.keeper = t;
+	return t->staging ? 0 : -ENOMEM;
+}
+
+int keeper_start(void)
+{
+	int err = keeper_new();
+	long tid;
+
+	if (err)
+		return err;
+	tid = thread_start(agent.keeper, keeper_main);
+	return tid < 0 ? (int)tid : 0;
+}
+
+/* ---- in a forked child ---- */
+
+/* Everything is unregistered, nobody else runs: page on with the copy of the parent's state. */
+static int take_over(void)
+{
+	int err = open_uffd();
+
+	if (err)
+		return err;
+	for (unsigned i = 0; i < agent.nr_kept; i++)
+		serve_event(&agent.kept[i]);
+	agent.nr_kept = 0;
+	areas_forget_gone();
+	err = areas_register_again();
+	if (err)
+		return err;
+	areas_reconcile();
+	return serve_start();
+}
+
+static void child_main(struct agent_thread *t)
+{
+	int err = open_descriptors();
+
+	(void)t;
+	if (!err && agent.paging)
+		err = take_over();
+	if (err)
+		agent_stop("a forked child could not page on; its pages were all brought in");
+	keeper.child_ready = 1;
+	sys(futex, &keeper.child_ready, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+	for (;;) {
+		tick();
+		nap(next_nap());
+	}
+}
+
+void keeper_start_child(void)
+{
+	keeper.child_ready = 0;
+	agent.keeper->busy = 0;
+	agent_new_slot();
+	if (thread_start(agent.keeper, child_main) < 0)
+		machine_panic("no thread can be started in a forked child");
+	while (!keeper.child_ready)
+		sys(futex, &keeper.child_ready, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, 0);
+}
+
+/* ---- the end of paging ---- */
+
+/* The bytes go to their places by ordinary stores: nothing may be registered any more. */
+static void bring_back(struct vma *vma)
+{
+	for (u64 va = vma->start; va < vma->end; va += PAGE_SIZE) {
+		spinlock_t *ptl;
+		pte_t *ptep = pte_find(agent.mm, va, &ptl);
+		struct page *page;
+		u64 slot;
+
+		if (!ptep) {
+			va = (va & PMD_MASK) + PMD_SIZE - PAGE_SIZE;
+			continue;
+		}
+		if (!pte_is_swap(pte_read(ptep)))
+			continue;
+		slot = swp_offset(pte_to_swp(pte_read(ptep)));
+		page = agent.engine.swap.slots[slot].page;
+		if (page && window_holds(page->where))
+			memcpy((void *)va, (void *)page->where, PAGE_SIZE);
+		else if (agent.store->ops->load(agent.store, slot, (void *)va))
+			machine_panic("a page could not be read back when paging had to stop");
+	}
+}
+
+void agent_stop(const char *why)
+{
+	struct vma *vma;
+
+	agent_warn(why);
+	agent.slot->state = AGENT_STOPPED;
+	if (!agent.paging)
+		return;
+	agent.paging = 0;
+	if (agent.uffd >= 0)
+		sys(close, agent.uffd);
+	agent.uffd = -1;
+	for (vma = find_vma(agent.mm, 0); vma; vma = vma_next(vma))
+		bring_back(vma);
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mmu_ops of the linux machine: the host kernel's page table is our TLB.
+ *
+ * Where a frame's bytes are (page->where):
+ *   0                   at its address in the program, or nowhere
+ *   in a staging area   being filled, to be set by UFFDIO_COPY
+ *   in the window       taken from the program, not yet written out
+ */
+#include "machine/linux/agent.h"
+#include "engine/base/errno.h"
+#include "machine/linux/sys.h"
+#include "machine/linux/uffd.h"
+#include "machine/linux/window.h"
+
+#include <sys/mman.h>
+
+static int linux_stage(struct engine *e, struct page **pages, unsigned n)
+{
+	char *staging = thread_self()->staging;
+
+	(void)e;
+	/* One fault at a time is filled by a thread, so its staging area is free. */
+	for (unsigned i = 0; i < n; i++)
+		pages[i]->where = (u64)(staging + i * PAGE_SIZE);
+	return 0;
+}
+
+static void forget(struct page *page)
+{
+	u64 where = page->where;
+
+	page->where = 0;
+	if (window_holds(where))
+		window_put((char *)where, 1);
+}
+
+static void linux_unstage(struct engine *e, struct page *page)
+{
+	(void)e;
+	forget(page);
+}
+
+static void *linux_bytes(struct engine *e, struct page *page)
+{
+	(void)e;
+	return (void *)page->where;
+}
+
+/* How many of the pages lie one behind the other, from the first on. */
+static unsigned contiguous(struct page **pages, unsigned n)
+{
+	unsigned run = 1;
+
+	while (run < n && pages[run]->where == pages[0]->where + run * PAGE_SIZE)
+		run++;
+	return run;
+}
+
+/*
+ * The kernel copies within one of its areas only, and neighbouring areas may be one VMA here: what
+ * was prefetched across a border is left out then.
+ */
+static s64 copy_in(u64 va, const void *bytes, unsigned n)
+{
+	s64 done = uffd_copy(agent.uffd, va, bytes, n * PAGE_SIZE);
+
+	while (done == -ENOENT && n > 1) {
+		n = n > 8 ? n / 2 : 1;
+		done = uffd_copy(agent.uffd, va, bytes, n * PAGE_SIZE);
+	}
+	return done;
+}
+
+static int linux_set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
+		     unsigned n)
+{
+	struct agent_thread *t = thread_self();
+	s64 done;
+
+	(void)mm;
+	if (!gate_enter())
+		return -EAGAIN;
+	done = copy_in(va, (void *)pages[0]->where, contiguous(pages, n));
+	gate_leave();
+	if (done < 0)
+		return (int)done;
+	t->woken_from = va;
+	t->woken_to = va + (u64)done;
+	n = (unsigned)(done / PAGE_SIZE);
+	for (unsigned i = 0; i < n; i++) {
+		forget(pages[i]);
+		pte_store(ptep + i, ptes[i]);
+	}
+	return (int)n;
+}
+
+static void linux_change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
+{
+	(void)mm, (void)va;
+	pte_store(ptep, pte);
+}
+
+static pte_t linux_clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
+{
+	(void)mm, (void)va;
+	return pte_with(pte_exchange(ptep, left), PTE_DIRTY);
+}
+
+static bool linux_young(struct mm *mm, u64 va, pte_t *ptep)
+{
+	(void)mm, (void)va, (void)ptep;
+	return false;
+}
+
+/*
+ * A page that the kernel calls busy is pinned, or was shared with a forked child at some time and
+ * not written since.  A write makes the latter exclusive again (copying it if the child is still
+ * there) and changes nothing for the former.  Done for all adjacent pages of the run at once.
+ * Only for pages that are there: an absent one would be a fault that waits for ourselves.
+ */
+static bool make_exclusive(const struct mmu_take *takes, unsigned n)
+{
+	unsigned char vec[MMU_BATCH];
+	unsigned run = 1;
+
+	while (run < n && takes[run].va == takes[0].va + run * PAGE_SIZE)
+		run++;
+	if (sys(mincore, takes[0].va, run * PAGE_SIZE, vec) < 0)
+		return false;
+	for (unsigned i = 0; i < run; i++) {
+		if (!(vec[i] & 1))
+			run = i;
+	}
+	return run && sys(madvise, takes[0].va, run * PAGE_SIZE, MADV_POPULATE_WRITE) == 0;
+}
+
+/* Move the run of takes[0..n) to `segment`, which stands for the address `base`; sets result of
+ * each. */
+static void move_run(char *segment, u64 base, struct mmu_take *takes, unsigned n)
+{
+	u64 end = takes[n - 1].va + PAGE_SIZE;
+	unsigned i = 0, again = 0;
+	u64 exclusive = 0; /* the page that was last made so, in vain if it is still busy */
+
+	while (i < n) {
+		u64 at = takes[i].va, stop = max_of(end, at + PAGE_SIZE);
+		s64 done = uffd_move(agent.uffd, (u64)segment + (at - base), at, stop - at);
+
+		if (done > 0) {
+			for (; i < n && takes[i].va < at + (u64)done; i++)
+				takes[i].result = 0;
+		} else if (done == -EAGAIN && again++ < 3) {
+			continue;
+		} else if (done == -EBUSY && exclusive != at) {
+			exclusive = at;
+			if (!make_exclusive(takes + i, n - i))
+				takes[i++].result = -EBUSY;
+		} else if (done == -EBUSY) {
+			takes[i++].result = -EBUSY;
+		} else if (done == -EINVAL && stop - at > PAGE_SIZE) {
+			end = at + PAGE_SIZE; /* across a border of areas: page by page from here */
+		} else if (done == -EINVAL) {
+			takes[i++].result = -EINVAL; /* locked, or not writable */
+		} else {
+			/* The layout changes. */
+			while (i < n)
+				takes[i++].result = (int)done;
+		}
+	}
+}
+
+/*
+ * What really came?  A page that the kernel had dropped by itself (MADV_FREE) left a hole.  A page
+ * that came unasked, from between two takes, is one that the engine does not know (yet): it goes
+ * back to its place, where nobody can have put another meanwhile.
+ */
+static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
+{
+	u64 base = takes[0].va;
+	unsigned char vec[MMU_BATCH];
+	unsigned t = 0;
+
+	if (sys(mincore, segment, SEGMENT_SIZE, vec) < 0)
+		machine_panic("the agent's window cannot be looked at");
+	for (unsigned i = 0; i < MMU_BATCH; i++) {
+		u64 at = i * PAGE_SIZE;
+
+		while (t < n && takes[t].va < base + at)
+			t++;
+		if (t < n && takes[t].va == base + at && takes[t].result == 0) {
+			if (!(vec[i] & 1))
+				takes[t].result = -ENOENT;
+		} else if (vec[i] & 1) {
+			uffd_copy(agent.uffd, base + at, segment + at, PAGE_SIZE);
+		}
+	}
+}
+
+/* The entries between two takes are absent, so that a MOVE may go over them. */
+static bool nothing_between(const struct mmu_take *a, const struct mmu_take *b)
+{
+	for (const pte_t *p = a->ptep + 1; p < b->ptep; p++) {
+		if (pte_present(pte_read(p)))
+			return false;
+	}
+	return true;
+}
+
+static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)
+{
+	u64 base = takes[0].va;
+	unsigned taken = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct mmu_take *t = &takes[i];
+
+		t->dirty = true;
+		if (t->result == 0) {
+			t->page->where = (u64)segment + (t->va - base);
+			pte_store(t->ptep, t->left);
+			taken++;
+		} else if (t->result == -ENOENT) {
+			pte_store(t->ptep, (pte_t){ 0 });
+		}
+	}
+	return taken;
+}
+
+static unsigned linux_take(struct mm *mm, struct mmu_take *takes, unsigned n)
+{
+	unsigned taken, first = 0;
+	char *segment;
+
+	(void)mm;
+	for (unsigned i = 0; i < n; i++)
+		takes[i].result = locks_all() ? -EINVAL : -EAGAIN;
+	if (locks_all())
+		return 0;
+	segment = window_get();
+	if (!segment)
+		return 0;
+	if (!gate_enter()) {
+		window_put(segment, MMU_BATCH);
+		return 0;
+	}
+	for (unsigned i = 1; i <= n; i++) {
+		if (i < n && nothing_between(&takes[i - 1], &takes[i]))
+			continue;
+		move_run(segment, takes[0].va, takes + first, i - first);
+		first = i;
+	}
+	check_segment(segment, takes, n);
+	taken = finish_takes(segment, takes, n);
+	gate_leave();
+	window_put(segment, MMU_BATCH - taken);
+	return taken;
+}
+
+static void linux_flush(struct mm *mm, u64 start, u64 end)
+{
+	(void)mm, (void)start, (void)end; /* the kernel flushed when it changed the entry */
+}
+
+static void linux_release(struct engine *e, struct page *page)
+{
+	(void)e;
+	forget(page);
+}
+
+const struct mmu_ops linux_mmu_ops = {
+	.name = "linux",
+	.stage = linux_stage,
+	.unstage = linux_unstage,
+	.bytes = linux_bytes,
+	.set = linux_set,
+	.change = linux_change,
+	.clear = linux_clear,
+	.test_and_clear_young = linux_young,
+	.take = linux_take,
+	.flush = linux_flush,
+	.release = linux_release,
+	.silent_write = true,
+};

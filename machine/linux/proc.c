@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#include "machine/linux/proc.h"
+#include "engine/base/errno.h"
+#include "machine/linux/sys.h"
+
+#include <sys/uio.h>
+
+#define PM_PRESENT (1ULL << 63)
+#define PM_SWAPPED (1ULL << 62)
+
+static const char *parse_number(const char *p, unsigned base, u64 *out)
+{
+	u64 v = 0;
+
+	for (;; p++) {
+		unsigned digit;
+
+		if (*p >= '0' && *p <= '9')
+			digit = (unsigned)(*p - '0');
+		else if (base == 16 && *p >= 'a' && *p <= 'f')
+			digit = (unsigned)(*p - 'a' + 10);
+		else
+			break;
+		v = v * base + digit;
+	}
+	*out = v;
+	return p;
+}
+
+int proc_memory(int statm, struct proc_memory *out)
+{
+	char text[128];
+	long n = sys(pread64, statm, text, sizeof text - 1, 0);
+	const char *p = text;
+
+	if (n <= 0)
+		return n < 0 ? (int)n : -EIO;
+	text[n] = 0;
+	p = parse_number(p, 10, &out->size);
+	p = parse_number(p + 1, 10, &out->resident);
+	parse_number(p + 1, 10, &out->shared);
+	out->size *= PAGE_SIZE;
+	out->resident *= PAGE_SIZE;
+	out->shared *= PAGE_SIZE;
+	return 0;
+}
+
+/* "start-end perms offset dev inode   name" */
+static void parse_area(const char *p, struct proc_area *a)
+{
+	u64 offset, inode, ignored;
+	unsigned i = 0;
+
+	p = parse_number(p, 16, &a->start);
+	p = parse_number(p + 1, 16, &a->end);
+	p++;
+	a->read = p[0] == 'r';
+	a->write = p[1] == 'w';
+	a->exec = p[2] == 'x';
+	a->private = p[3] == 'p';
+	p = parse_number(p + 5, 16, &offset);
+	p = parse_number(p + 1, 16, &ignored);
+	p = parse_number(p + 1, 16, &ignored);
+	p = parse_number(p + 1, 10, &inode);
+	while (*p == ' ')
+		p++;
+	for (; *p && i < sizeof a->name - 1; i++)
+		a->name[i] = *p++;
+	a->name[i] = 0;
+	a->anonymous = inode == 0 && (!a->name[0] || a->name[0] == '[');
+}
+
+int proc_areas(int maps, int (*fn)(const struct proc_area *a, void *ctx), void *ctx)
+{
+	char text[8192];
+	u64 have = 0, offset = 0;
+	int err = 0;
+
+	for (;;) {
+		long n = sys(pread64, maps, text + have, sizeof text - have - 1, offset);
+		char *line = text, *end;
+
+		if (n <= 0)
+			return n < 0 ? (int)n : 0;
+		offset += (u64)n;
+		have += (u64)n;
+		text[have] = 0;
+		for (end = line; *end; end++) {
+			struct proc_area a;
+
+			if (*end != '\n')
+				continue;
+			*end = 0;
+			parse_area(line, &a);
+			line = end + 1;
+			err = fn(&a, ctx);
+			if (err)
+				return err;
+		}
+		have = (u64)(end - line);
+		memmove(text, line, have);
+		if (have == sizeof text - 1)
+			have = 0; /* a path longer than the buffer: its area was parsed from the
+				     start */
+	}
+}
+
+int proc_present(int pagemap, u64 va, unsigned n, bool *present)
+{
+	u64 entries[512];
+	long got = sys(pread64, pagemap, entries, n * 8, (va >> PAGE_SHIFT) * 8);
+
+	if (got != (long)n * 8)
+		return got < 0 ? (int)got : -EIO;
+	for (unsigned i = 0; i < n; i++)
+		present[i] = entries[i] & (PM_PRESENT | PM_SWAPPED);
+	return 0;
+}

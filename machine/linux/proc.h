@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* What the kernel tells of this process in /proc, read without libc. */
+#ifndef VMF_LINUX_PROC_H
+#define VMF_LINUX_PROC_H
+
+#include "engine/base/types.h"
+
+struct proc_memory {
+	u64 size, resident, shared; /* bytes; shared: of files and shared memory */
+};
+/* From an open /proc/self/statm. */
+int proc_memory(int statm, struct proc_memory *out);
+
+struct proc_area {
+	u64 start, end;
+	bool read, write, exec, private;
+	bool anonymous; /* no file behind it */
+	char name[24];	/* "[heap]", "" or the beginning of a path */
+};
+/* Call fn for every line of an open /proc/self/maps, until it returns non-zero (handed back). */
+int proc_areas(int maps, int (*fn)(const struct proc_area *a, void *ctx), void *ctx);
+
+/* Which of n <= 512 pages from va on are present (or swapped by the kernel), one flag a page.
+ * 0 or a negative errno. */
+int proc_present(int pagemap, u64 va, unsigned n, bool *present);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Stacks of the program's threads are not managed.  libc makes them inside pthread_create(), so
+ * that call is wrapped and every new thread says where its stack is before it runs.
+ */
+#include "machine/linux/agent.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#define MAX_STACKS 4096
+
+static struct {
+	spinlock_t lock;
+	unsigned nr; /* entries in use or used before */
+	struct {
+		u64 start, end; /* 0, 0: free */
+	} stack[MAX_STACKS];
+} stacks;
+
+static int stack_add(u64 start, u64 end)
+{
+	int at = -1;
+
+	spin_lock(&stacks.lock);
+	for (unsigned i = 0; i < stacks.nr && at < 0; i++) {
+		if (!stacks.stack[i].end)
+			at = (int)i;
+	}
+	if (at < 0 && stacks.nr < MAX_STACKS)
+		at = (int)stacks.nr++;
+	if (at >= 0) {
+		stacks.stack[at].start = start;
+		stacks.stack[at].end = end;
+	}
+	spin_unlock(&stacks.lock);
+	return at;
+}
+
+bool stacks_overlap(u64 start, u64 end, u64 *from, u64 *to)
+{
+	bool found = false;
+
+	spin_lock(&stacks.lock);
+	for (unsigned i = 0; i < stacks.nr; i++) {
+		u64 s = stacks.stack[i].start, e = stacks.stack[i].end;
+
+		if (s < end && e > start && (!found || s < *from)) {
+			*from = s;
+			*to = e;
+			found = true;
+		}
+	}
+	spin_unlock(&stacks.lock);
+	return found;
+}
+
+u64 stacks_bytes(void)
+{
+	u64 bytes = 0;
+
+	spin_lock(&stacks.lock);
+	for (unsigned i = 0; i < stacks.nr; i++)
+		bytes += stacks.stack[i].end - stacks.stack[i].start;
+	spin_unlock(&stacks.lock);
+	return bytes;
+}
+
+struct start {
+	void *(*fn)(void *);
+	void *arg;
+};
+
+static int note_own_stack(void)
+{
+	pthread_attr_t attr;
+	void *base = NULL;
+	size_t size = 0;
+
+	if (pthread_getattr_np(pthread_self(), &attr))
+		return -1;
+	pthread_attr_getstack(&attr, &base, &size);
+	pthread_attr_destroy(&attr);
+	return stack_add((u64)base & PAGE_MASK, PAGE_ALIGN((u64)base + size));
+}
+
+static void stack_gone(void *index)
+{
+	u64 i = (u64)index;
+
+	spin_lock(&stacks.lock);
+	stacks.stack[i].start = stacks.stack[i].end = 0;
+	spin_unlock(&stacks.lock);
+}
+
+static void *start_thread(void *p)
+{
+	struct start start = *(struct start *)p;
+	void *result;
+	int index;
+
+	free(p);
+	index = note_own_stack();
+	if (index < 0)
+		return start.fn(start.arg);
+	/* libc keeps the stack of a thread that ended for the next one, which says so again. */
+	pthread_cleanup_push(stack_gone, (void *)(u64)index);
+	result = start.fn(start.arg);
+	pthread_cleanup_pop(1);
+	return result;
+}
+
+__attribute__((visibility("default"))) int
+pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+	struct start *start = malloc(sizeof *start);
+	int err;
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+	if (!start)
+		return real(thread, attr, fn, arg);
+	start->fn = fn;
+	start->arg = arg;
+	err = real(thread, attr, start_thread, start);
+	if (err)
+		free(start);
+	return err;
+}

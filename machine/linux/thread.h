@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The agent's threads.  They are made by clone() itself: libc does not know them, they have a
+ * stack and a thread pointer of the agent's, and all signals blocked, so that no handler of the
+ * program ever runs on them.
+ */
+#ifndef VMF_LINUX_THREAD_H
+#define VMF_LINUX_THREAD_H
+
+#include "engine/base/types.h"
+
+#define MAX_HANDLERS 64
+#define AGENT_STACK  (64 * 1024) /* bytes */
+
+struct agent_thread {
+	struct agent_thread *self; /* the ABI's: %fs:0 */
+	u64 pad[1];
+	struct agent_thread *self_too; /* %fs:16: what libc calls the thread's descriptor */
+	u64 pad2[2];
+	u64 canary; /* %fs:40: the stack protector's */
+	int tid;
+	unsigned index;		  /* of the handler */
+	char *staging;		  /* MMU_BATCH pages to fill before they are set */
+	u64 woken_from, woken_to; /* whose waiters the last page set here has woken */
+	void *stack;
+	_Atomic u32 busy; /* how deep inside the engine */
+};
+
+/* An agent_thread with its stack, from the arena; NULL: no memory. */
+struct agent_thread *thread_new(void);
+/* Run fn(t) on it.  Its thread id, or a negative errno. */
+long thread_start(struct agent_thread *t, void (*fn)(struct agent_thread *t));
+/* The thread that runs now; only for the agent's own. */
+static inline struct agent_thread *thread_self(void)
+{
+	struct agent_thread *t;
+
+	__asm__("mov %%fs:0, %0" : "=r"(t));
+	return t;
+}
+/* Run fn() on another stack, for when the present one may be paged out.  stack_top: 16-aligned. */
+void thread_on_stack(void *stack_top, void (*fn)(void));
+
+#endif
