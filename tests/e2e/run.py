@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -242,6 +243,8 @@ def main():
         print("no %s: build it first, with make" % options.vmfault, file=sys.stderr)
         return 2
 
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda *_: sys.exit(1))
     scratch = tempfile.mkdtemp(prefix="vmfault-e2e-")
     os.chmod(scratch, 0o755)
     runner = Runner(options, scratch)

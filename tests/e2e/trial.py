@@ -57,6 +57,9 @@ class Process:
             self.kill()
             raise Failure("did not end in %d s%s" % (timeout or self.trial.timeout,
                                                      self.trial.errors()))
+        except BaseException:
+            self.kill()
+            raise
         finally:
             self.watch.stop()
             self.stderr.close()
