@@ -13,9 +13,6 @@
 #include "engine/base/check.h"
 #include "engine/fault/internal.h"
 
-/* Somebody else may hold the last frames for a moment. */
-#define OOM_TRIES 16
-
 bool access_error(u32 code, const struct vma *vma)
 {
 	if (code & PF_PK)
@@ -114,6 +111,26 @@ static enum fault_reason reason_of(unsigned ret)
 	return FAULT_OK;
 }
 
+#define OOM_TRIES 16
+
+/*
+ * There was no frame, and reclaim found none: will there be one in a moment?  Yes if there are
+ * frames that are neither free nor on a list: others are just filling them, taking them away or
+ * writing them out.  Yes, too, if some are on their way out and the store has refused none (since
+ * it had refused `refused`): those that want them back were in the writer's way.
+ */
+static bool frames_in_flight(struct engine *e, u64 refused)
+{
+	u64 leaving = nr_writeout(e), known = leaving + (e->zero_pfn != NO_PFN);
+
+	if (leaving && refused == atomic_load_explicit(&e->stats->store_full, memory_order_relaxed))
+		return true;
+	known += zone_free_pages(e, ZONE_USER);
+	known += atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
+	known += atomic_load_explicit(&e->lru.nr_active, memory_order_relaxed);
+	return known < e->zones[ZONE_USER].nr;
+}
+
 /* Once through, taking and dropping the locks. */
 static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 			  struct fault_result *res)
@@ -155,6 +172,7 @@ struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code)
 {
 	unsigned flags = FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
 	struct fault_result res = { 0 };
+	struct engine *e = mm->engine;
 	unsigned ret, tries = 0;
 
 	if (unlikely(code & PF_RSVD))
@@ -166,7 +184,12 @@ struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code)
 	if (!(code & PF_PROT))
 		flags |= FAULT_FLAG_ABSENT;
 	do {
+		u64 refused = atomic_load_explicit(&e->stats->store_full, memory_order_relaxed);
+
 		ret = try_fault(mm, address, code, flags, &res);
+		if (unlikely(ret & VM_FAULT_OOM) && frames_in_flight(e, refused))
+			ret = VM_FAULT_RETRY;
+		/* Otherwise: they may have come down between the two. */
 	} while (unlikely(ret & VM_FAULT_OOM) && ++tries < OOM_TRIES);
 	if (res.reason != FAULT_OK)
 		return res;

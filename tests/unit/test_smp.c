@@ -66,8 +66,10 @@ static bool scan_shared(struct worker *k)
 	for (unsigned i = from; i < from + 32; i++) {
 		u64 va = shared + i * PAGE_SIZE + k->number * sizeof(u64), word;
 
-		if (soft_read_u64(k->cpu, va, &word) != FAULT_OK || word != k->expect[i])
+		if (soft_read_u64(k->cpu, va, &word) != FAULT_OK)
 			return fails(k, "scan of shared pages", va);
+		if (word != k->expect[i])
+			return fails(k, "scan of shared pages: wrong word", va);
 	}
 	return true;
 }
@@ -188,9 +190,10 @@ static void *work(void *arg)
 	for (unsigned i = 0; ok && i < SHARED_PAGES; i++) {
 		u64 va = shared + i * PAGE_SIZE + k->number * sizeof(u64), word;
 
-		ok = soft_read_u64(k->cpu, va, &word) == FAULT_OK && word == k->expect[i];
-		if (!ok)
-			fails(k, "shared page in the end", va);
+		if (soft_read_u64(k->cpu, va, &word) != FAULT_OK)
+			ok = fails(k, "read in the end", va);
+		else if (word != k->expect[i])
+			ok = fails(k, "shared page in the end: wrong word", va);
 	}
 	soft_load_mm(k->cpu, NULL);
 	return NULL;
@@ -221,7 +224,8 @@ static void run(unsigned nr_threads, unsigned rounds, struct world_options o, bo
 
 	o.cpus = nr_threads;
 	o.slots = 16384;
-	o.frames = (SHARED_PAGES + nr_threads * OWN_PAGES) / 4;
+	if (!o.frames)
+		o.frames = (SHARED_PAGES + nr_threads * OWN_PAGES) / 4;
 	assert_int_equal(world_create(&w, o), 0);
 	soft_load_mm(w.cpu, NULL);
 	in = &w.m->inject;
@@ -280,6 +284,16 @@ static void six_threads_on_a_machine_that_fails_often(void **state)
 	run(6, 2000, (struct world_options){ .prefetch = 8, .segment = 32, .kept = 50 }, true);
 }
 
+/* Everybody's frames together are as many as two of them want at once: a thread that finds none
+ * waits for the others, and none is told that there is no memory. */
+static void eight_threads_with_next_to_no_memory(void **state)
+{
+	(void)state;
+	run(8, 2000,
+	    (struct world_options){ .frames = 37, .prefetch = 16, .segment = 64, .kept = 100 },
+	    false);
+}
+
 static void sixty_four_threads(void **state)
 {
 	(void)state;
@@ -293,6 +307,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(four_threads_page_by_page),
 		cmocka_unit_test(eight_threads_with_streams_and_segments),
 		cmocka_unit_test(six_threads_on_a_machine_that_fails_often),
+		cmocka_unit_test(eight_threads_with_next_to_no_memory),
 		cmocka_unit_test(sixty_four_threads),
 	};
 
