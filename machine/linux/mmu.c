@@ -201,7 +201,7 @@ static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 static bool nothing_between(const struct mmu_take *a, const struct mmu_take *b)
 {
 	for (const pte_t *p = a->ptep + 1; p < b->ptep; p++) {
-		if (pte_present(pte_read(p)))
+		if (pte_mapped(pte_read(p)))
 			return false;
 	}
 	return true;
@@ -281,4 +281,5 @@ const struct mmu_ops linux_mmu_ops = {
 	.flush = linux_flush,
 	.release = linux_release,
 	.silent_write = true,
+	.pages_vanish = true,
 };
