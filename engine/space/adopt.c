@@ -22,7 +22,8 @@ int adopt_page(struct mm *mm, struct vma *vma, u64 va)
 		return -ENOMEM;
 	if (pte_mapped(pte_read(ptep)))
 		return -EEXIST;
-	/* The page is there already: it is counted first and room is made for it later, if it can. */
+	/* The page is there already: it is counted first and room is made for it later, if it can.
+	 */
 	page = page_alloc(e, ZONE_USER, 0, ALLOC_NORECLAIM | ALLOC_RESERVE);
 	if (!page)
 		page = page_alloc(e, ZONE_USER, 0, 0);

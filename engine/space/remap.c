@@ -48,6 +48,7 @@ static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, 
 	if (keep_old) {
 		vma->pgoff = vma->start >> PAGE_SHIFT; /* nothing is left that has an index */
 		vma_merge(vma);
+		moved = find_vma(mm, to); /* they may have been neighbours */
 	} else {
 		vma_unlink(mm, vma);
 		free_tables(mm, old, old + old_len);

@@ -450,6 +450,16 @@ static void dontunmap_leaves_it_empty(void **state)
 	assert_int_equal(get(21), 4);
 }
 
+static void dontunmap_next_door_makes_one(void **state)
+{
+	(void)state;
+	map(0, 9, RW);
+	assert_int_equal(vm_remap(mm, AT(2), P(2), P(2),
+				  VREMAP_MAYMOVE | VREMAP_FIXED | VREMAP_DONTUNMAP, AT(4)),
+			 AT(4));
+	assert_layout("0-9rw");
+}
+
 static void a_swapped_page_moves_with_its_entry(void **state)
 {
 	(void)state;
@@ -535,6 +545,7 @@ int main(void)
 		T(a_moved_page_can_still_be_taken),
 		T(remap_over_several_of_one_size),
 		T(dontunmap_leaves_it_empty),
+		T(dontunmap_next_door_makes_one),
 		T(a_swapped_page_moves_with_its_entry),
 		T(adopting),
 		T(lock_vma_needs_no_mmap_lock),
