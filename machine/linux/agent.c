@@ -93,7 +93,7 @@ void agent_new_slot(void)
 		memcpy(s->program, old->program, sizeof s->program);
 	else
 		strncpy(s->program, program_invocation_short_name, sizeof s->program - 1);
-	s->state = agent.paging ? AGENT_PAGING : AGENT_WATCHING;
+	s->state = old ? atomic_load(&old->state) : AGENT_WATCHING;
 }
 
 __attribute__((constructor)) static void agent_load(void)

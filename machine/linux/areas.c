@@ -37,9 +37,14 @@ static struct {
 	u64 bytes;
 } early;
 
+#define MAX_NEW 512 /* areas registered in one scan before they are adopted */
+
 struct scan {
 	u64 unmanaged[NR_UNMANAGED];
-	u64 adopted; /* areas */
+	unsigned nr_new; /* registered by this scan, to be adopted */
+	struct {
+		u64 start, end;
+	} new[MAX_NEW];
 };
 
 static int note_early(const struct proc_area *a, void *ctx)
@@ -140,26 +145,29 @@ static void adopt_range(u64 start, u64 end)
 	}
 }
 
-/* Take [start, end), of which the engine knows nothing, under management. */
-static void area_adopt(struct scan *scan, u64 start, u64 end, bool exec)
+/* Register [start, end), of which the engine knows nothing: from now on it cannot grow by itself.
+ */
+static void area_register(struct scan *scan, u64 start, u64 end, bool exec)
 {
 	u32 prot = VM_READ | VM_WRITE | (exec ? VM_EXEC : 0);
-	s64 at = vm_map(agent.mm, start, end - start, prot, VMAP_FIXED_NOREPLACE, 0);
-	int err;
+	s64 at;
 
-	if (at < 0) {
-		if (at != -EEXIST)
-			scan->unmanaged[UNMANAGED_REFUSED] += end - start;
+	if (scan->nr_new == MAX_NEW)
+		return; /* the next scan finds it */
+	at = vm_map(agent.mm, start, end - start, prot, VMAP_FIXED_NOREPLACE, 0);
+	if (at == -EEXIST)
 		return;
-	}
-	err = uffd_register(agent.uffd, start, end - start);
-	if (err) {
+	if (at >= 0 && uffd_register(agent.uffd, start, end - start)) {
 		vm_unmap(agent.mm, start, end - start);
+		at = -EINVAL;
+	}
+	if (at < 0) {
 		scan->unmanaged[UNMANAGED_REFUSED] += end - start;
 		return;
 	}
-	scan->adopted++;
-	adopt_range(start, end);
+	scan->new[scan->nr_new].start = start;
+	scan->new[scan->nr_new].end = end;
+	scan->nr_new++;
 }
 
 /* The first VMA of the engine that ends above addr, as plain numbers. */
@@ -177,18 +185,18 @@ static bool engine_area(u64 addr, u64 *start, u64 *end)
 	return vma != NULL;
 }
 
-/* Adopt what the engine does not have of [start, end). */
+/* Register what the engine does not have of [start, end). */
 static void fill_gaps(struct scan *scan, u64 start, u64 end, bool exec)
 {
 	while (start < end) {
 		u64 have_start, have_end;
 
 		if (!engine_area(start, &have_start, &have_end) || have_start >= end) {
-			area_adopt(scan, start, end, exec);
+			area_register(scan, start, end, exec);
 			return;
 		}
 		if (have_start > start)
-			area_adopt(scan, start, have_start, exec);
+			area_register(scan, start, have_start, exec);
 		start = have_end;
 	}
 }
@@ -228,8 +236,12 @@ static int scan_one(const struct proc_area *a, void *ctx)
 
 int areas_scan(void)
 {
-	struct scan scan = { .adopted = 0 };
+	struct scan scan = { .nr_new = 0 };
 	int err = proc_areas(agent.maps, scan_one, &scan);
+
+	/* First all are stopped from growing, then they are counted. */
+	for (unsigned i = 0; i < scan.nr_new; i++)
+		adopt_range(scan.new[i].start, scan.new[i].end);
 
 	if (err)
 		return err;
@@ -239,7 +251,9 @@ int areas_scan(void)
 		if (i != UNMANAGED_PINNED && i != UNMANAGED_LOCKED)
 			agent.slot->unmanaged[i] = scan.unmanaged[i];
 	}
-	if (scan.adopted)
+	if (scan.nr_new == MAX_NEW)
+		agent.rescan = 1;
+	if (scan.nr_new)
 		areas_forget_gone();
 	return 0;
 }

@@ -20,17 +20,23 @@
 #include <time.h>
 
 /* No program touches new memory faster: bytes for each ns, as measured with two CPUs. */
-#define GROWTH_BYTES_PER_NS 4
-#define SHORTEST_NAP_NS	    (500 * 1000ULL)
+#define GROWTH_BYTES_PER_NS 6
+#define SHORTEST_NAP_NS	    (250 * 1000ULL)
 #define PAGING_NAP_NS	    (2 * 1000 * 1000ULL)
 #define LONGEST_NAP_NS	    (50 * 1000 * 1000ULL)
 #define REPORT_EVERY_NS	    (200 * 1000 * 1000ULL)
+/* Naps stay short for so long after the program's layout changed while paging. */
+#define RESTLESS_NS (20 * 1000 * 1000ULL)
+/* At most this part of the time goes into scans. */
+#define SCAN_SHARE 4
 
 static struct {
 	struct proc_memory memory; /* as last sampled */
 	u64 agent_bytes;	   /* the arena's resident bytes, now and then */
 	u64 reported_at, scanned_at, scan_took;
 	u64 scanned_size; /* memory.size when areas were last scanned */
+	u64 changed_at;	  /* when memory.size was last seen to change */
+	bool armed;	  /* areas are registered, not only prepared for it */
 	_Atomic u32 child_ready;
 } keeper;
 
@@ -91,7 +97,7 @@ static void report_now(void)
 	bytes = program_bytes();
 	s->resident_bytes = bytes;
 	s->agent_bytes = keeper.agent_bytes;
-	if (agent.paging) {
+	if (keeper.armed) {
 		s->raw_bytes = agent.store->stats.raw_bytes;
 		s->stored_bytes = agent.store->stats.stored_bytes;
 		s->kept_bytes = agent.engine.swap.kept * PAGE_SIZE;
@@ -102,7 +108,11 @@ static void report_now(void)
 
 static void sample(void)
 {
+	u64 size = keeper.memory.size;
+
 	proc_memory(agent.statm, &keeper.memory);
+	if (keeper.memory.size != size)
+		keeper.changed_at = machine_now_ns();
 	if (program_bytes() <= agent.slot->peak_resident_bytes)
 		return;
 	/* A new peak, or the agent has grown since it was last measured. */
@@ -183,11 +193,11 @@ static void scan(void)
 	engine_leave();
 	keeper.scanned_at = machine_now_ns();
 	keeper.scan_took = keeper.scanned_at - began;
-	adjust_limit();
 	catch_up();
 }
 
-static void start_paging(void)
+/* All that takes time is done before it is urgent: the engine, the descriptors, the handlers. */
+static void prepare(void)
 {
 	int err;
 
@@ -200,35 +210,47 @@ static void start_paging(void)
 	if (err) {
 		agent_warn("paging could not be started; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;
-		fork_unlock();
-		return;
+	} else {
+		agent.paging = 1;
 	}
-	agent.paging = 1;
-	agent.slot->state = AGENT_PAGING;
 	fork_unlock();
+}
+
+static void arm(void)
+{
+	keeper.armed = true;
+	agent.slot->state = AGENT_PAGING;
 	scan();
+	sample();
+	report_now();
 }
 
 /* ---- its life ---- */
 
+/* Resident bytes of the program at which its areas are registered. */
 static u64 arm_at(void)
 {
-	u64 limit = agent.options.limit;
-	u64 margin = limit / 16;
+	u64 limit = agent.options.limit, margin = limit / 8;
 
-	margin = max_of(margin, 4ULL << 20);
-	return limit - min_of(min_of(margin, 32ULL << 20), limit / 2);
+	margin = min_of(max_of(margin, 6ULL << 20), 64ULL << 20);
+	return limit - min_of(margin, limit / 2);
+}
+
+static u64 prepare_at(void)
+{
+	return arm_at() / 2;
 }
 
 static u64 next_nap(void)
 {
-	u64 used = program_bytes(), limit = arm_at(), ns;
+	u64 used = program_bytes(), next = agent.paging ? arm_at() : prepare_at(), ns;
 
 	if (agent.slot->state == AGENT_STOPPED)
 		return LONGEST_NAP_NS;
-	if (agent.paging)
-		return PAGING_NAP_NS;
-	ns = used < limit ? (limit - used) / GROWTH_BYTES_PER_NS : 0;
+	if (keeper.armed)
+		return machine_now_ns() - keeper.changed_at < RESTLESS_NS ? SHORTEST_NAP_NS
+									  : PAGING_NAP_NS;
+	ns = used < next ? (next - used) / GROWTH_BYTES_PER_NS : 0;
 	return max_of(min_of(ns, LONGEST_NAP_NS), SHORTEST_NAP_NS);
 }
 
@@ -246,6 +268,11 @@ void keeper_wake(void)
 	sys(futex, &agent.wake_keeper, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
 }
 
+static bool layout_changed(void)
+{
+	return agent.rescan || agent.reconcile || keeper.memory.size != keeper.scanned_size;
+}
+
 static void tick(void)
 {
 	u64 now;
@@ -253,20 +280,29 @@ static void tick(void)
 	fork_thaw_if_asked();
 	sample();
 	now = machine_now_ns();
-	if (!agent.paging) {
-		if (agent.slot->state == AGENT_WATCHING && program_bytes() >= arm_at())
-			start_paging();
-	} else if ((agent.rescan || agent.reconcile || keeper.memory.size != keeper.scanned_size) &&
-		   now - keeper.scanned_at > 10 * keeper.scan_took) {
+	if (!keeper.armed && agent.slot->state == AGENT_WATCHING) {
+		if (!agent.paging && program_bytes() >= prepare_at())
+			prepare();
+		if (agent.paging && program_bytes() >= arm_at())
+			arm();
+	} else if (keeper.armed && layout_changed() &&
+		   now - keeper.scanned_at > SCAN_SHARE * keeper.scan_took) {
 		scan();
 	}
 	if (now - keeper.reported_at > REPORT_EVERY_NS)
 		report_now();
 }
 
+/* What the keeper does is little and urgent; without the privilege it does as well as it can. */
+static void be_prompt(void)
+{
+	sys(setpriority, 0 /* PRIO_PROCESS */, 0, -20);
+}
+
 static void keeper_main(struct agent_thread *t)
 {
 	(void)t;
+	be_prompt();
 	if (open_descriptors() < 0) {
 		agent_warn("/proc cannot be read here; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;
@@ -326,9 +362,11 @@ static int take_over(void)
 
 static void child_main(struct agent_thread *t)
 {
-	int err = open_descriptors();
+	int err;
 
 	(void)t;
+	be_prompt();
+	err = open_descriptors();
 	if (!err && agent.paging)
 		err = take_over();
 	if (err)
@@ -387,6 +425,7 @@ void agent_stop(const char *why)
 	if (!agent.paging)
 		return;
 	agent.paging = 0;
+	keeper.armed = false;
 	if (agent.uffd >= 0)
 		sys(close, agent.uffd);
 	agent.uffd = -1;
