@@ -2,6 +2,7 @@
 /* Start-up of the agent: options, the report, the keeper.  See agent.h for what it is. */
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/hooks.h"
 #include "machine/linux/sys.h"
 
 #include <errno.h>
@@ -109,6 +110,7 @@ __attribute__((constructor)) static void agent_load(void)
 		return;
 	agent_new_slot();
 	exec_remember(environ);
+	hooks_install();
 	if (arena_init() < 0) {
 		agent_warn("no address space for the agent; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;

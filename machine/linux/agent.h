@@ -61,6 +61,7 @@ struct agent {
 	struct mm *mm;
 	struct store *store;
 	_Atomic u32 paging; /* the engine is up and the handlers run */
+	_Atomic u32 armed;  /* areas are registered, not only prepared for it */
 
 	struct agent_thread *keeper;
 	struct agent_thread *handler[MAX_HANDLERS];

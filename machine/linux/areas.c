@@ -41,7 +41,8 @@ static struct {
 
 struct scan {
 	u64 unmanaged[NR_UNMANAGED];
-	unsigned nr_new; /* registered by this scan, to be adopted */
+	struct proc_area area; /* the line of maps before the present one */
+	unsigned nr_new;       /* registered by this scan, to be adopted */
 	struct {
 		u64 start, end;
 	} new[MAX_NEW];
@@ -145,11 +146,23 @@ static void adopt_range(u64 start, u64 end)
 	}
 }
 
+/*
+ * Where the area ends there, it may have been enlarged since maps was read.  Registering a part
+ * would split it in two, and the program's next mremap() of it would fail; so the free space up to
+ * `upto` is registered with it.
+ */
+static int register_whole(u64 start, u64 end, u64 upto)
+{
+	if (upto > end && uffd_register(agent.uffd, start, upto - start) == 0)
+		return 0;
+	return uffd_register(agent.uffd, start, end - start);
+}
+
 /* Register [start, end), of which the engine knows nothing: from now on it cannot grow by itself.
  */
-static void area_register(struct scan *scan, u64 start, u64 end, bool exec)
+static void area_register(struct scan *scan, u64 start, u64 end, u64 upto)
 {
-	u32 prot = VM_READ | VM_WRITE | (exec ? VM_EXEC : 0);
+	u32 prot = VM_READ | VM_WRITE | (scan->area.exec ? VM_EXEC : 0);
 	s64 at;
 
 	if (scan->nr_new == MAX_NEW)
@@ -157,7 +170,7 @@ static void area_register(struct scan *scan, u64 start, u64 end, bool exec)
 	at = vm_map(agent.mm, start, end - start, prot, VMAP_FIXED_NOREPLACE, 0);
 	if (at == -EEXIST)
 		return;
-	if (at >= 0 && uffd_register(agent.uffd, start, end - start)) {
+	if (at >= 0 && register_whole(start, end, upto)) {
 		vm_unmap(agent.mm, start, end - start);
 		at = -EINVAL;
 	}
@@ -186,51 +199,60 @@ static bool engine_area(u64 addr, u64 *start, u64 *end)
 }
 
 /* Register what the engine does not have of [start, end). */
-static void fill_gaps(struct scan *scan, u64 start, u64 end, bool exec)
+static void fill_gaps(struct scan *scan, u64 start, u64 end, u64 upto)
 {
 	while (start < end) {
 		u64 have_start, have_end;
 
 		if (!engine_area(start, &have_start, &have_end) || have_start >= end) {
-			area_register(scan, start, end, exec);
+			area_register(scan, start, end, upto);
 			return;
 		}
 		if (have_start > start)
-			area_register(scan, start, have_start, exec);
+			area_register(scan, start, have_start, have_start);
 		start = have_end;
 	}
 }
 
-static void manage(struct scan *scan, u64 start, u64 end, bool exec)
+/* The area is followed by free space up to `upto`. */
+static void manage(struct scan *scan, const struct proc_area *a, u64 upto)
 {
-	u64 from, to;
+	u64 start = a->start, from, to;
 
-	while (start < end && excluded_part(start, end, &from, &to)) {
+	while (start < a->end && excluded_part(start, a->end, &from, &to)) {
 		if (from > start)
-			fill_gaps(scan, start, from, exec);
+			fill_gaps(scan, start, from, from);
 		start = to;
 	}
-	if (start < end)
-		fill_gaps(scan, start, end, exec);
+	if (start < a->end)
+		fill_gaps(scan, start, a->end, upto);
+}
+
+static void scan_area(struct scan *scan, u64 upto)
+{
+	const struct proc_area *a = &scan->area;
+
+	if (a->start >= ARENA_BASE && a->end <= ARENA_BASE + ARENA_SIZE)
+		return;
+	if (!a->anonymous || !a->private || a->start >= agent.mm->high)
+		return;
+	if (a->name[0] == '[' && memcmp(a->name, "[heap]", 6) && memcmp(a->name, "[anon", 5)) {
+		if (!memcmp(a->name, "[stack]", 7))
+			scan->unmanaged[UNMANAGED_STACK] += a->end - a->start;
+		return;
+	}
+	if (a->write)
+		manage(scan, a, upto);
+	else if (a->read)
+		scan->unmanaged[UNMANAGED_READONLY] += a->end - a->start;
 }
 
 static int scan_one(const struct proc_area *a, void *ctx)
 {
 	struct scan *scan = ctx;
 
-	if (a->start >= ARENA_BASE && a->end <= ARENA_BASE + ARENA_SIZE)
-		return 0;
-	if (!a->anonymous || !a->private || a->start >= agent.mm->high)
-		return 0;
-	if (a->name[0] == '[' && memcmp(a->name, "[heap]", 6) && memcmp(a->name, "[anon", 5)) {
-		if (!memcmp(a->name, "[stack]", 7))
-			scan->unmanaged[UNMANAGED_STACK] += a->end - a->start;
-		return 0;
-	}
-	if (a->write)
-		manage(scan, a->start, a->end, a->exec);
-	else if (a->read)
-		scan->unmanaged[UNMANAGED_READONLY] += a->end - a->start;
+	scan_area(scan, min_of(a->start, agent.mm->high));
+	scan->area = *a;
 	return 0;
 }
 
@@ -239,6 +261,7 @@ int areas_scan(void)
 	struct scan scan = { .nr_new = 0 };
 	int err = proc_areas(agent.maps, scan_one, &scan);
 
+	scan_area(&scan, scan.area.end);
 	/* First all are stopped from growing, then they are counted. */
 	for (unsigned i = 0; i < scan.nr_new; i++)
 		adopt_range(scan.new[i].start, scan.new[i].end);

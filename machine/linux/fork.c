@@ -28,6 +28,7 @@
 #include "engine/base/errno.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/hooks.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
@@ -119,7 +120,8 @@ static int place_frozen(int uffd, u64 va, char *buffer)
 	void *bytes = buffer;
 	s64 err;
 
-	if (!pte_is_swap(pte) || kept_removal(va))
+	if (!pte_is_swap(pte) || kept_removal(va) ||
+	    (uffd != agent.uffd && hooks_wiped_on_fork(va)))
 		return uffd_zeropage(uffd, va, PAGE_SIZE);
 	page = swap->slots[swp_offset(pte_to_swp(pte))].page;
 	if (page && window_holds(page->where)) {

@@ -3,16 +3,22 @@
 #include "machine/linux/agent.h"
 #include "machine/linux/sys.h"
 
+#include <time.h>
+
 #define GATE_CLOSED (1u << 31)
 
 static _Atomic u32 gate;
 
 static void pause_or_yield(unsigned round)
 {
+	struct timespec moment = { .tv_nsec = 20 * 1000 };
+
 	if (round < 64)
 		__builtin_ia32_pause();
-	else
+	else if (round < 256)
 		sys(sched_yield);
+	else /* the holder may be of a lower priority, and on this CPU */
+		sys(nanosleep, &moment, 0);
 }
 
 bool gate_trylock(void)

@@ -9,6 +9,7 @@
 #include "engine/base/errno.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/hooks.h"
 #include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
@@ -27,6 +28,10 @@
 #define REPORT_EVERY_NS	    (200 * 1000 * 1000ULL)
 /* Naps stay short for so long after the program's layout changed while paging. */
 #define RESTLESS_NS (20 * 1000 * 1000ULL)
+/* Pages evicted between two looks at what the program does. */
+#define CATCH_UP 128
+/* And the rest that others get between: the keeper may have a higher priority than them. */
+#define CATCH_UP_NAP_NS (100 * 1000ULL)
 /* At most this part of the time goes into scans. */
 #define SCAN_SHARE 4
 
@@ -36,7 +41,7 @@ static struct {
 	u64 reported_at, scanned_at, scan_took;
 	u64 scanned_size; /* memory.size when areas were last scanned */
 	u64 changed_at;	  /* when memory.size was last seen to change */
-	bool armed;	  /* areas are registered, not only prepared for it */
+	bool behind;	  /* more is adopted than may stay */
 	_Atomic u32 child_ready;
 } keeper;
 
@@ -97,7 +102,7 @@ static void report_now(void)
 	bytes = program_bytes();
 	s->resident_bytes = bytes;
 	s->agent_bytes = keeper.agent_bytes;
-	if (keeper.armed) {
+	if (agent.armed) {
 		s->raw_bytes = agent.store->stats.raw_bytes;
 		s->stored_bytes = agent.store->stats.stored_bytes;
 		s->kept_bytes = agent.engine.swap.kept * PAGE_SIZE;
@@ -171,29 +176,43 @@ static int open_uffd(void)
 	return uffd_register(agent.uffd, (u64)agent.beacon, PAGE_SIZE);
 }
 
-static void catch_up(void)
+/*
+ * Evict a little of what was adopted beyond the limit.  A little, because meanwhile the program may
+ * fill new memory faster than anybody can compress.
+ */
+static bool catch_up(void)
 {
-	if (engine_enter()) {
-		reclaim_balance(&agent.engine);
-		engine_leave();
-	}
+	struct engine *e = &agent.engine;
+	u64 free, freed = 0, high = e->config.marks.high;
+
+	if (!engine_enter())
+		return false;
+	free = zone_free_pages(e, ZONE_USER);
+	if (free < high)
+		freed = reclaim_direct(e, min_of(high - free, (u64)CATCH_UP));
+	engine_leave();
+	return freed && zone_free_pages(e, ZONE_USER) < high;
 }
 
 static void scan(void)
 {
 	u64 began = machine_now_ns();
 
-	if (!engine_enter())
+	hooks_scan_begins();
+	if (!engine_enter()) {
+		hooks_scan_done(); /* a fork is under way, perhaps by who waits for a lock of theirs
+				    */
 		return;
+	}
 	agent.rescan = 0;
 	keeper.scanned_size = keeper.memory.size;
 	areas_scan();
 	if (atomic_exchange(&agent.reconcile, 0))
 		areas_reconcile();
 	engine_leave();
+	hooks_scan_done();
 	keeper.scanned_at = machine_now_ns();
 	keeper.scan_took = keeper.scanned_at - began;
-	catch_up();
 }
 
 /* All that takes time is done before it is urgent: the engine, the descriptors, the handlers. */
@@ -218,7 +237,7 @@ static void prepare(void)
 
 static void arm(void)
 {
-	keeper.armed = true;
+	agent.armed = 1;
 	agent.slot->state = AGENT_PAGING;
 	scan();
 	sample();
@@ -247,7 +266,9 @@ static u64 next_nap(void)
 
 	if (agent.slot->state == AGENT_STOPPED)
 		return LONGEST_NAP_NS;
-	if (keeper.armed)
+	if (keeper.behind)
+		return CATCH_UP_NAP_NS;
+	if (agent.armed)
 		return machine_now_ns() - keeper.changed_at < RESTLESS_NS ? SHORTEST_NAP_NS
 									  : PAGING_NAP_NS;
 	ns = used < next ? (next - used) / GROWTH_BYTES_PER_NS : 0;
@@ -268,9 +289,10 @@ void keeper_wake(void)
 	sys(futex, &agent.wake_keeper, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
 }
 
-static bool layout_changed(void)
+static bool scan_is_due(u64 now)
 {
-	return agent.rescan || agent.reconcile || keeper.memory.size != keeper.scanned_size;
+	return (agent.rescan || agent.reconcile || keeper.memory.size != keeper.scanned_size) &&
+	       now - keeper.scanned_at > SCAN_SHARE * keeper.scan_took;
 }
 
 static void tick(void)
@@ -280,15 +302,15 @@ static void tick(void)
 	fork_thaw_if_asked();
 	sample();
 	now = machine_now_ns();
-	if (!keeper.armed && agent.slot->state == AGENT_WATCHING) {
+	if (!agent.armed && agent.slot->state == AGENT_WATCHING) {
 		if (!agent.paging && program_bytes() >= prepare_at())
 			prepare();
 		if (agent.paging && program_bytes() >= arm_at())
 			arm();
-	} else if (keeper.armed && layout_changed() &&
-		   now - keeper.scanned_at > SCAN_SHARE * keeper.scan_took) {
+	} else if (agent.armed && (hooks_scan_asked() || scan_is_due(now))) {
 		scan();
 	}
+	keeper.behind = agent.armed && catch_up();
 	if (now - keeper.reported_at > REPORT_EVERY_NS)
 		report_now();
 }
@@ -342,6 +364,11 @@ int keeper_start(void)
 
 /* ---- in a forked child ---- */
 
+static void forget_wiped(u64 start, u64 end)
+{
+	vm_advise(agent.mm, start, end - start, VADV_DONTNEED);
+}
+
 /* Everything is unregistered, nobody else runs: page on with the copy of the parent's state. */
 static int take_over(void)
 {
@@ -352,6 +379,7 @@ static int take_over(void)
 	for (unsigned i = 0; i < agent.nr_kept; i++)
 		serve_event(&agent.kept[i]);
 	agent.nr_kept = 0;
+	hooks_each_wiped(forget_wiped);
 	areas_forget_gone();
 	err = areas_register_again();
 	if (err)
@@ -425,7 +453,7 @@ void agent_stop(const char *why)
 	if (!agent.paging)
 		return;
 	agent.paging = 0;
-	keeper.armed = false;
+	agent.armed = 0;
 	if (agent.uffd >= 0)
 		sys(close, agent.uffd);
 	agent.uffd = -1;

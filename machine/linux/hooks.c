@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hooks in libc's text.
+ *
+ * libc's malloc calls mmap inside itself, where no preloaded symbol is seen; so the functions
+ * themselves are replaced, by a jump at their start.  They are bare system calls, so ours do all
+ * that they did.
+ *
+ * Once paging has begun, new writable memory is counted against a credit.  Who uses it up waits for
+ * the keeper's next scan, which puts all new areas under management: that bounds how far a program
+ * that maps and fills memory in many threads can get beyond its limit.
+ */
+#include "machine/linux/hooks.h"
+#include "machine/linux/agent.h"
+#include "machine/linux/sys.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define CREDIT	  (2ULL << 20) /* bytes of new memory between two scans */
+#define MAX_WIPED 64
+#define MADV_WIPE 18
+#define MADV_KEEP 19
+#define JUMP_SIZE 13
+
+static struct {
+	_Atomic u64 grown;	 /* bytes since the last scan began */
+	_Atomic u32 asked;	 /* somebody waits for one */
+	_Atomic u32 begun, done; /* scans; done is a futex */
+	void **curbrk;
+	spinlock_t lock; /* guards the ranges */
+	unsigned nr_wiped;
+	struct {
+		u64 start, end;
+	} wiped[MAX_WIPED];
+} hooks;
+
+/* ---- growth ---- */
+
+bool hooks_scan_asked(void)
+{
+	return atomic_load(&hooks.asked);
+}
+
+void hooks_scan_begins(void)
+{
+	atomic_store(&hooks.asked, 0);
+	atomic_store(&hooks.grown, 0);
+	atomic_fetch_add(&hooks.begun, 1);
+}
+
+void hooks_scan_done(void)
+{
+	atomic_store(&hooks.done, atomic_load(&hooks.begun));
+	sys(futex, &hooks.done, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 0x7fffffff);
+}
+
+/* Until a scan that began after now is done.  Not in a process that has no keeper of its own. */
+static void wait_for_scan(void)
+{
+	struct timespec most = { .tv_nsec = 20 * 1000 * 1000 };
+	u32 done, want = atomic_load(&hooks.begun) + 1;
+	long pid = sys(getpid);
+
+	while (agent.armed && agent.slot->pid == (s32)pid &&
+	       (s32)((done = atomic_load(&hooks.done)) - want) < 0) {
+		atomic_store(&hooks.asked, 1);
+		keeper_wake();
+		sys(futex, &hooks.done, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, done, &most);
+	}
+}
+
+static void grown(u64 bytes)
+{
+	if (agent.armed && atomic_fetch_add(&hooks.grown, bytes) + bytes > CREDIT)
+		wait_for_scan();
+}
+
+/* ---- advice ---- */
+
+bool hooks_wiped_on_fork(u64 va)
+{
+	bool wiped = false;
+
+	spin_lock(&hooks.lock);
+	for (unsigned i = 0; i < hooks.nr_wiped; i++)
+		wiped |= va >= hooks.wiped[i].start && va < hooks.wiped[i].end;
+	spin_unlock(&hooks.lock);
+	return wiped;
+}
+
+void hooks_each_wiped(void (*fn)(u64 start, u64 end))
+{
+	for (unsigned i = 0; i < hooks.nr_wiped; i++)
+		fn(hooks.wiped[i].start, hooks.wiped[i].end);
+}
+
+static void note_wiped(u64 start, u64 end)
+{
+	spin_lock(&hooks.lock);
+	if (hooks.nr_wiped < MAX_WIPED) {
+		hooks.wiped[hooks.nr_wiped].start = start;
+		hooks.wiped[hooks.nr_wiped].end = end;
+		hooks.nr_wiped++;
+	} else {
+		agent_warn("more MADV_WIPEONFORK areas than can be remembered");
+	}
+	spin_unlock(&hooks.lock);
+}
+
+static void note_kept(u64 start, u64 end)
+{
+	spin_lock(&hooks.lock);
+	for (unsigned i = 0; i < hooks.nr_wiped; i++) {
+		u64 s = hooks.wiped[i].start, e = hooks.wiped[i].end;
+
+		if (s >= end || e <= start)
+			continue;
+		/* What is left of it before, and after. */
+		hooks.wiped[i].end = max_of(min_of(e, start), s);
+		if (e > end && hooks.nr_wiped < MAX_WIPED) {
+			hooks.wiped[hooks.nr_wiped].start = end;
+			hooks.wiped[hooks.nr_wiped].end = e;
+			hooks.nr_wiped++;
+		}
+	}
+	spin_unlock(&hooks.lock);
+}
+
+/* ---- the replacements ---- */
+
+static long result(long r)
+{
+	if ((unsigned long)r <= -4096UL)
+		return r;
+	errno = (int)-r;
+	return -1;
+}
+
+static void *our_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	int mine = MAP_PRIVATE | MAP_ANONYMOUS;
+	long at = sys(mmap, addr, len, prot, flags, fd, offset);
+
+	if ((unsigned long)at <= -4096UL && (flags & mine) == mine && (prot & PROT_WRITE))
+		grown(len);
+	return (void *)result(at);
+}
+
+static int our_brk(void *addr)
+{
+	u64 old = (u64)*hooks.curbrk, new = (u64)sys(brk, addr);
+
+	*hooks.curbrk = (void *)new;
+	if (new < (u64)addr) {
+		errno = ENOMEM;
+		return -1;
+	}
+	if (old && new > old)
+		grown(new - old);
+	return 0;
+}
+
+static int our_mprotect(void *addr, size_t len, int prot)
+{
+	long err = sys(mprotect, addr, len, prot);
+
+	if (!err && (prot & PROT_WRITE))
+		grown(len);
+	return (int)result(err);
+}
+
+/*
+ * An area that was being enlarged or put together while it was registered may be two areas for the
+ * kernel now, of which mremap() would say EFAULT.  The next scan heals that, unless both have got
+ * pages of their own meanwhile: then the parts are moved one by one.
+ */
+static long mremap_split(void *old, size_t old_len, size_t new_len, int flags)
+{
+	int prot = PROT_READ | PROT_WRITE;
+	long to, moved;
+
+	if (flags != MREMAP_MAYMOVE || new_len < old_len)
+		return -EFAULT;
+	to = sys(mmap, NULL, new_len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if ((unsigned long)to > -4096UL)
+		return -EFAULT;
+	moved = sys(mremap, old, old_len, old_len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	if ((unsigned long)moved > -4096UL)
+		sys(munmap, to, new_len);
+	return moved;
+}
+
+static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to)
+{
+	long at = sys(mremap, old, old_len, new_len, flags, to);
+
+	if (at == -EFAULT && agent.armed) {
+		wait_for_scan();
+		at = sys(mremap, old, old_len, new_len, flags, to);
+		if (at == -EFAULT)
+			at = mremap_split(old, old_len, new_len, flags);
+	}
+	if ((unsigned long)at <= -4096UL && new_len > old_len)
+		grown(new_len - old_len);
+	return (void *)result(at);
+}
+
+static int our_madvise(void *addr, size_t len, int advice)
+{
+	long err = sys(madvise, addr, len, advice);
+
+	if (!err && advice == MADV_WIPE)
+		note_wiped((u64)addr, (u64)addr + PAGE_ALIGN(len));
+	if (!err && advice == MADV_KEEP)
+		note_kept((u64)addr, (u64)addr + PAGE_ALIGN(len));
+	return (int)result(err);
+}
+
+/* ---- installation ---- */
+
+/* movabs $to, %r11; jmp *%r11 */
+static void write_jump(char *at, void *to)
+{
+	memcpy(at, "\x49\xbb", 2);
+	memcpy(at + 2, &to, 8);
+	memcpy(at + 10, "\x41\xff\xe3", 3);
+}
+
+static void replace(const char *name, void *with)
+{
+	char *fn = dlsym(RTLD_NEXT, name);
+	Dl_info where;
+	u64 start, len;
+
+	/* Only glibc's own, whose functions are known to be long enough and to do no more. */
+	if (!fn || !dladdr(fn, &where) || !strstr(where.dli_fname, "libc.so.6"))
+		return;
+	start = (u64)fn & PAGE_MASK;
+	len = PAGE_ALIGN((u64)fn + JUMP_SIZE) - start;
+	if (sys(mprotect, start, len, PROT_READ | PROT_WRITE | PROT_EXEC) < 0)
+		return;
+	write_jump(fn, with);
+	sys(mprotect, start, len, PROT_READ | PROT_EXEC);
+}
+
+void hooks_install(void)
+{
+	spin_init(&hooks.lock);
+	hooks.curbrk = dlsym(RTLD_DEFAULT, "__curbrk");
+	replace("mmap", our_mmap);
+	if (hooks.curbrk)
+		replace("brk", our_brk);
+	replace("mprotect", our_mprotect);
+	replace("mremap", our_mremap);
+	replace("madvise", our_madvise);
+}

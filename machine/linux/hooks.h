@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the program tells us by calling libc: that it grows, and a few kinds of advice that leave no
+ * other trace.  The sampling keeper does not depend on it; it bounds by how much memory a program
+ * can outrun the sampling.
+ */
+#ifndef VMF_LINUX_HOOKS_H
+#define VMF_LINUX_HOOKS_H
+
+#include "engine/base/types.h"
+
+/* Replace libc's mmap, brk, mprotect and madvise in place, also for libc's own calls.  While there
+ * is one thread only.  Does nothing with a libc it does not know. */
+void hooks_install(void);
+/* Does a thread wait for a scan? */
+bool hooks_scan_asked(void);
+/* By the keeper: a scan begins, and is done (or could not be: whoever waits goes on all the same).
+ */
+void hooks_scan_begins(void);
+void hooks_scan_done(void);
+/* Will the child of a fork find this page empty (MADV_WIPEONFORK)? */
+bool hooks_wiped_on_fork(u64 va);
+/* Call fn for each range that is. */
+void hooks_each_wiped(void (*fn)(u64 start, u64 end));
+
+#endif
