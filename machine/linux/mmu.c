@@ -162,6 +162,8 @@ static void move_run(char *segment, u64 base, struct mmu_take *takes, unsigned n
 			end = at + PAGE_SIZE; /* across a border of areas: page by page from here */
 		} else if (done == -EINVAL) {
 			takes[i++].result = -EINVAL; /* locked, or not writable */
+		} else if (done == -ENOENT) {
+			takes[i++].result = -ENOENT; /* unmapped; what follows may not be */
 		} else {
 			/* The layout changes. */
 			while (i < n)
