@@ -9,6 +9,7 @@
  */
 #include "machine/linux/agent.h"
 #include "engine/base/errno.h"
+#include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
@@ -172,10 +173,17 @@ static void move_run(char *segment, u64 base, struct mmu_take *takes, unsigned n
 	}
 }
 
+/* Which of `n` pages from va on the kernel has: swapped out by it counts, too. */
+static void look(u64 va, unsigned n, bool *has)
+{
+	if (proc_present(agent.pagemap, va, n, has) < 0)
+		machine_panic("the page table of the process cannot be looked at");
+}
+
 /*
  * What really came?  A page that the kernel had dropped by itself (MADV_FREE) left a hole.  A page
- * that came unasked, from between two takes, is one that the engine does not know (yet): it goes
- * back to its place, where nobody can have put another meanwhile.
+ * that came unasked, from between two takes, goes back to its place, where nobody can have put
+ * another meanwhile.
  */
 static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 {
@@ -199,14 +207,23 @@ static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 	}
 }
 
-/* The entries between two takes are absent, so that a MOVE may go over them. */
-static bool nothing_between(const struct mmu_take *a, const struct mmu_take *b)
+/*
+ * How many of the takes one MOVE may go over: there is nothing between them.  The entries there
+ * are absent, and so are the pages: one that the engine does not know (MADV_FREE and a write bring
+ * that about) must not be taken along, because while the layout changes it could not be given back.
+ * has: what the kernel has from `base` on.
+ */
+static unsigned one_move(const struct mmu_take *takes, unsigned n, u64 base, const bool *has)
 {
-	for (const pte_t *p = a->ptep + 1; p < b->ptep; p++) {
-		if (pte_mapped(pte_read(p)))
-			return false;
+	for (unsigned i = 1; i < n; i++) {
+		u64 from = (takes[i - 1].va - base) / PAGE_SIZE + 1;
+
+		for (const pte_t *p = takes[i - 1].ptep + 1; p < takes[i].ptep; p++) {
+			if (pte_mapped(pte_read(p)) || has[from++])
+				return i;
+		}
 	}
-	return true;
+	return n;
 }
 
 static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)
@@ -231,7 +248,9 @@ static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)
 
 static unsigned linux_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
-	unsigned taken, first = 0;
+	u64 base = takes[0].va, span = (takes[n - 1].va - base) / PAGE_SIZE + 1;
+	bool has[MMU_BATCH];
+	unsigned taken, run;
 	char *segment;
 
 	(void)mm;
@@ -246,11 +265,11 @@ static unsigned linux_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 		window_put(segment, MMU_BATCH);
 		return 0;
 	}
-	for (unsigned i = 1; i <= n; i++) {
-		if (i < n && nothing_between(&takes[i - 1], &takes[i]))
-			continue;
-		move_run(segment, takes[0].va, takes + first, i - first);
-		first = i;
+	if (span > n)
+		look(base, (unsigned)span, has);
+	for (unsigned i = 0; i < n; i += run) {
+		run = one_move(takes + i, n - i, base, has);
+		move_run(segment, base, takes + i, run);
 	}
 	check_segment(segment, takes, n);
 	taken = finish_takes(segment, takes, n);
