@@ -181,9 +181,10 @@ static void look(u64 va, unsigned n, bool *has)
 }
 
 /*
- * What really came?  A page that the kernel had dropped by itself (MADV_FREE) left a hole.  A page
- * that came unasked, from between two takes, goes back to its place, where nobody can have put
- * another meanwhile.
+ * What really came?  A page that the kernel had dropped by itself (MADV_FREE) left a hole; one that
+ * it had swapped out came without its bytes, which mincore() takes for a hole.  A page that came
+ * unasked, from between two takes, goes back to its place, where nobody can have put another
+ * meanwhile.
  */
 static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 {
@@ -199,7 +200,11 @@ static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 		while (t < n && takes[t].va < base + at)
 			t++;
 		if (t < n && takes[t].va == base + at && takes[t].result == 0) {
-			if (!(vec[i] & 1))
+			bool came = vec[i] & 1;
+
+			if (!came)
+				look((u64)segment + at, 1, &came);
+			if (!came)
 				takes[t].result = -ENOENT;
 		} else if (vec[i] & 1) {
 			uffd_copy(agent.uffd, base + at, segment + at, PAGE_SIZE);
