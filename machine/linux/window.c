@@ -9,7 +9,7 @@
 
 #include <sys/mman.h>
 
-#define SEGMENTS 64
+#define SEGMENTS WINDOW_SEGMENTS
 #define BINS	 (MAX_HANDLERS + 1) /* one a thread */
 
 static struct {

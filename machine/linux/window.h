@@ -16,7 +16,8 @@
 
 #include "engine/machine.h"
 
-#define SEGMENT_SIZE (MMU_BATCH * PAGE_SIZE)
+#define SEGMENT_SIZE	(MMU_BATCH * PAGE_SIZE)
+#define WINDOW_SEGMENTS 64
 
 /* Make and register it; again in a forked child, with the pages it holds.  0 or negative errno. */
 int window_init(void);

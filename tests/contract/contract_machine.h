@@ -2,7 +2,7 @@
 /*
  * What the contract test needs from a machine beside its struct mmu_ops: a machine with an engine
  * and one space, and somebody who touches its memory as the program would.  One source file for
- * each machine implements it (soft.c here); contract.c is the same for all.
+ * each machine implements it (soft.c, linux.c); contract.c is the same for all.
  */
 #ifndef VMF_TESTS_CONTRACT_MACHINE_H
 #define VMF_TESTS_CONTRACT_MACHINE_H
@@ -29,8 +29,11 @@ struct contract {
  * test at a time. */
 #define CONTRACT_THREADS 4
 
-/* An engine with `frames` frames for the program, and the area.  0, or a negative errno when this
- * machine cannot be had here (the tests are skipped, with the reason on stderr). */
+/* Why this machine cannot be had here, in which case the tests are skipped; NULL: it can.  Called
+ * before anything else. */
+const char *contract_missing(void);
+
+/* An engine with `frames` frames for the program, and the area.  0, or a negative errno. */
 int contract_create(struct contract *c, enum contract_mode mode, u64 pages, u64 frames);
 /* The area is unmapped; no frame of it is in use any more. */
 void contract_destroy(struct contract *c);

@@ -18,6 +18,11 @@ static struct fault_result refuse(struct soft_cpu *cpu, u64 cr2, u32 code)
 	return (struct fault_result){ .reason = FAULT_BUS };
 }
 
+const char *contract_missing(void)
+{
+	return NULL;
+}
+
 int contract_create(struct contract *c, enum contract_mode mode, u64 pages, u64 frames)
 {
 	struct engine_config config = engine_default_config(frames);
