@@ -219,8 +219,8 @@ static void handler_main(struct agent_thread *t)
 
 	bind_to_cpu(t->index);
 	for (;;) {
-		serve_pending();
 		sys(ppoll, &pfd, 1, 0, 0, 0);
+		serve_one();
 	}
 }
 
