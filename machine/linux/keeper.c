@@ -303,6 +303,9 @@ static void tick(void)
 	u64 now;
 
 	fork_thaw_if_asked();
+	/* If there is but one handler, it may wait for somebody to serve a fault of its own. */
+	if (agent.paging && agent.nr_handlers == 1)
+		serve_pending();
 	sample();
 	now = machine_now_ns();
 	if (!agent.armed && agent.slot->state == AGENT_WATCHING) {

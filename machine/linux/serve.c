@@ -16,6 +16,7 @@
 #include "machine/linux/arena.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
+#include "machine/linux/window.h"
 
 #include <linux/futex.h>
 #include <poll.h>
@@ -135,12 +136,28 @@ static void wake_faulter(u64 va)
 		uffd_wake(agent.uffd, va, PAGE_SIZE);
 }
 
+/*
+ * An agent thread that reads a taken page which the kernel has dropped meanwhile (MADV_FREE was
+ * said of it) faults on the window.  Zeros are what such a page holds.  The thread may hold locks
+ * of the engine, so this must not wait for any.
+ */
+static bool serve_window(u64 va)
+{
+	if (!window_holds(va))
+		return false;
+	if (uffd_zeropage(agent.uffd, va, PAGE_SIZE) < 0)
+		uffd_wake(agent.uffd, va, PAGE_SIZE);
+	return true;
+}
+
 static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 {
 	u64 va = msg->arg.pagefault.address & PAGE_MASK, began = machine_now_ns();
 	u32 code = PF_USER | (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE ? PF_WRITE : 0);
 	struct fault_result r;
 
+	if (serve_window(va))
+		return;
 	for (;;) {
 		if (!engine_enter()) {
 			fork_serve_frozen(va);
