@@ -12,10 +12,12 @@
  */
 #include "machine/linux/hooks.h"
 #include "machine/linux/agent.h"
+#include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -179,20 +181,68 @@ static int our_mprotect(void *addr, size_t len, int prot)
  * kernel now, of which mremap() would say EFAULT.  The next scan heals that, unless both have got
  * pages of their own meanwhile: then the parts are moved one by one.
  */
-static long mremap_split(void *old, size_t old_len, size_t new_len, int flags)
-{
-	int prot = PROT_READ | PROT_WRITE;
-	long to, moved;
+#define MAX_PARTS 16
 
-	if (flags != MREMAP_MAYMOVE || new_len < old_len)
+struct parts {
+	u64 start, end; /* the range wanted */
+	u64 upto;	/* found without a gap up to here */
+	unsigned nr;
+	u64 at[MAX_PARTS + 1];
+};
+
+static int part_of(const struct proc_area *a, void *ctx)
+{
+	struct parts *p = ctx;
+
+	if (a->end <= p->start || a->start >= p->end)
+		return 0;
+	if (a->start > p->upto || p->nr == MAX_PARTS || !a->anonymous || !a->private)
+		return -EFAULT;
+	p->at[p->nr++] = p->upto;
+	p->upto = min_of(a->end, p->end);
+	p->at[p->nr] = p->upto;
+	return 0;
+}
+
+static int find_parts(struct parts *p)
+{
+	long maps = sys(openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+	int err;
+
+	if (maps < 0)
+		return -EFAULT;
+	p->upto = p->start;
+	err = proc_areas((int)maps, part_of, p);
+	sys(close, maps);
+	return err || p->upto != p->end ? -EFAULT : 0;
+}
+
+static long mremap_split(u64 old, size_t old_len, size_t new_len, int flags)
+{
+	struct parts p = { .start = old, .end = old + PAGE_ALIGN(old_len) };
+	int prot = PROT_READ | PROT_WRITE;
+	long to;
+
+	if (flags != MREMAP_MAYMOVE || new_len < old_len || find_parts(&p) < 0)
 		return -EFAULT;
 	to = sys(mmap, NULL, new_len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if ((unsigned long)to > -4096UL)
-		return -EFAULT;
-	moved = sys(mremap, old, old_len, old_len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-	if ((unsigned long)moved > -4096UL)
-		sys(munmap, to, new_len);
-	return moved;
+		return -ENOMEM;
+	for (unsigned i = 0; i < p.nr; i++) {
+		u64 len = p.at[i + 1] - p.at[i];
+		long at = sys(mremap, p.at[i], len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+			      (u64)to + (p.at[i] - old));
+
+		/* In the middle of it there is no way back; nothing is lost, but nobody would find
+		 * it. */
+		if ((unsigned long)at > -4096UL && i)
+			machine_panic("an area in parts could not be moved as a whole");
+		if ((unsigned long)at > -4096UL) {
+			sys(munmap, to, new_len);
+			return at;
+		}
+	}
+	return to;
 }
 
 static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to)
@@ -203,7 +253,7 @@ static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, vo
 		wait_for_scan();
 		at = sys(mremap, old, old_len, new_len, flags, to);
 		if (at == -EFAULT)
-			at = mremap_split(old, old_len, new_len, flags);
+			at = mremap_split((u64)old, old_len, new_len, flags);
 	}
 	if ((unsigned long)at <= -4096UL && new_len > old_len)
 		grown(new_len - old_len);
