@@ -111,6 +111,7 @@ __attribute__((constructor)) static void agent_load(void)
 	agent_new_slot();
 	exec_remember(environ);
 	hooks_install();
+	clone_hooks_install();
 	if (arena_init() < 0) {
 		agent_warn("no address space for the agent; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;

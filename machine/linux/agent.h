@@ -124,6 +124,11 @@ void agent_stop(const char *why);
 
 /* ---- fork (fork.c) ---- */
 int fork_init(void);
+/* By the thread of the program that is about to fork, however it does so; and after it, in the
+ * parent (also if there is no child) and in the child. */
+void fork_prepare(void);
+void fork_parent(void);
+void fork_child(void);
 /* Forks wait while paging is being started. */
 void fork_lock(void);
 void fork_unlock(void);
@@ -141,12 +146,17 @@ void fork_serve_frozen(u64 va);
 /* Keep an event that came during a fork for after it.  False: no room (it is lost: stop). */
 void fork_keep_event(const struct uffd_msg *msg);
 
+/* ---- clone.c ---- */
+/* At start-up: hear of forks by system call. */
+void clone_hooks_install(void);
+
 /* ---- program threads (stacks.c) ---- */
 /* Is this part of the stack of a thread of the program?  Gives the bounds of the one that
  * overlaps [start, end) lowest. */
 bool stacks_overlap(u64 start, u64 end, u64 *from, u64 *to);
 u64 stacks_bytes(void);
-void stacks_note_main(void);
+/* In a forked child: another thread of the parent may have held the lock. */
+void stacks_reset(void);
 
 /* ---- exec.c ---- */
 /* At start-up: what has to be in the environment of whatever this process executes. */

@@ -20,8 +20,9 @@
  *                                                                    with what the engine thinks
  *
  * The parent waits because its exit would leave the child without anybody.  A child that dies
- * first is noticed (ESRCH).  A process that was made in another way (clone() by hand) never touches
- * the beacon: all its pages are brought in at once, and then it is left alone, unmanaged.
+ * first is noticed (ESRCH).  clone.c sees to it that other ways to fork go through the same steps.  A
+ * process that was made behind libc's back (a system call instruction of the program's own) never
+ * touches the beacon: all its pages are brought in at once, and then it is left alone, unmanaged.
  *
  * Events that other threads cause during the freeze are kept and applied after it.
  */
@@ -38,6 +39,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 
 #define MAX_KEPT   AGENT_MAX_KEPT
 #define MAX_SERVED 4096
@@ -48,6 +50,7 @@ static struct {
 	_Atomic u32 child_seen; /* EVENT_FORK was read: its reader thaws */
 	_Atomic u32 thaw_asked; /* fork() failed: the keeper thaws */
 	char *stack;		/* of AGENT_STACK bytes, for the child's first steps */
+	u64 mask;		/* the forking thread's blocked signals */
 	spinlock_t log_lock;	/* guards all below */
 	unsigned nr_kept;
 	struct uffd_msg kept[MAX_KEPT];
@@ -256,7 +259,7 @@ void fork_serve_child(int child)
 	sys(fcntl, child, F_SETFL, O_NONBLOCK);
 	if (!atomic_load(&forking.frozen)) {
 		child_fill(child);
-		agent_warn("a process made without fork() is not managed: its pages were all "
+		agent_warn("a process made behind libc's back is not managed: its pages were all "
 			   "brought in");
 		sys(close, child);
 		return;
@@ -296,9 +299,14 @@ static void wait_until_idle(struct agent_thread *t)
 		sys(sched_yield);
 }
 
-static void fork_prepare(void)
+void fork_prepare(void)
 {
+	u64 all = ~0ULL, mask;
+
+	/* A signal's handler that forks now would wait for ourselves. */
+	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
 	fork_lock();
+	forking.mask = mask;
 	if (!agent.paging)
 		return;
 	forking.child_seen = 0;
@@ -309,8 +317,10 @@ static void fork_prepare(void)
 	wait_until_idle(agent.keeper);
 }
 
-static void fork_parent(void)
+void fork_parent(void)
 {
+	u64 mask = forking.mask;
+
 	if (atomic_load(&forking.frozen)) {
 		/* If there is a child, whoever read of it has left the gate when we have it. */
 		gate_lock();
@@ -323,6 +333,7 @@ static void fork_parent(void)
 			futex_wait(&forking.frozen, 1);
 	}
 	fork_unlock();
+	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
 }
 
 /* ---- the child ---- */
@@ -335,17 +346,22 @@ static void child_start(void)
 	agent.nr_kept = forking.nr_kept;
 	atomic_store(&forking.frozen, 0);
 	spin_init(&forking.log_lock);
+	hooks_reset();
+	stacks_reset();
 	gate_reset();
 	fork_unlock();
 	keeper_start_child();
 }
 
-static void fork_child(void)
+void fork_child(void)
 {
+	u64 mask = forking.mask;
+
 	if (agent.paging)
 		*(volatile char *)agent.beacon; /* returns when the parent has let go of us */
 	/* Nothing is registered now, so even this stack might be paged out below us. */
 	thread_on_stack(forking.stack + AGENT_STACK, child_start);
+	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
 }
 
 int fork_init(void)

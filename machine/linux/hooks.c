@@ -41,6 +41,11 @@ static struct {
 	} wiped[MAX_WIPED];
 } hooks;
 
+void hooks_reset(void)
+{
+	spin_init(&hooks.lock);
+}
+
 /* ---- growth ---- */
 
 bool hooks_scan_asked(void)
@@ -281,7 +286,7 @@ static void write_jump(char *at, void *to)
 	memcpy(at + 10, "\x41\xff\xe3", 3);
 }
 
-static void replace(const char *name, void *with)
+void hooks_replace(const char *name, void *with)
 {
 	char *fn = dlsym(RTLD_NEXT, name);
 	Dl_info where;
@@ -302,10 +307,10 @@ void hooks_install(void)
 {
 	spin_init(&hooks.lock);
 	hooks.curbrk = dlsym(RTLD_DEFAULT, "__curbrk");
-	replace("mmap", our_mmap);
+	hooks_replace("mmap", our_mmap);
 	if (hooks.curbrk)
-		replace("brk", our_brk);
-	replace("mprotect", our_mprotect);
-	replace("mremap", our_mremap);
-	replace("madvise", our_madvise);
+		hooks_replace("brk", our_brk);
+	hooks_replace("mprotect", our_mprotect);
+	hooks_replace("mremap", our_mremap);
+	hooks_replace("madvise", our_madvise);
 }

@@ -32,6 +32,7 @@ static int stack_add(u64 start, u64 end)
 		at = (int)stacks.nr++;
 	if (at >= 0) {
 		stacks.stack[at].start = start;
+		atomic_signal_fence(memory_order_seq_cst);
 		stacks.stack[at].end = end;
 	}
 	spin_unlock(&stacks.lock);
@@ -54,6 +55,11 @@ bool stacks_overlap(u64 start, u64 end, u64 *from, u64 *to)
 	}
 	spin_unlock(&stacks.lock);
 	return found;
+}
+
+void stacks_reset(void)
+{
+	spin_init(&stacks.lock);
 }
 
 u64 stacks_bytes(void)
@@ -90,7 +96,9 @@ static void stack_gone(void *index)
 	u64 i = (u64)index;
 
 	spin_lock(&stacks.lock);
-	stacks.stack[i].start = stacks.stack[i].end = 0;
+	stacks.stack[i].end = 0; /* first: a fork may copy the entry as it is half done */
+	atomic_signal_fence(memory_order_seq_cst);
+	stacks.stack[i].start = 0;
 	spin_unlock(&stacks.lock);
 }
 
