@@ -3,8 +3,8 @@
  * The other ways to fork: _Fork(), clone() and the bare system calls through libc's syscall().
  *
  * pthread_atfork() hears of none of them, so the same steps are taken here, around the call.  What
- * shares the parent's memory (CLONE_VM: threads, vfork) needs none.  A program that makes the system
- * call with an instruction of its own is beyond us: fork.c has what becomes of its child.
+ * shares the parent's memory (CLONE_VM: threads, vfork) needs none.  A program that makes the
+ * system call with an instruction of its own is beyond us: fork.c has what becomes of its child.
  */
 #include "machine/linux/agent.h"
 #include "machine/linux/hooks.h"

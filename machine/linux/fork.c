@@ -20,8 +20,8 @@
  *                                                                    with what the engine thinks
  *
  * The parent waits because its exit would leave the child without anybody.  A child that dies
- * first is noticed (ESRCH).  clone.c sees to it that other ways to fork go through the same steps.  A
- * process that was made behind libc's back (a system call instruction of the program's own) never
+ * first is noticed (ESRCH).  clone.c sees to it that other ways to fork go through the same steps.
+ * A process that was made behind libc's back (a system call instruction of the program's own) never
  * touches the beacon: all its pages are brought in at once, and then it is left alone, unmanaged.
  *
  * Events that other threads cause during the freeze are kept and applied after it.

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""python3 forks workers that read what they inherited and build more (multiprocessing)."""
+"""python3 forks workers that read what they inherited and build more (multiprocessing).
+
+The small form has fewer words, which are longer: as many pages, touched less often.
+"""
 NEEDS = ["python3"]
 
 PROGRAM = """
 import hashlib, multiprocessing, random, sys
-count = int(sys.argv[1])
+count, bits = map(int, sys.argv[1:])
 rng = random.Random(3)
-words = ["%x" % rng.getrandbits(64) for _ in range(count)]
+words = ["%x" % rng.getrandbits(bits) for _ in range(count)]
 
 def work(part):
     mine = sorted(words[part::8], key=lambda word: word[::-1])
@@ -25,7 +28,7 @@ if __name__ == "__main__":
 
 
 def run(t):
-    count = 4000000 if t.full else 600000
+    count, bits = (4000000, 64) if t.full else (22000, 4096)
     with open(t.dir + "/program.py", "w", encoding="utf-8") as file:
         file.write(PROGRAM)
-    return list(t.run(["python3", "program.py", str(count)]))
+    return list(t.run(["python3", "program.py", str(count), str(bits)]))
