@@ -226,7 +226,7 @@ def main():
         parser.error("--small or --full")
     options.vmfault = os.path.abspath(options.vmfault)
     options.size = options.size or (256 if options.full else 64)
-    options.timeout = options.timeout or (900 if options.full else 120)
+    options.timeout = options.timeout or (1800 if options.full else 300)
 
     kinds = [("rule_in_c", sorted(glob.glob(HERE + "/c/*.c")) + [HERE + "/threads64.c"]),
              ("rule", sorted(glob.glob(HERE + "/rules/*.py"))),
