@@ -127,8 +127,8 @@ int fork_init(void);
 /* By the thread of the program that is about to fork, however it does so; and after it, in the
  * parent (also if there is no child) and in the child. */
 void fork_prepare(void);
-void fork_parent(void);
-void fork_child(void);
+void fork_in_parent(void);
+void fork_in_child(void);
 /* Forks wait while paging is being started. */
 void fork_lock(void);
 void fork_unlock(void);

@@ -32,9 +32,9 @@ PUBLIC pid_t _Fork(void)
 	pid = real();
 	err = errno;
 	if (!pid)
-		fork_child();
+		fork_in_child();
 	else
-		fork_parent();
+		fork_in_parent();
 	errno = err;
 	return pid;
 }
@@ -51,7 +51,7 @@ static int clone_child(void *p)
 {
 	struct start start = *(struct start *)p;
 
-	fork_child();
+	fork_in_child();
 	return start.fn(start.arg);
 }
 
@@ -75,7 +75,7 @@ PUBLIC int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 	fork_prepare();
 	pid = real(clone_child, stack, flags, &start, parent_tid, tls, child_tid);
 	err = errno;
-	fork_parent();
+	fork_in_parent();
 	errno = err;
 	return pid;
 }
@@ -90,9 +90,9 @@ __attribute__((used)) static long fork_by_number(long nr, long a, long b, long c
 	fork_prepare();
 	pid = sys6(nr, a, b, c, d, e, 0);
 	if (!pid)
-		fork_child();
+		fork_in_child();
 	else
-		fork_parent();
+		fork_in_parent();
 	if ((unsigned long)pid <= -4096UL)
 		return pid;
 	errno = (int)-pid;

@@ -317,7 +317,7 @@ void fork_prepare(void)
 	wait_until_idle(agent.keeper);
 }
 
-void fork_parent(void)
+void fork_in_parent(void)
 {
 	u64 mask = forking.mask;
 
@@ -353,7 +353,7 @@ static void child_start(void)
 	keeper_start_child();
 }
 
-void fork_child(void)
+void fork_in_child(void)
 {
 	u64 mask = forking.mask;
 
@@ -370,5 +370,5 @@ int fork_init(void)
 	forking.stack = arena_alloc(AGENT_STACK);
 	if (!forking.stack)
 		return -ENOMEM;
-	return -pthread_atfork(fork_prepare, fork_parent, fork_child);
+	return -pthread_atfork(fork_prepare, fork_in_parent, fork_in_child);
 }

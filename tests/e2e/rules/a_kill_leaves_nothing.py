@@ -32,7 +32,7 @@ def end_one(t, program, which):
     below = watch.descendants(command.pid)
     expect(below, "it ended by itself%s" % t.errors())
     os.kill(command.program() if which == "program" else command.pid, signal.SIGKILL)
-    status = command.popen.wait(30)
+    status = command.popen.wait(t.timeout)
     command.watch.stop()
     command.popen.stdout.close()
     if which == "program":
@@ -41,7 +41,7 @@ def end_one(t, program, which):
         # Like any other that starts a program (nice, timeout), it takes none with it.
         for pid in filter(alive, below):
             os.kill(pid, signal.SIGKILL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + t.timeout
     while any(map(alive, below)) and time.monotonic() < end:
         time.sleep(0.05)
     expect(not any(map(alive, below)), "after kill -9 of the %s the process lives on" % which)

@@ -31,13 +31,13 @@ def run(t):
 
     text = os.urandom(1 << 20)
     done = subprocess.run([t.vmfault, "run", "--memory", "32M", "--", "cat"], input=text,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, check=False)
     expect(done.stdout == text, "cat gave %d bytes of %d back" % (len(done.stdout), len(text)))
     expect(done.stderr, "no table on stderr")
 
     # --json: the keys that are promised, and no other place for them than stderr.
     done = subprocess.run([t.vmfault, "run", "--memory", "32M", "--json", "--", "echo", "here"],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, check=False)
     expect(done.stdout == b"here\n", "stdout holds %r" % done.stdout)
     found = json.loads(done.stderr)
     for key, parts in {

@@ -10,7 +10,7 @@ def status_of(t, *words, managed=True):
     """Without --stats: not all of these write any."""
     prefix = [t.vmfault, "run", "--memory", "32M"] if managed else [t.vmfault]
     done = subprocess.run([*prefix, *words], cwd=t.dir, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300, check=False)
     return done.returncode, done.stderr.decode(errors="replace")
 
 
