@@ -31,6 +31,8 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 SKIPPED = 77
 # The least limit that vmfault takes.
 LEAST = 16 * MIB
+# Documented exceptions from the limit (docs/run.md): what the statistics must then say.
+UNMANAGED = {"dropped_privileges_are_survived": "a forked child could not page on"}
 
 
 class Skip(Exception):
@@ -126,7 +128,9 @@ class Runner:
             trial.evicted)
 
     @staticmethod
-    def within(trial):
+    def within(trial, name=None):
+        if name in UNMANAGED and any(UNMANAGED[name] in text for text in trial.said):
+            return
         expect(not trial.over, "memory: %s" % trial.over)
 
     def clean(self, trial):
@@ -169,7 +173,7 @@ class Runner:
             expect(status == 0, "status %d%s" % (status, trial.errors()))
             expect(out == bare_out, "wrote %s, not %s%s" % (
                 short(out), short(bare_out), trial.errors()))
-            self.within(trial)
+            self.within(trial, name)
             # A daemon is evicted after the command has told its figures.
             if peak > trial.limit * 3 // 2 and "daemon" not in name:
                 expect(trial.evicted, "nothing was evicted: it was not paged at all")

@@ -99,6 +99,7 @@ class Trial:
         self.managed = limit is not None
         self.started = self.peak = self.agent = self.evicted = 0
         self.over = None
+        self.said = []  # the notes of the statistics
 
     def start(self, argv, **more):
         """Start it, under vmfault if this is a managed trial."""
@@ -146,3 +147,4 @@ class Trial:
                    "the statistics say exit status %s, it was %s" % (
                        stats["exit_status"], process.popen.returncode))
             self.evicted += sum(stats["evicted"].values())
+            self.said += [note["text"] for note in stats.get("notes", [])]
