@@ -66,6 +66,19 @@ def split_anon(pid):
     return program, agent
 
 
+def surely_over(pid, allowed):
+    """Is the program beyond `allowed`, by a count that cannot be torn?
+
+    smaps is counted page by page: if the reader is interrupted, pages that left behind its back and
+    pages that came before it are both counted. RssAnon is one number; from it goes the most that
+    the agent had before and after. Bytes if it is over, else 0.
+    """
+    before = split_anon(pid)[1]
+    resident = rss_anon(pid)
+    program = resident - max(before, split_anon(pid)[1])
+    return program if program > allowed else 0
+
+
 class Watch:
     """Watches the processes of one command until stopped.
 
@@ -102,9 +115,11 @@ class Watch:
                         last_split = now
                         resident, agent = split_anon(pid)
                         self.agent = max(self.agent, agent)
-                        if self.allowed is not None and resident > self.allowed and not self.over:
-                            self.over = "process %d had %.1f MiB resident, %.1f are allowed" % (
-                                pid, resident / MIB, self.allowed / MIB)
+                        if self.allowed is not None and resident > self.allowed:
+                            resident = surely_over(pid, self.allowed)
+                            if resident and not self.over:
+                                self.over = "process %d had %.1f MiB resident, %.1f are allowed" % (
+                                    pid, resident / MIB, self.allowed / MIB)
                     else:
                         continue
                 self.peak = max(self.peak, resident)
