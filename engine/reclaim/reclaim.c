@@ -58,10 +58,43 @@ static u64 reclaim(struct engine *e, u64 want)
 	return freed;
 }
 
+/*
+ * Where an allocation may exceed the limit, reclaim that freed nothing (all is pinned, locked or in
+ * use) is not tried again at every fault: after n failures in a row, n calls are passed over.
+ */
+#define MOST_PASSED_OVER 256
+
+static bool pass_over(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+	u32 pass = atomic_load_explicit(&lru->pass, memory_order_relaxed);
+
+	if (!e->config.may_exceed || !pass)
+		return false;
+	/* Two threads may count one call; none may count below zero. */
+	atomic_store_explicit(&lru->pass, pass - 1, memory_order_relaxed);
+	return true;
+}
+
+static void note_outcome(struct engine *e, u64 freed)
+{
+	struct lru *lru = &e->lru;
+	u32 n = freed ? 0 : atomic_load_explicit(&lru->in_vain, memory_order_relaxed) + 1;
+
+	atomic_store_explicit(&lru->in_vain, n, memory_order_relaxed);
+	atomic_store_explicit(&lru->pass, n > 2 ? min_of(n, (u32)MOST_PASSED_OVER) : 0,
+			      memory_order_relaxed);
+}
+
 u64 reclaim_direct(struct engine *e, u64 want)
 {
-	u64 start = machine_now_ns(), freed = reclaim(e, want);
+	u64 start, freed;
 
+	if (pass_over(e))
+		return 0;
+	start = machine_now_ns();
+	freed = reclaim(e, want);
+	note_outcome(e, freed);
 	stat_add(&e->stats->direct_reclaim_ns, machine_now_ns() - start);
 	return freed;
 }

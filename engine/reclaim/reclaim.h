@@ -33,7 +33,8 @@ struct lru {
 	_Atomic u64 nr_inactive, nr_active; /* pages; written under lock, read anywhere */
 	struct list_head writeout;	    /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
-	_Atomic u64 age; /* pages taken, ever */
+	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
+	_Atomic u64 age;	   /* pages taken, ever */
 };
 
 /* Watermarks in frames of ZONE_USER: reclaim starts below low, ends at high; below min only

@@ -148,8 +148,8 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 	for (unsigned i = 0; i < t->freed; i++)
 		if (page_test(gone[i], PG_SWAPCACHE))
 			swap_cache_del(e, gone[i]);
-	/* Before the page-table lock goes: a page that stayed is kept by its mapping alone, and that
-	 * may end as soon as somebody else gets the lock. */
+	/* Before the page-table lock goes: a page that stayed is kept by its mapping alone, and
+	 * that may end as soon as somebody else gets the lock. */
 	for (unsigned i = 0; i < g->n; i++)
 		if (g->pages[i] != g->victim)
 			page_unlock(g->pages[i]);

@@ -37,8 +37,6 @@
 #include "machine/linux/uffd_abi.h"
 #include "stores/memory.h"
 
-#define AGENT_MAX_KEPT 256 /* events remembered during one fork */
-
 struct agent_options {
 	u64 limit; /* bytes */
 	enum compression compress;
@@ -70,8 +68,6 @@ struct agent {
 	_Atomic u32 rescan;	 /* the layout changed in a way that hides new areas */
 
 	_Atomic u32 reconcile; /* pages became present that the engine does not know */
-	unsigned nr_kept;      /* in a forked child: events to apply before anything else */
-	struct uffd_msg kept[AGENT_MAX_KEPT];
 
 	void *beacon; /* a page that is always absent: see fork.c */
 };
@@ -89,6 +85,8 @@ bool gate_trylock(void);
 void gate_unlock(void);
 bool gate_enter(void); /* shared; false: somebody reads events */
 void gate_leave(void);
+/* Until it is open; without taking it. */
+void gate_wait(void);
 void gate_reset(void); /* in a forked child */
 
 /* ---- areas (areas.c) ---- */
@@ -106,7 +104,8 @@ void areas_reconcile(void);
 int areas_register_again(void);
 
 /* ---- serving (serve.c) ---- */
-int serve_start(void); /* the handlers; 0 or a negative errno */
+unsigned serve_threads(void); /* how many there are to be */
+int serve_start(void);	      /* the handlers; 0 or a negative errno */
 /* Apply pending events and, if they are there, serve faults; does not wait. */
 void serve_pending(void);
 /* Apply a REMAP, REMOVE or UNMAP event to the engine. */
@@ -141,9 +140,14 @@ void fork_serve_child(int child_uffd);
 /* An agent thread goes into the engine; false: a fork is under way, the engine may only be read. */
 bool engine_enter(void);
 void engine_leave(void);
-/* Serve a fault of this process during a fork: the engine is read, not changed. */
-void fork_serve_frozen(u64 va);
-/* Keep an event that came during a fork for after it.  False: no room (it is lost: stop). */
+/* Serve a fault of this process during a fork: the engine is read, not changed.  0, or -EAGAIN: let
+ * messages through, and see whether the fork is still under way. */
+int fork_serve_frozen(u64 va);
+/* A freeze begins: no message may be read and no page placed or taken. */
+bool fork_closing(void);
+/* In a forked child: apply the events that the parent had kept. */
+void fork_apply_kept(void);
+/* Keep an event that came during a fork for after it. */
 void fork_keep_event(const struct uffd_msg *msg);
 
 /* ---- clone.c ---- */
@@ -157,6 +161,9 @@ bool stacks_overlap(u64 start, u64 end, u64 *from, u64 *to);
 u64 stacks_bytes(void);
 /* In a forked child: another thread of the parent may have held the lock. */
 void stacks_reset(void);
+/* Of a MAP_STACK mapping, and of any other new one: it cannot be a stack any more. */
+void stacks_mapped(u64 start, u64 end);
+void stacks_unmapped(u64 start, u64 end);
 
 /* ---- exec.c ---- */
 /* At start-up: what has to be in the environment of whatever this process executes. */

@@ -39,6 +39,9 @@ static struct {
 
 #define MAX_NEW 512 /* areas registered in one scan before they are adopted */
 
+/* One reader at a time: the kernel finds its place again by counting bytes. */
+static spinlock_t maps_lock;
+
 struct scan {
 	u64 unmanaged[NR_UNMANAGED];
 	struct proc_area area; /* the line of maps before the present one */
@@ -259,7 +262,11 @@ static int scan_one(const struct proc_area *a, void *ctx)
 int areas_scan(void)
 {
 	struct scan scan = { .nr_new = 0 };
-	int err = proc_areas(agent.maps, scan_one, &scan);
+	int err;
+
+	spin_lock(&maps_lock);
+	err = proc_areas(agent.maps, scan_one, &scan);
+	spin_unlock(&maps_lock);
 
 	scan_area(&scan, scan.area.end);
 	/* First all are stopped from growing, then they are counted. */
@@ -326,7 +333,9 @@ void areas_forget_gone(void)
 		bool quiet;
 
 		gate_lock();
+		spin_lock(&maps_lock);
 		proc_areas(agent.maps, gone_one, &gone);
+		spin_unlock(&maps_lock);
 		quiet = uffd_copy(agent.uffd, 0, agent.report, PAGE_SIZE) != -EAGAIN;
 		for (unsigned i = 0; quiet && i < gone.nr; i++)
 			vm_unmap(agent.mm, gone.range[i].start,

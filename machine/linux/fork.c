@@ -41,20 +41,27 @@
 #include <sched.h>
 #include <signal.h>
 
-#define MAX_KEPT   AGENT_MAX_KEPT
+#define MAX_KEPT   65536
 #define MAX_SERVED 4096
+
+/*
+ * While it closes, nobody goes into the engine any more, some may still be inside, and no message
+ * is read.  Settled, nobody is inside: it may be read, with the gate held shared.
+ */
+enum freeze { THAWED, CLOSING, SETTLED };
 
 static struct {
 	_Atomic u32 lock;	/* one fork at a time, and not while paging starts */
-	_Atomic u32 frozen;	/* no agent thread changes the engine */
+	_Atomic u32 frozen;	/* enum freeze, a futex */
+	bool active;		/* between prepare and parent or child */
 	_Atomic u32 child_seen; /* EVENT_FORK was read: its reader thaws */
 	_Atomic u32 thaw_asked; /* fork() failed: the keeper thaws */
 	char *stack;		/* of AGENT_STACK bytes, for the child's first steps */
 	u64 mask;		/* the forking thread's blocked signals */
 	spinlock_t log_lock;	/* guards all below */
 	unsigned nr_kept;
-	struct uffd_msg kept[MAX_KEPT];
-	unsigned nr_served; /* > MAX_SERVED: too many to remember */
+	struct uffd_msg *kept; /* [MAX_KEPT], touched as they are needed */
+	unsigned nr_served;    /* > MAX_SERVED: too many to remember */
 	u64 served[MAX_SERVED];
 } forking;
 
@@ -84,13 +91,18 @@ void engine_leave(void)
 	atomic_fetch_sub(&thread_self()->busy, 1);
 }
 
+bool fork_closing(void)
+{
+	return atomic_load(&forking.frozen) == CLOSING;
+}
+
 void fork_keep_event(const struct uffd_msg *msg)
 {
 	spin_lock(&forking.log_lock);
-	if (forking.nr_kept < MAX_KEPT)
-		forking.kept[forking.nr_kept++] = *msg;
-	else
-		agent_warn("more layout changes during one fork than can be remembered");
+	/* To forget one would be to serve old bytes some day. */
+	if (forking.nr_kept == MAX_KEPT)
+		machine_panic("more layout changes during one fork than can be remembered");
+	forking.kept[forking.nr_kept++] = *msg;
 	spin_unlock(&forking.log_lock);
 }
 
@@ -147,23 +159,24 @@ static void remember_served(u64 va)
 	spin_unlock(&forking.log_lock);
 }
 
-void fork_serve_frozen(u64 va)
+int fork_serve_frozen(u64 va)
 {
 	int err;
 
-	do {
-		if (!atomic_load(&forking.frozen)) {
-			uffd_wake(agent.uffd, va, PAGE_SIZE); /* fault again, the ordinary way */
-			return;
-		}
-		err = place_frozen(agent.uffd, va, thread_self()->staging);
-		if (err == -EAGAIN)
-			serve_pending(); /* perhaps the fork's own event */
-	} while (err == -EAGAIN);
-	if (err == -EEXIST)
-		uffd_wake(agent.uffd, va, PAGE_SIZE);
-	else
+	/* With the gate held, neither a thaw nor an event comes between looking and placing. */
+	if (!gate_enter())
+		return -EAGAIN;
+	if (atomic_load(&forking.frozen) != SETTLED) {
+		gate_leave();
+		return -EAGAIN;
+	}
+	err = place_frozen(agent.uffd, va, thread_self()->staging);
+	if (!err)
 		remember_served(va);
+	gate_leave();
+	if (err && err != -EAGAIN)
+		uffd_wake(agent.uffd, va, PAGE_SIZE);
+	return err == -EAGAIN ? err : 0;
 }
 
 /* ---- the parent's handler serves the child until it can do so itself ---- */
@@ -172,6 +185,19 @@ static bool child_gone(int child)
 {
 	/* Nothing can be mapped at 0; the question is which error comes. */
 	return uffd_copy(child, 0, agent.report, PAGE_SIZE) == -ESRCH;
+}
+
+/* Its own events hold up the placing until they are read; they tell nothing that matters here. */
+static int child_place(int child, u64 va)
+{
+	struct uffd_msg msg;
+	int err;
+
+	while ((err = place_frozen(child, va, thread_self()->staging)) == -EAGAIN) {
+		if (sys(read, child, &msg, sizeof msg) != (long)sizeof msg)
+			sys(sched_yield);
+	}
+	return err;
 }
 
 /* Bring all that is not there into a child that does not know of us. */
@@ -191,8 +217,7 @@ static void child_fill(int child)
 				at = (at & PMD_MASK) + PMD_SIZE - PAGE_SIZE;
 				continue;
 			}
-			if (pte_is_swap(pte_read(ptep)) &&
-			    place_frozen(child, at, thread_self()->staging) == -ESRCH)
+			if (pte_is_swap(pte_read(ptep)) && child_place(child, at) == -ESRCH)
 				goto out;
 		}
 	}
@@ -222,8 +247,7 @@ static void child_serve(int child)
 		va = msg.arg.pagefault.address & PAGE_MASK;
 		if (va == (u64)agent.beacon)
 			return;
-		while (place_frozen(child, va, thread_self()->staging) == -EAGAIN)
-			sys(sched_yield);
+		child_place(child, va);
 		uffd_wake(child, va, PAGE_SIZE);
 	}
 }
@@ -241,7 +265,8 @@ static void thaw(void)
 		for (unsigned i = 0; i < forking.nr_served; i++)
 			areas_adopt_page(forking.served[i]);
 	}
-	atomic_store(&forking.frozen, 0);
+	forking.nr_kept = 0;
+	atomic_store(&forking.frozen, THAWED);
 	gate_unlock();
 	futex_wake(&forking.frozen);
 	if (forking.nr_served > MAX_SERVED)
@@ -302,36 +327,48 @@ static void wait_until_idle(struct agent_thread *t)
 void fork_prepare(void)
 {
 	u64 all = ~0ULL, mask;
+	long pid = sys(getpid);
 
-	/* A signal's handler that forks now would wait for ourselves. */
+	/* A process that was made behind libc's back has a copy of all this, but no agent. */
+	if (agent.slot->pid != (s32)pid)
+		return;
+	/* A signal's handler that forks now would wait for ourselves; and until the child is
+	 * managed again, one that runs there could read what is not there. */
 	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
 	fork_lock();
 	forking.mask = mask;
+	forking.active = true;
 	if (!agent.paging)
 		return;
+	/* A move that is told only after the fork would be lost on the child. */
+	hooks_hold_moves();
 	forking.child_seen = 0;
 	forking.nr_kept = forking.nr_served = 0;
-	atomic_store(&forking.frozen, 1);
+	atomic_store(&forking.frozen, CLOSING);
 	for (unsigned i = 0; i < agent.nr_handlers; i++)
 		wait_until_idle(agent.handler[i]);
 	wait_until_idle(agent.keeper);
+	atomic_store(&forking.frozen, SETTLED);
 }
 
 void fork_in_parent(void)
 {
 	u64 mask = forking.mask;
 
+	if (!forking.active)
+		return;
 	if (atomic_load(&forking.frozen)) {
-		/* If there is a child, whoever read of it has left the gate when we have it. */
-		gate_lock();
-		gate_unlock();
+		/* If there is a child, whoever read of it has left the gate when it is open. */
+		gate_wait();
 		if (!atomic_load(&forking.child_seen)) {
 			atomic_store(&forking.thaw_asked, 1);
 			keeper_wake();
 		}
 		while (atomic_load(&forking.frozen))
-			futex_wait(&forking.frozen, 1);
+			futex_wait(&forking.frozen, SETTLED);
 	}
+	hooks_release_moves();
+	forking.active = false;
 	fork_unlock();
 	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
 }
@@ -340,11 +377,7 @@ void fork_in_parent(void)
 
 static void child_start(void)
 {
-	/* What the parent had not applied yet, we have not either. */
-	for (unsigned i = 0; i < forking.nr_kept; i++)
-		agent.kept[i] = forking.kept[i];
-	agent.nr_kept = forking.nr_kept;
-	atomic_store(&forking.frozen, 0);
+	atomic_store(&forking.frozen, THAWED);
 	spin_init(&forking.log_lock);
 	hooks_reset();
 	stacks_reset();
@@ -353,10 +386,21 @@ static void child_start(void)
 	keeper_start_child();
 }
 
+/* What the parent had not applied yet, we have not either. */
+void fork_apply_kept(void)
+{
+	for (unsigned i = 0; i < forking.nr_kept; i++)
+		serve_event(&forking.kept[i]);
+	forking.nr_kept = 0;
+}
+
 void fork_in_child(void)
 {
 	u64 mask = forking.mask;
 
+	if (!forking.active)
+		return;
+	forking.active = false;
 	if (agent.paging)
 		*(volatile char *)agent.beacon; /* returns when the parent has let go of us */
 	/* Nothing is registered now, so even this stack might be paged out below us. */
@@ -368,7 +412,8 @@ int fork_init(void)
 {
 	spin_init(&forking.log_lock);
 	forking.stack = arena_alloc(AGENT_STACK);
-	if (!forking.stack)
+	forking.kept = arena_alloc(MAX_KEPT * sizeof *forking.kept);
+	if (!forking.stack || !forking.kept)
 		return -ENOMEM;
 	return -pthread_atfork(fork_prepare, fork_in_parent, fork_in_child);
 }

@@ -59,6 +59,14 @@ void gate_leave(void)
 	atomic_fetch_sub(&gate, 1);
 }
 
+void gate_wait(void)
+{
+	unsigned round = 0;
+
+	while (atomic_load(&gate) & GATE_CLOSED)
+		pause_or_yield(round++);
+}
+
 void gate_reset(void)
 {
 	atomic_store(&gate, 0);

@@ -31,6 +31,8 @@
 
 static struct {
 	_Atomic u64 grown;	 /* bytes since the last scan began */
+	_Atomic u32 moving;	 /* threads in mremap() */
+	_Atomic u32 held;	 /* a futex: moves wait for a fork */
 	_Atomic u32 asked;	 /* somebody waits for one */
 	_Atomic u32 begun, done; /* scans; done is a futex */
 	void **curbrk;
@@ -43,6 +45,7 @@ static struct {
 
 void hooks_reset(void)
 {
+	hooks.moving = hooks.held = hooks.asked = 0;
 	spin_init(&hooks.lock);
 }
 
@@ -85,6 +88,37 @@ static void grown(u64 bytes)
 {
 	if (agent.armed && atomic_fetch_add(&hooks.grown, bytes) + bytes > CREDIT)
 		wait_for_scan();
+}
+
+/* ---- moves and forks ---- */
+
+void hooks_hold_moves(void)
+{
+	atomic_store(&hooks.held, 1);
+	while (atomic_load(&hooks.moving))
+		sys(sched_yield);
+}
+
+void hooks_release_moves(void)
+{
+	atomic_store(&hooks.held, 0);
+	sys(futex, &hooks.held, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 0x7fffffff);
+}
+
+static void move_begins(void)
+{
+	for (;;) {
+		atomic_fetch_add(&hooks.moving, 1);
+		if (!atomic_load(&hooks.held))
+			return;
+		atomic_fetch_sub(&hooks.moving, 1);
+		sys(futex, &hooks.held, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, 0);
+	}
+}
+
+static void move_ends(void)
+{
+	atomic_fetch_sub(&hooks.moving, 1);
 }
 
 /* ---- advice ---- */
@@ -148,12 +182,26 @@ static long result(long r)
 	return -1;
 }
 
+/* Nothing that was known of these addresses is true any more. */
+static void is_new(u64 at, u64 len, bool stack)
+{
+	if (hooks.nr_wiped)
+		note_kept(at, at + PAGE_ALIGN(len));
+	if (stack)
+		stacks_mapped(at, at + PAGE_ALIGN(len));
+	else
+		stacks_unmapped(at, at + PAGE_ALIGN(len));
+}
+
 static void *our_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	int mine = MAP_PRIVATE | MAP_ANONYMOUS;
 	long at = sys(mmap, addr, len, prot, flags, fd, offset);
 
-	if ((unsigned long)at <= -4096UL && (flags & mine) == mine && (prot & PROT_WRITE))
+	if ((unsigned long)at > -4096UL)
+		return (void *)result(at);
+	is_new((u64)at, len, flags & MAP_STACK);
+	if ((flags & mine) == mine && (prot & PROT_WRITE))
 		grown(len);
 	return (void *)result(at);
 }
@@ -175,8 +223,9 @@ static int our_brk(void *addr)
 static int our_mprotect(void *addr, size_t len, int prot)
 {
 	long err = sys(mprotect, addr, len, prot);
+	u64 from, to;
 
-	if (!err && (prot & PROT_WRITE))
+	if (!err && (prot & PROT_WRITE) && !stacks_overlap((u64)addr, (u64)addr + len, &from, &to))
 		grown(len);
 	return (int)result(err);
 }
@@ -252,14 +301,21 @@ static long mremap_split(u64 old, size_t old_len, size_t new_len, int flags)
 
 static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to)
 {
-	long at = sys(mremap, old, old_len, new_len, flags, to);
+	long at;
 
+	move_begins();
+	at = sys(mremap, old, old_len, new_len, flags, to);
+	move_ends();
 	if (at == -EFAULT && agent.armed) {
 		wait_for_scan();
+		move_begins();
 		at = sys(mremap, old, old_len, new_len, flags, to);
 		if (at == -EFAULT)
 			at = mremap_split((u64)old, old_len, new_len, flags);
+		move_ends();
 	}
+	if ((unsigned long)at <= -4096UL && (u64)at != (u64)old)
+		is_new((u64)at, new_len, false);
 	if ((unsigned long)at <= -4096UL && new_len > old_len)
 		grown(new_len - old_len);
 	return (void *)result(at);

@@ -9,13 +9,17 @@
 
 #include "engine/base/types.h"
 
-/* Replace libc's mmap, brk, mprotect, mremap and madvise in place, also for libc's own calls.  While
+/* Replace libc's mmap, brk, mprotect, mremap and madvise in place, also for libc's own calls. While
  * there is one thread only.  Does nothing with a libc it does not know. */
 void hooks_install(void);
 /* The same for one function: `with` must do all that it does. */
 void hooks_replace(const char *name, void *with);
 /* In a forked child: another thread of the parent may have held a lock. */
 void hooks_reset(void);
+/* By a forking thread: no mremap() is under way when hold returns, and none starts until release.
+ */
+void hooks_hold_moves(void);
+void hooks_release_moves(void);
 /* Does a thread wait for a scan? */
 bool hooks_scan_asked(void);
 /* By the keeper: a scan begins, and is done (or could not be: whoever waits goes on all the same).

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <time.h>
 
 /* No program touches new memory faster: bytes for each ns, as measured with two CPUs. */
@@ -66,9 +67,9 @@ static int open_descriptors(void)
 		return (int)err;
 	sys(close_range, 0, ~0U, 0);
 	agent.uffd = agent.bin_uffd = -1;
-	agent.statm = open_proc("/proc/self/statm");
-	agent.maps = open_proc("/proc/self/maps");
-	agent.pagemap = open_proc("/proc/self/pagemap");
+	agent.statm = open_proc("/proc/thread-self/statm");
+	agent.maps = open_proc("/proc/thread-self/maps");
+	agent.pagemap = open_proc("/proc/thread-self/pagemap");
 	return agent.statm < 0 || agent.maps < 0 || agent.pagemap < 0 ? -ENOENT : 0;
 }
 
@@ -141,8 +142,8 @@ static int start_engine(void)
 	u64 tables = (u64)1 << 16;
 	struct engine_config config = engine_default_config(frames);
 	void *table_map = arena_alloc(tables * PAGE_SIZE);
-	int err = memory_store_create(memory, agent.options.compress, slots, 0,
-				      agent.nr_handlers + 2, &agent.store);
+	int err = memory_store_create(memory, agent.options.compress, slots, 0, serve_threads() + 2,
+				      &agent.store);
 
 	if (err || !table_map)
 		return err ? err : -ENOMEM;
@@ -232,6 +233,9 @@ static void prepare(void)
 	if (err) {
 		agent_warn("paging could not be started; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;
+		/* Nobody would read of a fork: let go of the window, too. */
+		sys(close, agent.uffd);
+		sys(close, agent.bin_uffd);
 	} else {
 		agent.paging = 1;
 	}
@@ -382,9 +386,7 @@ static int take_over(void)
 
 	if (err)
 		return err;
-	for (unsigned i = 0; i < agent.nr_kept; i++)
-		serve_event(&agent.kept[i]);
-	agent.nr_kept = 0;
+	fork_apply_kept();
 	hooks_each_wiped(forget_wiped);
 	areas_forget_gone();
 	err = areas_register_again();
@@ -442,6 +444,7 @@ static void bring_back(struct vma *vma)
 		if (!pte_is_swap(pte_read(ptep)))
 			continue;
 		slot = swp_offset(pte_to_swp(pte_read(ptep)));
+		sys(mprotect, va, PAGE_SIZE, PROT_READ | PROT_WRITE);
 		page = agent.engine.swap.slots[slot].page;
 		if (page && window_holds(page->where))
 			memcpy((void *)va, (void *)page->where, PAGE_SIZE);

@@ -24,7 +24,7 @@
 #include <signal.h>
 
 /* Faults that were read while a thread waited for something else; it resolves them after. */
-#define MAX_DEFERRED 64
+#define MAX_DEFERRED 1024
 
 struct deferred {
 	unsigned nr;
@@ -39,8 +39,10 @@ static bool read_message(struct uffd_msg *msg)
 	int child = -1;
 	long n;
 
+	if (fork_closing())
+		return false;
 	gate_lock();
-	n = sys(read, agent.uffd, msg, sizeof *msg);
+	n = fork_closing() ? -EAGAIN : sys(read, agent.uffd, msg, sizeof *msg);
 	if (n == (long)sizeof *msg && msg->event != UFFD_EVENT_PAGEFAULT) {
 		if (msg->event == UFFD_EVENT_FORK) {
 			child = (int)msg->arg.fork.ufd;
@@ -101,9 +103,11 @@ static void give_sigbus(u64 va)
 /* A registered address of which the engine knows nothing: the area grew. */
 static void serve_unknown(u64 va)
 {
-	areas_scan();
 	if (engine_enter()) {
-		struct fault_result r = do_user_addr_fault(agent.mm, va, PF_USER | PF_WRITE);
+		struct fault_result r;
+
+		areas_scan();
+		r = do_user_addr_fault(agent.mm, va, PF_USER | PF_WRITE);
 
 		engine_leave();
 		if (r.reason != FAULT_MAPERR) {
@@ -150,6 +154,26 @@ static bool serve_window(u64 va)
 	return true;
 }
 
+/* No frame is left to account the page with: most of what is resident cannot be taken.  New memory
+ * is given all the same, unaccounted; what is stored has to wait for a frame. */
+static void serve_unaccounted(u64 va, const struct uffd_msg *msg, struct deferred *d)
+{
+	spinlock_t *ptl;
+	pte_t *ptep = engine_enter() ? pte_find(agent.mm, va, &ptl) : NULL;
+	bool stored = ptep && pte_is_swap(pte_read(ptep));
+
+	if (thread_self()->busy)
+		engine_leave();
+	agent_warn("too much memory is locked, pinned or not writable: the limit cannot be held");
+	if (!stored && uffd_zeropage(agent.uffd, va, PAGE_SIZE) == 0)
+		return;
+	if (d->nr < MAX_DEFERRED)
+		d->msg[d->nr++] = *msg;
+	else
+		uffd_wake(agent.uffd, va, PAGE_SIZE);
+	sys(sched_yield);
+}
+
 static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 {
 	u64 va = msg->arg.pagefault.address & PAGE_MASK, began = machine_now_ns();
@@ -160,8 +184,10 @@ static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 		return;
 	for (;;) {
 		if (!engine_enter()) {
-			fork_serve_frozen(va);
-			return;
+			if (fork_serve_frozen(va) == 0)
+				return;
+			let_changes_through(d);
+			continue;
 		}
 		thread_self()->woken_to = 0;
 		r = do_user_addr_fault(agent.mm, va, code);
@@ -175,8 +201,10 @@ static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 	count_latency(began);
 	if (r.reason == FAULT_MAPERR || r.reason == FAULT_ACCERR)
 		serve_unknown(va);
-	else if (r.reason == FAULT_BUS || r.reason == FAULT_OOM)
+	else if (r.reason == FAULT_BUS)
 		give_sigbus(va);
+	else if (r.reason == FAULT_OOM)
+		serve_unaccounted(va, msg, d);
 	if (engine_enter()) {
 		reclaim_step(&agent.engine, 2 + r.prefetched);
 		engine_leave();
@@ -237,6 +265,8 @@ static void handler_main(struct agent_thread *t)
 	bind_to_cpu(t->index);
 	for (;;) {
 		sys(ppoll, &pfd, 1, 0, 0, 0);
+		if (agent.slot->state == AGENT_STOPPED)
+			return;
 		serve_one();
 	}
 }
@@ -252,11 +282,17 @@ static struct agent_thread *handler_new(unsigned index)
 	return t->staging ? t : NULL;
 }
 
-int serve_start(void)
+unsigned serve_threads(void)
 {
 	unsigned n = agent.options.handlers ? agent.options.handlers : machine_nr_cpus();
 
-	n = min_of(n, (unsigned)MAX_HANDLERS);
+	return min_of(n, (unsigned)MAX_HANDLERS);
+}
+
+int serve_start(void)
+{
+	unsigned n = serve_threads();
+
 	for (unsigned i = 0; i < n; i++) {
 		long tid;
 

@@ -16,10 +16,11 @@ static struct {
 	unsigned nr; /* entries in use or used before */
 	struct {
 		u64 start, end; /* 0, 0: free */
+		bool mapped;	/* as a stack: stays one, in libc's cache, when its thread ends */
 	} stack[MAX_STACKS];
 } stacks;
 
-static int stack_add(u64 start, u64 end)
+static int stack_add(u64 start, u64 end, bool mapped)
 {
 	int at = -1;
 
@@ -34,6 +35,7 @@ static int stack_add(u64 start, u64 end)
 		stacks.stack[at].start = start;
 		atomic_signal_fence(memory_order_seq_cst);
 		stacks.stack[at].end = end;
+		stacks.stack[at].mapped = mapped;
 	}
 	spin_unlock(&stacks.lock);
 	return at;
@@ -62,6 +64,25 @@ void stacks_reset(void)
 	spin_init(&stacks.lock);
 }
 
+void stacks_mapped(u64 start, u64 end)
+{
+	stacks_unmapped(start, end);
+	stack_add(start, end, true);
+}
+
+void stacks_unmapped(u64 start, u64 end)
+{
+	if (!stacks.nr)
+		return;
+	spin_lock(&stacks.lock);
+	for (unsigned i = 0; i < stacks.nr; i++) {
+		if (stacks.stack[i].mapped && stacks.stack[i].start < end &&
+		    stacks.stack[i].end > start)
+			stacks.stack[i].start = stacks.stack[i].end = 0;
+	}
+	spin_unlock(&stacks.lock);
+}
+
 u64 stacks_bytes(void)
 {
 	u64 bytes = 0;
@@ -83,12 +104,15 @@ static int note_own_stack(void)
 	pthread_attr_t attr;
 	void *base = NULL;
 	size_t size = 0;
+	u64 from, to;
 
 	if (pthread_getattr_np(pthread_self(), &attr))
 		return -1;
 	pthread_attr_getstack(&attr, &base, &size);
 	pthread_attr_destroy(&attr);
-	return stack_add((u64)base & PAGE_MASK, PAGE_ALIGN((u64)base + size));
+	if (stacks_overlap((u64)base, (u64)base + size, &from, &to))
+		return -1;
+	return stack_add((u64)base & PAGE_MASK, PAGE_ALIGN((u64)base + size), false);
 }
 
 static void stack_gone(void *index)

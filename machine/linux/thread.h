@@ -10,7 +10,7 @@
 #include "engine/base/types.h"
 
 #define MAX_HANDLERS 64
-#define AGENT_STACK  (64 * 1024) /* bytes */
+#define AGENT_STACK  (256 * 1024) /* bytes */
 
 struct agent_thread {
 	struct agent_thread *self; /* the ABI's: %fs:0 */
