@@ -118,6 +118,8 @@ int keeper_start(void);
 void keeper_start_child(void);
 /* From any thread: it has something to do at once. */
 void keeper_wake(void);
+/* The nice value of the program, which the handlers go back to. */
+int keeper_program_nice(void);
 /* Bring back all pages and leave the program alone. */
 void agent_stop(const char *why);
 

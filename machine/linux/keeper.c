@@ -45,6 +45,7 @@ static struct {
 	u64 reported_at, scanned_at, scan_took;
 	u64 scanned_size; /* memory.size when areas were last scanned */
 	u64 changed_at;	  /* when memory.size was last seen to change */
+	int nice;	  /* the program's own */
 	bool behind;	  /* more is adopted than may stay */
 	_Atomic u32 child_ready;
 } keeper;
@@ -290,6 +291,11 @@ static void nap(u64 ns)
 	agent.wake_keeper = 0;
 }
 
+int keeper_program_nice(void)
+{
+	return keeper.nice;
+}
+
 void keeper_wake(void)
 {
 	atomic_store(&agent.wake_keeper, 1);
@@ -328,6 +334,7 @@ static void tick(void)
 /* What the keeper does is little and urgent; without the privilege it does as well as it can. */
 static void be_prompt(void)
 {
+	keeper.nice = 20 - (int)sys(getpriority, 0 /* PRIO_PROCESS */, 0);
 	sys(setpriority, 0 /* PRIO_PROCESS */, 0, -20);
 }
 

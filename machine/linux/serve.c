@@ -262,6 +262,7 @@ static void handler_main(struct agent_thread *t)
 {
 	struct pollfd pfd = { .fd = agent.uffd, .events = POLLIN };
 
+	sys(setpriority, 0 /* PRIO_PROCESS */, 0, keeper_program_nice());
 	bind_to_cpu(t->index);
 	for (;;) {
 		sys(ppoll, &pfd, 1, 0, 0, 0);

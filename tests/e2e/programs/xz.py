@@ -21,7 +21,7 @@ def text(size):
 
 
 def run(t):
-    size, block, preset = (48, 24, "-9") if t.full else (6, 3, "-3")
+    size, block, preset = (48, 24, "-9") if t.full else (4, 2, "-2")
     path = t.input("text-%d" % size, text(size << 20))
     status, out = t.run(["xz", preset, "-T2", "--block-size=%dMiB" % block, "-c", path])
     with open(t.dir + "/text.xz", "wb") as file:
