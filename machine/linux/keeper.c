@@ -29,10 +29,6 @@
 #define REPORT_EVERY_NS	    (200 * 1000 * 1000ULL)
 /* Naps stay short for so long after the program's layout changed while paging. */
 #define RESTLESS_NS (20 * 1000 * 1000ULL)
-/* Stored copies of pages that are resident again are kept for this part of the limit.  All of them
- * take as much memory again as what is evicted; with a quarter, a sort that thrashes compressed the
- * same pages again 1.5 million times. */
-#define KEPT_SHARE 1
 /* Pages evicted between two looks at what the program does. */
 #define CATCH_UP 128
 /* And the rest that others get between: the keeper may have a higher priority than them. */
@@ -151,7 +147,9 @@ static int start_engine(void)
 		return err ? err : -ENOMEM;
 	proc_memory(agent.statm, &now);
 	config.prefetch = agent.options.prefetch;
-	config.kept_slots = agent.options.limit / PAGE_SIZE / KEPT_SHARE;
+	/* All of them take as much memory again as what is evicted; with a quarter, a sort that
+	 * thrashes compressed the same pages again 1.5 million times. */
+	config.kept_slots = agent.options.limit / PAGE_SIZE;
 	config.may_exceed = true;
 	config.stats = &agent.slot->stats;
 	config.marks.min = frames - agent.options.limit / PAGE_SIZE;

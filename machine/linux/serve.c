@@ -103,20 +103,17 @@ static void give_sigbus(u64 va)
 /* A registered address of which the engine knows nothing: the area grew. */
 static void serve_unknown(u64 va)
 {
-	if (engine_enter()) {
-		struct fault_result r;
+	struct fault_result r;
 
-		areas_scan();
-		r = do_user_addr_fault(agent.mm, va, PF_USER | PF_WRITE);
-
-		engine_leave();
-		if (r.reason != FAULT_MAPERR) {
-			uffd_wake(agent.uffd, va, PAGE_SIZE);
-			return;
-		}
+	if (!engine_enter()) {
+		uffd_wake(agent.uffd, va, PAGE_SIZE); /* a fork is under way: fault again */
+		return;
 	}
-	/* Gone, or never ours: the access itself tells which. */
-	if (uffd_zeropage(agent.uffd, va, PAGE_SIZE) < 0)
+	areas_scan();
+	r = do_user_addr_fault(agent.mm, va, PF_USER | PF_WRITE);
+	engine_leave();
+	/* If it is gone, or never was ours, the access itself tells which. */
+	if (r.reason != FAULT_MAPERR || uffd_zeropage(agent.uffd, va, PAGE_SIZE) < 0)
 		uffd_wake(agent.uffd, va, PAGE_SIZE);
 }
 
@@ -159,11 +156,16 @@ static bool serve_window(u64 va)
 static void serve_unaccounted(u64 va, const struct uffd_msg *msg, struct deferred *d)
 {
 	spinlock_t *ptl;
-	pte_t *ptep = engine_enter() ? pte_find(agent.mm, va, &ptl) : NULL;
-	bool stored = ptep && pte_is_swap(pte_read(ptep));
+	pte_t *ptep;
+	bool stored;
 
-	if (thread_self()->busy)
-		engine_leave();
+	if (!engine_enter()) {
+		uffd_wake(agent.uffd, va, PAGE_SIZE); /* a fork is under way: fault again */
+		return;
+	}
+	ptep = pte_find(agent.mm, va, &ptl);
+	stored = ptep && pte_is_swap(pte_read(ptep));
+	engine_leave();
 	agent_warn("too much memory is locked, pinned or not writable: the limit cannot be held");
 	if (!stored && uffd_zeropage(agent.uffd, va, PAGE_SIZE) == 0)
 		return;
