@@ -39,6 +39,7 @@ struct taken {
 	unsigned aged;	    /* of these: were young, and are less so now */
 	unsigned freed;	    /* were gone already */
 	bool no_slots;	    /* the swap area is full */
+	bool not_now;	    /* the machine could not say yet which can be taken */
 };
 
 /* Take one segment around a victim from the inactive list's tail.  `force`: young pages, too.

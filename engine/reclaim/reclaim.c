@@ -30,8 +30,8 @@ static u64 nr_lru(struct engine *e)
 	       atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
 }
 
-/* Free about `want` frames, or as many as there are. */
-static u64 reclaim(struct engine *e, u64 want)
+/* Free about `want` frames, or as many as there are.  *not_now is set if there may be more soon. */
+static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 {
 	u64 freed = 0, tries = 0, most = TRIES_BEFORE_END;
 	bool full;
@@ -50,6 +50,7 @@ static u64 reclaim(struct engine *e, u64 want)
 		if (!take_segment(e, tries >= TRIES_BEFORE_FORCE, &t))
 			break;
 		freed += t.freed;
+		*not_now |= t.not_now;
 		if (t.taken || t.freed)
 			tries = 0;
 		else if ((t.no_slots && !lru_drop_kept(e)) || ++tries > most)
@@ -88,13 +89,15 @@ static void note_outcome(struct engine *e, u64 freed)
 
 u64 reclaim_direct(struct engine *e, u64 want)
 {
+	bool not_now = false;
 	u64 start, freed;
 
 	if (pass_over(e))
 		return 0;
 	start = machine_now_ns();
-	freed = reclaim(e, want);
-	note_outcome(e, freed);
+	freed = reclaim(e, want, &not_now);
+	if (freed || !not_now)
+		note_outcome(e, freed);
 	stat_add(&e->stats->direct_reclaim_ns, machine_now_ns() - start);
 	return freed;
 }
@@ -123,9 +126,10 @@ bool reclaim_step(struct engine *e, u64 pages)
 u64 reclaim_balance(struct engine *e)
 {
 	u64 freed = 0, free;
+	bool not_now;
 
 	while ((free = nr_free(e)) < e->config.marks.high) {
-		u64 n = reclaim(e, min_of(e->config.marks.high - free, (u64)MMU_BATCH));
+		u64 n = reclaim(e, min_of(e->config.marks.high - free, (u64)MMU_BATCH), &not_now);
 
 		if (!n)
 			break;

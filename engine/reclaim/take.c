@@ -98,6 +98,7 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 			page_clear(page, PG_ISOLATED);
 			gone[t->freed++] = page;
 		} else if (result == -EAGAIN) {
+			t->not_now |= i < n;
 			lru_putback(e, page, false);
 		} else {
 			untakeable++;

@@ -120,5 +120,7 @@ __attribute__((constructor)) static void agent_load(void)
 	if (fork_init() < 0 || keeper_start() < 0) {
 		agent_warn("the agent's thread could not be started; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;
+		return;
 	}
+	hooks_look();
 }

@@ -116,6 +116,9 @@ int keeper_start(void);
 /* In a forked child: a new keeper, which takes over paging if the parent was paging.  Returns when
  * the program may go on. */
 void keeper_start_child(void);
+/* Bytes that the program may still map, writable and private, before the keeper has to look; ~0 if
+ * there is no need to ask.  See hooks.c. */
+u64 keeper_room(void);
 /* From any thread: it has something to do at once. */
 void keeper_wake(void);
 /* The nice value of the program, which the handlers go back to. */
@@ -131,7 +134,7 @@ void fork_prepare(void);
 void fork_in_parent(void);
 void fork_in_child(void);
 /* Forks wait while paging is being started. */
-void fork_lock(void);
+bool fork_trylock(void);
 void fork_unlock(void);
 /* EVENT_FORK was read; the gate is still held. */
 void fork_note_child(void);

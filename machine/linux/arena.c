@@ -128,6 +128,11 @@ static void engine_free(void *ctx, void *p, u64 bytes)
 
 const struct engine_memory arena_memory = { .alloc = engine_alloc, .free = engine_free };
 
+u64 arena_accessible(void)
+{
+	return arena.accessible - ARENA_BASE;
+}
+
 u64 arena_resident(void)
 {
 	static unsigned char vec[4096];

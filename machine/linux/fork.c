@@ -302,14 +302,11 @@ void fork_thaw_if_asked(void)
 
 /* ---- the forking thread, before and after ---- */
 
-void fork_lock(void)
+bool fork_trylock(void)
 {
 	u32 free = 0;
 
-	while (!atomic_compare_exchange_strong(&forking.lock, &free, 1)) {
-		futex_wait(&forking.lock, 1);
-		free = 0;
-	}
+	return atomic_compare_exchange_strong(&forking.lock, &free, 1);
 }
 
 void fork_unlock(void)
@@ -335,7 +332,8 @@ void fork_prepare(void)
 	/* A signal's handler that forks now would wait for ourselves; and until the child is
 	 * managed again, one that runs there could read what is not there. */
 	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
-	fork_lock();
+	while (!fork_trylock())
+		futex_wait(&forking.lock, 1);
 	forking.mask = mask;
 	forking.active = true;
 	if (!agent.paging)

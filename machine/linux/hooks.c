@@ -8,7 +8,9 @@
  *
  * Once paging has begun, new writable memory is counted against a credit.  Who uses it up waits for
  * the keeper's next scan, which puts all new areas under management: that bounds how far a program
- * that maps and fills memory in many threads can get beyond its limit.
+ * that maps and fills memory in many threads can get beyond its limit.  With a small limit it is
+ * so from the start: sampling alone would find memory that is filled at gigabytes a second, on busy
+ * CPUs, too late.
  */
 #include "machine/linux/hooks.h"
 #include "machine/linux/agent.h"
@@ -69,14 +71,15 @@ void hooks_scan_done(void)
 	sys(futex, &hooks.done, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 0x7fffffff);
 }
 
-/* Until a scan that began after now is done.  Not in a process that has no keeper of its own. */
+/* Until a scan that began after now is done.  Not in a process that has no keeper of its own: a
+ * child of vfork(). */
 static void wait_for_scan(void)
 {
 	struct timespec most = { .tv_nsec = 20 * 1000 * 1000 };
 	u32 done, want = atomic_load(&hooks.begun) + 1;
 	long pid = sys(getpid);
 
-	while (agent.armed && agent.slot->pid == (s32)pid &&
+	while (agent.slot->state != AGENT_STOPPED && agent.slot->pid == (s32)pid &&
 	       (s32)((done = atomic_load(&hooks.done)) - want) < 0) {
 		atomic_store(&hooks.asked, 1);
 		keeper_wake();
@@ -86,7 +89,15 @@ static void wait_for_scan(void)
 
 static void grown(u64 bytes)
 {
-	if (agent.armed && atomic_fetch_add(&hooks.grown, bytes) + bytes > CREDIT)
+	u64 room = agent.armed ? CREDIT : keeper_room();
+
+	if (room != ~0ULL && atomic_fetch_add(&hooks.grown, bytes) + bytes > room)
+		wait_for_scan();
+}
+
+void hooks_look(void)
+{
+	if (keeper_room() != ~0ULL)
 		wait_for_scan();
 }
 

@@ -20,6 +20,8 @@ void hooks_reset(void);
  */
 void hooks_hold_moves(void);
 void hooks_release_moves(void);
+/* At start-up, when the keeper runs: what the program was loaded with is growth, too. */
+void hooks_look(void);
 /* Does a thread wait for a scan? */
 bool hooks_scan_asked(void);
 /* By the keeper: a scan begins, and is done (or could not be: whoever waits goes on all the same).

@@ -33,6 +33,11 @@
 #define CATCH_UP 128
 /* And the rest that others get between: the keeper may have a higher priority than them. */
 #define CATCH_UP_NAP_NS (100 * 1000ULL)
+/* Up to this limit the keeper does not trust in being quick enough: paging begins when the program
+ * could touch so much, not when it has. */
+#define SMALL_LIMIT (64ULL << 20)
+/* Less room than this is not worth asking for again and again. */
+#define LEAST_ROOM (1ULL << 20)
 /* At most this part of the time goes into scans. */
 #define SCAN_SHARE 4
 
@@ -44,6 +49,7 @@ static struct {
 	u64 changed_at;	  /* when memory.size was last seen to change */
 	int nice;	  /* the program's own */
 	bool behind;	  /* more is adopted than may stay */
+	_Atomic u64 room; /* see keeper_room() */
 	_Atomic u32 child_ready;
 } keeper;
 
@@ -224,7 +230,9 @@ static void prepare(void)
 {
 	int err;
 
-	fork_lock();
+	/* A fork may be waiting for a lock of libc's whose holder waits for us: later, then. */
+	if (!fork_trylock())
+		return;
 	err = start_engine();
 	if (!err)
 		err = open_uffd();
@@ -244,6 +252,10 @@ static void prepare(void)
 
 static void arm(void)
 {
+	if (!agent.paging)
+		prepare();
+	if (!agent.paging)
+		return;
 	agent.armed = 1;
 	agent.slot->state = AGENT_PAGING;
 	scan();
@@ -256,7 +268,7 @@ static void arm(void)
 /* Resident bytes of the program at which its areas are registered. */
 static u64 arm_at(void)
 {
-	u64 limit = agent.options.limit, margin = limit / 8;
+	u64 limit = agent.options.limit, margin = limit / 4;
 
 	margin = min_of(max_of(margin, 6ULL << 20), 64ULL << 20);
 	return limit - min_of(margin, limit / 2);
@@ -307,6 +319,42 @@ static bool scan_is_due(u64 now)
 	       now - keeper.scanned_at > SCAN_SHARE * keeper.scan_took;
 }
 
+u64 keeper_room(void)
+{
+	return agent.options.limit <= SMALL_LIMIT && agent.slot->state == AGENT_WATCHING
+		       ? keeper.room
+		       : ~0ULL;
+}
+
+/* What the program can touch without mapping more. */
+static u64 potential(void)
+{
+	u64 ours = arena_accessible() + stacks_bytes();
+
+	return keeper.memory.writable - min_of(keeper.memory.writable, ours);
+}
+
+/* Before paging begins. */
+static void watch(void)
+{
+	bool asked = hooks_scan_asked();
+	u64 used;
+
+	if (asked) {
+		hooks_scan_begins();
+		sample(); /* what was mapped before the question is in it */
+	}
+	used = asked ? potential() : program_bytes();
+	if (used + (asked ? LEAST_ROOM : 0) >= arm_at())
+		arm();
+	else if (!agent.paging && program_bytes() >= prepare_at())
+		prepare();
+	if (asked) {
+		keeper.room = arm_at() - min_of(arm_at(), used);
+		hooks_scan_done();
+	}
+}
+
 static void tick(void)
 {
 	u64 now;
@@ -318,10 +366,7 @@ static void tick(void)
 	sample();
 	now = machine_now_ns();
 	if (!agent.armed && agent.slot->state == AGENT_WATCHING) {
-		if (!agent.paging && program_bytes() >= prepare_at())
-			prepare();
-		if (agent.paging && program_bytes() >= arm_at())
-			arm();
+		watch();
 	} else if (agent.armed && (hooks_scan_asked() || scan_is_due(now))) {
 		scan();
 	}

@@ -32,16 +32,21 @@ int proc_memory(int statm, struct proc_memory *out)
 	char text[128];
 	long n = sys(pread64, statm, text, sizeof text - 1, 0);
 	const char *p = text;
+	u64 text_and_libraries;
 
 	if (n <= 0)
 		return n < 0 ? (int)n : -EIO;
 	text[n] = 0;
 	p = parse_number(p, 10, &out->size);
 	p = parse_number(p + 1, 10, &out->resident);
-	parse_number(p + 1, 10, &out->shared);
+	p = parse_number(p + 1, 10, &out->shared);
+	p = parse_number(p + 1, 10, &text_and_libraries);
+	p = parse_number(p + 1, 10, &text_and_libraries);
+	parse_number(p + 1, 10, &out->writable);
 	out->size *= PAGE_SIZE;
 	out->resident *= PAGE_SIZE;
 	out->shared *= PAGE_SIZE;
+	out->writable *= PAGE_SIZE;
 	return 0;
 }
 

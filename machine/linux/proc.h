@@ -7,6 +7,7 @@
 
 struct proc_memory {
 	u64 size, resident, shared; /* bytes; shared: of files and shared memory */
+	u64 writable;		    /* bytes of private writable areas and the main stack */
 };
 /* From an open /proc/self/statm. */
 int proc_memory(int statm, struct proc_memory *out);

@@ -104,6 +104,10 @@ static void take_one(struct soft_machine *m, struct mmu_take *t)
 		t->result = -EBUSY;
 		return;
 	}
+	if (injected(&m->takes, &m->inject.take_again_every)) {
+		t->result = -EAGAIN;
+		return;
+	}
 	old = pte_exchange(t->ptep, t->left);
 	if (!pte_mapped(old)) {
 		pte_store(t->ptep, (pte_t){ 0 });

@@ -27,6 +27,7 @@ struct soft_inject {
 	_Atomic unsigned set_again_every;   /* -EAGAIN */
 	_Atomic unsigned set_most;	    /* set at most so many at once; 0: all */
 	_Atomic unsigned take_busy_every;   /* -EBUSY */
+	_Atomic unsigned take_again_every;  /* -EAGAIN */
 	/* The engine's own allocations that still succeed, plus one; 0: all do. */
 	_Atomic u64 memory_left;
 };

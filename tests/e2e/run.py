@@ -39,7 +39,6 @@ UNMANAGED = {"dropped_privileges_are_survived": "a forked child could not page o
 # skipped, and runs with --full and --only.
 UNSTABLE = {
     "threads_map_and_unmap_at_once": "contents were wrong in about one run of fifteen",
-    "ten_programs_at_once": "on two busy CPUs one of ten may overshoot 16M by 20 MiB at its start",
 }
 
 

@@ -239,6 +239,24 @@ static void a_machine_that_takes_nothing_ends_in_no_endless_loop(void **state)
 		assert_int_equal(get(i), i);
 }
 
+static void what_cannot_be_taken_just_now_is_tried_again_at_once(void **state)
+{
+	(void)state;
+	start((struct world_options){ .frames = 128, .may_exceed = true });
+	map(0, 120);
+	w.m->inject.take_again_every = 1;
+	for (unsigned i = 0; i < 120; i++)
+		put(i, i);
+	assert_int_equal(mm->rss, 120);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(reclaim_direct(w.e, 10), 0);
+	w.m->inject.take_again_every = 0;
+	/* Failures that mean nothing make nobody pass over the next call. */
+	assert_true(reclaim_direct(w.e, 10) >= 10);
+	for (unsigned i = 0; i < 120; i++)
+		assert_int_equal(get(i), i);
+}
+
 /* ---- a store that fails ---- */
 
 static void a_full_store_loses_nothing(void **state)
@@ -452,6 +470,7 @@ int main(void)
 		T(locked_memory_stays),
 		T(what_the_machine_cannot_take_stays_and_is_counted),
 		T(a_machine_that_takes_nothing_ends_in_no_endless_loop),
+		T(what_cannot_be_taken_just_now_is_tried_again_at_once),
 		T(a_full_store_loses_nothing),
 		T(a_full_store_is_no_obstacle_where_the_limit_may_be_exceeded),
 		T(a_store_that_cannot_write_loses_nothing),
