@@ -123,18 +123,20 @@ bool reclaim_step(struct engine *e, u64 pages)
 	return progress && free < marks->high && (free < marks->low || nr_writeout(e));
 }
 
-u64 reclaim_balance(struct engine *e)
+u64 reclaim_some(struct engine *e, u64 pages)
 {
-	u64 freed = 0, free;
+	u64 free = nr_free(e), high = e->config.marks.high;
 	bool not_now;
 
-	while ((free = nr_free(e)) < e->config.marks.high) {
-		u64 n = reclaim(e, min_of(e->config.marks.high - free, (u64)MMU_BATCH), &not_now);
+	return free < high ? reclaim(e, min_of(high - free, pages), &not_now) : 0;
+}
 
-		if (!n)
-			break;
+u64 reclaim_balance(struct engine *e)
+{
+	u64 freed = 0, n;
+
+	while ((n = reclaim_some(e, MMU_BATCH)))
 		freed += n;
-	}
 	return freed;
 }
 

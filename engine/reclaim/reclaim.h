@@ -59,8 +59,10 @@ u64 reclaim_direct(struct engine *e, u64 want);
  * more to do.
  */
 bool reclaim_step(struct engine *e, u64 pages);
-/* Run until free frames reach high; for a background thread (kswapd). */
+/* Run until free frames reach high; for a background thread (kswapd).  Returns frames freed. */
 u64 reclaim_balance(struct engine *e);
+/* The same in steps: free up to `pages` frames.  0: high is reached, or nothing can be taken. */
+u64 reclaim_some(struct engine *e, u64 pages);
 /* madvise(MADV_PAGEOUT)-like: take and write out all pages of [start, end).  mmap_lock not held. */
 u64 reclaim_range(struct mm *mm, u64 start, u64 end);
 

@@ -7,7 +7,8 @@
  *   watching   One thread, the keeper, samples the resident memory.  The program runs natively, at
  *              native speed, until it comes near its limit.
  *   paging     The program's private anonymous memory is registered with userfaultfd and known to
- *              an engine.  Handler threads, one a CPU, serve faults.  The keeper goes on sampling:
+ *              an engine.  Handler threads, one a CPU, serve faults, and a thread of its own, the
+ *              evictor, makes room.  The keeper goes on sampling:
  *              new areas that the program made meanwhile, which fault natively, are found and
  *              adopted with what is resident in them.
  *   stopped    Something went wrong that paging cannot go on with: every page is brought back, and
@@ -64,6 +65,7 @@ struct agent {
 	struct agent_thread *keeper;
 	struct agent_thread *handler[MAX_HANDLERS];
 	unsigned nr_handlers;
+	struct agent_thread *evictor;
 	_Atomic u32 wake_keeper; /* futex: the keeper has something to do at once */
 	_Atomic u32 rescan;	 /* the layout changed in a way that hides new areas */
 
@@ -110,6 +112,14 @@ int serve_start(void);	      /* the handlers; 0 or a negative errno */
 void serve_pending(void);
 /* Apply a REMAP, REMOVE or UNMAP event to the engine. */
 void serve_event(const struct uffd_msg *msg);
+
+/* ---- the evictor (evict.c) ---- */
+/* Start it, or a new one in a forked child.  0 or a negative errno. */
+int evict_start(void);
+/* Wake it if there is work for it. */
+void evict_if_needed(void);
+/* Does it not keep up? */
+bool evict_wants_help(void);
 
 /* ---- keeper (keeper.c) ---- */
 int keeper_start(void);

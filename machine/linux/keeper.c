@@ -87,6 +87,17 @@ static u64 program_bytes(void)
 	return anonymous - min_of(anonymous, keeper.agent_bytes);
 }
 
+/* The evictor works in spells long enough that waking it does not matter: from 64 pages up. */
+static void set_marks(struct watermarks *marks, u64 frames, u64 limit)
+{
+	u64 spell = limit / PAGE_SIZE / 128;
+
+	spell = min_of(max_of(spell, (u64)MMU_BATCH), 16ULL * MMU_BATCH);
+	marks->min = frames - limit / PAGE_SIZE;
+	marks->low = marks->min + spell;
+	marks->high = marks->low + spell;
+}
+
 /* What is resident without being managed counts against the limit, too. */
 static void adjust_limit(void)
 {
@@ -94,11 +105,8 @@ static void adjust_limit(void)
 	u64 others = program_bytes() - min_of(program_bytes(), managed);
 	u64 least = agent.options.limit / 4;
 	u64 limit = others + least < agent.options.limit ? agent.options.limit - others : least;
-	struct watermarks *marks = &agent.engine.config.marks;
 
-	marks->min = agent.engine.zones[ZONE_USER].nr - limit / PAGE_SIZE;
-	marks->low = marks->min + MMU_BATCH;
-	marks->high = marks->low + MMU_BATCH;
+	set_marks(&agent.engine.config.marks, agent.engine.zones[ZONE_USER].nr, limit);
 }
 
 static void report_now(void)
@@ -146,7 +154,7 @@ static int start_engine(void)
 	u64 tables = (u64)1 << 16;
 	struct engine_config config = engine_default_config(frames);
 	void *table_map = arena_alloc(tables * PAGE_SIZE);
-	int err = memory_store_create(memory, agent.options.compress, slots, 0, serve_threads() + 2,
+	int err = memory_store_create(memory, agent.options.compress, slots, 0, serve_threads() + 3,
 				      &agent.store);
 
 	if (err || !table_map)
@@ -158,9 +166,7 @@ static int start_engine(void)
 	config.kept_slots = agent.options.limit / PAGE_SIZE;
 	config.may_exceed = true;
 	config.stats = &agent.slot->stats;
-	config.marks.min = frames - agent.options.limit / PAGE_SIZE;
-	config.marks.low = config.marks.min + MMU_BATCH;
-	config.marks.high = config.marks.low + MMU_BATCH;
+	set_marks(&config.marks, frames, agent.options.limit);
 	err = engine_init(&agent.engine, &linux_mmu_ops, memory, &config, tables, table_map, frames,
 			  NULL, agent.store);
 	if (err)
@@ -193,15 +199,15 @@ static int open_uffd(void)
 static bool catch_up(void)
 {
 	struct engine *e = &agent.engine;
-	u64 free, freed = 0, high = e->config.marks.high;
+	u64 free, freed = 0, min = e->config.marks.min;
 
 	if (!engine_enter())
 		return false;
 	free = zone_free_pages(e, ZONE_USER);
-	if (free < high)
-		freed = reclaim_direct(e, min_of(high - free, (u64)CATCH_UP));
+	if (free < min)
+		freed = reclaim_direct(e, min_of(min - free, (u64)CATCH_UP));
 	engine_leave();
-	return freed && zone_free_pages(e, ZONE_USER) < high;
+	return freed && zone_free_pages(e, ZONE_USER) < min;
 }
 
 static void scan(void)
@@ -238,6 +244,8 @@ static void prepare(void)
 		err = open_uffd();
 	if (!err)
 		err = serve_start();
+	if (!err)
+		err = evict_start();
 	if (err) {
 		agent_warn("paging could not be started; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;
@@ -444,7 +452,8 @@ static int take_over(void)
 	if (err)
 		return err;
 	areas_reconcile();
-	return serve_start();
+	err = serve_start();
+	return err ? err : evict_start();
 }
 
 static void child_main(struct agent_thread *t)

@@ -207,7 +207,8 @@ static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 		give_sigbus(va);
 	else if (r.reason == FAULT_OOM)
 		serve_unaccounted(va, msg, d);
-	if (engine_enter()) {
+	evict_if_needed();
+	if (evict_wants_help() && engine_enter()) {
 		reclaim_step(&agent.engine, 2 + r.prefetched);
 		engine_leave();
 	}
