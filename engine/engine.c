@@ -126,12 +126,18 @@ static void check_lru(struct engine *e, u64 *mapped, u64 *leaving)
 	u64 n;
 
 	n = check_list(e, &lru->inactive, PG_LRU,
-		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+		       PG_UNEVICTABLE | PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
 	CHECK(n == lru->nr_inactive, "inactive list is %lu long, not %lu", ul(n),
 	      ul(lru->nr_inactive));
 	*mapped = n;
-	n = check_list(e, &lru->active, PG_LRU | PG_ACTIVE, PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+	n = check_list(e, &lru->active, PG_LRU | PG_ACTIVE,
+		       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
 	CHECK(n == lru->nr_active, "active list is %lu long, not %lu", ul(n), ul(lru->nr_active));
+	*mapped += n;
+	n = check_list(e, &lru->unevictable, PG_LRU | PG_UNEVICTABLE,
+		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+	CHECK(n == lru->nr_unevictable, "unevictable list is %lu long, not %lu", ul(n),
+	      ul(lru->nr_unevictable));
 	*mapped += n;
 	n = check_list(e, &lru->writeout, PG_ISOLATED | PG_WRITEBACK | PG_SWAPCACHE,
 		       PG_LRU | PG_LOCKED);

@@ -33,7 +33,7 @@ enum page_flag {
 	PG_SWAPCACHE = 1u << 5,	  /* page->swap names its slot, and the slot names the page */
 	PG_ISOLATED = 1u << 6,	  /* off the lists on purpose: being taken or written out */
 	PG_WRITEBACK = 1u << 7,	  /* on the write-out list */
-	PG_UNEVICTABLE = 1u << 8, /* the machine could not take it */
+	PG_UNEVICTABLE = 1u << 8, /* could not be taken; on the list of such pages; lru->lock */
 	PG_PREFETCHED = 1u << 9,  /* came in unasked and was not touched since, as far as we know */
 	PG_BUDDY = 1u << 10,	  /* first frame of a free block */
 	PG_TABLE = 1u << 11,	  /* is a page table */

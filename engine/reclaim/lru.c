@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The two LRU lists.
+ * The LRU lists: active, inactive, and what could not be taken.
  *
  * Pages come in at the head of the inactive list and are looked at at its tail.  The active list is
  * for pages that were found in use there twice, or that were taken and missed soon after; it gives
  * pages back from its tail while it is the longer one.
+ *
+ * A page that the machine or its VMA would not let go (locked, pinned, not writable) costs a try
+ * each time that it is met, so it waits on a list of its own.  Nobody tells when it can go; a few
+ * of them are tried again while others go, and whenever nothing else is left.
  */
 #include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
@@ -25,7 +29,11 @@ static void add(struct lru *lru, struct page *page, bool active)
 {
 	VMF_ASSERT(spin_is_locked(&lru->lock) && list_empty(&page->lru));
 	VMF_ASSERT(!page_test(page, PG_LRU | PG_ISOLATED | PG_WRITEBACK));
-	if (active) {
+	if (page_test(page, PG_UNEVICTABLE)) {
+		page_set(page, PG_LRU);
+		list_add(&page->lru, &lru->unevictable);
+		count(&lru->nr_unevictable, 1);
+	} else if (active) {
 		page_set(page, PG_LRU | PG_ACTIVE);
 		list_add(&page->lru, &lru->active);
 		count(&lru->nr_active, 1);
@@ -40,7 +48,10 @@ static void del(struct lru *lru, struct page *page)
 {
 	VMF_ASSERT(spin_is_locked(&lru->lock) && page_test(page, PG_LRU));
 	list_del(&page->lru);
-	count(page_test(page, PG_ACTIVE) ? &lru->nr_active : &lru->nr_inactive, -1);
+	if (page_test(page, PG_UNEVICTABLE))
+		count(&lru->nr_unevictable, -1);
+	else
+		count(page_test(page, PG_ACTIVE) ? &lru->nr_active : &lru->nr_inactive, -1);
 	page_clear(page, PG_LRU | PG_ACTIVE);
 }
 
@@ -91,14 +102,14 @@ void lru_mark_accessed(struct engine *e, struct page *page)
 	if (!page_test_set(page, PG_REFERENCED))
 		return;
 	spin_lock(&e->lru.lock);
-	if (page_test(page, PG_LRU) && !page_test(page, PG_ACTIVE))
+	if (page_test(page, PG_LRU) && !page_test(page, PG_ACTIVE | PG_UNEVICTABLE))
 		activate(e, page);
 	spin_unlock(&e->lru.lock);
 }
 
 void lru_found_young(struct engine *e, struct page *page)
 {
-	if (!page_test(page, PG_LRU) || page_test(page, PG_ACTIVE))
+	if (!page_test(page, PG_LRU) || page_test(page, PG_ACTIVE | PG_UNEVICTABLE))
 		return;
 	if (page_test_set(page, PG_REFERENCED))
 		activate(e, page);
@@ -126,6 +137,34 @@ void lru_rotate(struct engine *e, struct page *page, bool active)
 		add(&e->lru, page, active);
 	}
 	spin_unlock(&e->lru.lock);
+}
+
+void lru_make_unevictable(struct engine *e, struct page *page)
+{
+	spin_lock(&e->lru.lock);
+	if (page_test(page, PG_LRU) && !page_test(page, PG_UNEVICTABLE)) {
+		del(&e->lru, page);
+		page_set(page, PG_UNEVICTABLE);
+		add(&e->lru, page, false);
+	}
+	spin_unlock(&e->lru.lock);
+}
+
+void lru_retry_unevictable(struct engine *e, unsigned n)
+{
+	struct lru *lru = &e->lru;
+
+	if (!atomic_load_explicit(&lru->nr_unevictable, memory_order_relaxed))
+		return;
+	spin_lock(&lru->lock);
+	for (; n && !list_empty(&lru->unevictable); n--) {
+		struct page *page = list_last_entry(&lru->unevictable, struct page, lru);
+
+		del(lru, page);
+		page_clear(page, PG_UNEVICTABLE);
+		add(lru, page, false);
+	}
+	spin_unlock(&lru->lock);
 }
 
 void lru_return(struct engine *e, struct page *page, bool active)
@@ -179,6 +218,7 @@ unsigned lru_drop_kept(struct engine *e)
 	spin_lock(&e->lru.lock);
 	n = lock_kept(&e->lru.inactive, KEPT_LOOK, pages, n, KEPT_BATCH);
 	n = lock_kept(&e->lru.active, KEPT_LOOK, pages, n, KEPT_BATCH);
+	n = lock_kept(&e->lru.unevictable, KEPT_LOOK, pages, n, KEPT_BATCH);
 	spin_unlock(&e->lru.lock);
 	for (unsigned i = 0; i < n; i++) {
 		/* Only with the page lock is it sure that the page is still mapped, or that its
@@ -205,7 +245,7 @@ void lru_balance(struct engine *e)
 			break;
 		page = list_last_entry(&lru->active, struct page, lru);
 		del(lru, page);
-		page_clear(page, PG_REFERENCED | PG_UNEVICTABLE | PG_WORKINGSET);
+		page_clear(page, PG_REFERENCED | PG_WORKINGSET);
 		add(lru, page, false);
 	}
 }

@@ -8,6 +8,10 @@
 #define TRIES_BEFORE_FORCE 4
 #define TRIES_BEFORE_END   32
 
+/* So many pages that could not be taken are tried again each time that so many others were. */
+#define RETRY_BATCH 64
+#define RETRY_EVERY 4096
+
 void reclaim_init(struct engine *e)
 {
 	struct lru *lru = &e->lru;
@@ -15,6 +19,7 @@ void reclaim_init(struct engine *e)
 	spin_init(&lru->lock);
 	list_init(&lru->inactive);
 	list_init(&lru->active);
+	list_init(&lru->unevictable);
 	list_init(&lru->writeout);
 	e->reclaim = reclaim_direct;
 }
@@ -30,14 +35,27 @@ static u64 nr_lru(struct engine *e)
 	       atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
 }
 
+/* As a share of what is taken, so that it never costs much. */
+static void retry_in_time(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+	u64 age = atomic_load_explicit(&lru->age, memory_order_relaxed);
+	u64 last = atomic_load_explicit(&lru->retried_at, memory_order_relaxed);
+
+	if (age - last >= RETRY_EVERY &&
+	    atomic_compare_exchange_strong(&lru->retried_at, &last, age))
+		lru_retry_unevictable(e, RETRY_BATCH);
+}
+
 /* Free about `want` frames, or as many as there are.  *not_now is set if there may be more soon. */
 static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 {
 	u64 freed = 0, tries = 0, most = TRIES_BEFORE_END;
-	bool full;
+	bool full, retried = false;
 
 	if (!e->config.may_exceed)
 		most += nr_lru(e) / 8; /* everything may be looked at twice, before it is "no" */
+	retry_in_time(e);
 	while (freed < want) {
 		struct taken t;
 		u64 n = writeout(e, want - freed, &full);
@@ -47,8 +65,13 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 			break;
 		if (n)
 			continue;
-		if (!take_segment(e, tries >= TRIES_BEFORE_FORCE, &t))
-			break;
+		if (!take_segment(e, tries >= TRIES_BEFORE_FORCE, &t)) {
+			if (retried)
+				break;
+			retried = true;
+			lru_retry_unevictable(e, RETRY_BATCH);
+			continue;
+		}
 		freed += t.freed;
 		*not_now |= t.not_now;
 		if (t.taken || t.freed)

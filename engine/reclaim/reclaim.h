@@ -30,11 +30,14 @@ struct vma;
 struct lru {
 	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, PG_ACTIVE */
 	struct list_head inactive, active;
-	_Atomic u64 nr_inactive, nr_active; /* pages; written under lock, read anywhere */
-	struct list_head writeout;	    /* PG_WRITEBACK, oldest first */
+	struct list_head unevictable; /* PG_UNEVICTABLE */
+	/* Pages; written under lock, read anywhere. */
+	_Atomic u64 nr_inactive, nr_active, nr_unevictable;
+	struct list_head writeout; /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
 	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
 	_Atomic u64 age;	   /* pages taken, ever */
+	_Atomic u64 retried_at;	   /* age when unevictable pages were last tried again */
 };
 
 /* Watermarks in frames of ZONE_USER: reclaim starts below low, ends at high; below min only

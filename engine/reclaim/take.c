@@ -103,7 +103,7 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 		} else {
 			untakeable++;
 			page_set(page, PG_UNEVICTABLE);
-			lru_putback(e, page, true);
+			lru_putback(e, page, false);
 		}
 	}
 	atomic_fetch_add_explicit(&lru->nr_writeout, taken, memory_order_relaxed);
@@ -200,8 +200,7 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 		goto out;
 	}
 	if (__atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_LOCKED) {
-		page_set(victim, PG_UNEVICTABLE);
-		lru_rotate(e, victim, true);
+		lru_make_unevictable(e, victim);
 		t->looked_at = 1;
 		rmap_unlock(victim);
 		goto out;

@@ -38,6 +38,9 @@
 #define SMALL_LIMIT (64ULL << 20)
 /* Less room than this is not worth asking for again and again. */
 #define LEAST_ROOM (1ULL << 20)
+/* Bytes that may come and go even if what cannot be taken fills the limit; within what a program
+ * may be above it. */
+#define LEAST_WORKING_SET (8ULL << 20)
 /* At most this part of the time goes into scans. */
 #define SCAN_SHARE 4
 
@@ -103,7 +106,8 @@ static void adjust_limit(void)
 {
 	u64 managed = (u64)max_of(agent.mm->rss, (s64)0) * PAGE_SIZE;
 	u64 others = program_bytes() - min_of(program_bytes(), managed);
-	u64 least = agent.options.limit / 4;
+	u64 stuck = agent.engine.lru.nr_unevictable * PAGE_SIZE;
+	u64 least = stuck + min_of(agent.options.limit / 4, LEAST_WORKING_SET);
 	u64 limit = others + least < agent.options.limit ? agent.options.limit - others : least;
 
 	set_marks(&agent.engine.config.marks, agent.engine.zones[ZONE_USER].nr, limit);

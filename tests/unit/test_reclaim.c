@@ -214,8 +214,31 @@ static void what_the_machine_cannot_take_stays_and_is_counted(void **state)
 	assert_int_equal(t.taken, 12);
 	assert_int_equal(w.e->stats->untakeable, 4);
 	assert_int_equal(mm->rss, 4);
-	assert_int_equal(lru->nr_active, 4);
+	assert_int_equal(lru->nr_unevictable, 4);
 	engine_check(w.e);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(get(i), i + 1);
+}
+
+static void what_could_not_be_taken_is_left_alone_and_tried_again_later(void **state)
+{
+	struct taken t;
+
+	(void)state;
+	start((struct world_options){ .segment = 16, .kept = 100 });
+	map(0, 16);
+	for (unsigned i = 0; i < 16; i++)
+		put(i, i + 1);
+	make_old(0, 16);
+	w.m->inject.take_busy_every = 1;
+	assert_true(take_segment(w.e, false, &t));
+	assert_int_equal(lru->nr_unevictable, 16);
+	engine_check(w.e);
+	/* Nobody meets them while there is nothing else; then they have their turn. */
+	assert_false(take_segment(w.e, false, &t));
+	w.m->inject.take_busy_every = 0;
+	assert_int_equal(reclaim_direct(w.e, 16), 16);
+	assert_int_equal(lru->nr_unevictable, 0);
 	for (unsigned i = 0; i < 16; i++)
 		assert_int_equal(get(i), i + 1);
 }
@@ -469,6 +492,7 @@ int main(void)
 		T(what_is_used_often_stays),
 		T(locked_memory_stays),
 		T(what_the_machine_cannot_take_stays_and_is_counted),
+		T(what_could_not_be_taken_is_left_alone_and_tried_again_later),
 		T(a_machine_that_takes_nothing_ends_in_no_endless_loop),
 		T(what_cannot_be_taken_just_now_is_tried_again_at_once),
 		T(a_full_store_loses_nothing),
