@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Rule: memory that cannot be taken, as much as the limit, does not stand in the way of what can: the
- * program goes on, a little above its limit, and in no more time than paging takes. */
+/* Rule: memory that cannot be taken, as much as the limit, does not stand in the way of what can:
+ * the program goes on, a little above its limit, and in no more time than paging takes. */
 #include "check.h"
 
 int main(int argc, char **argv)
