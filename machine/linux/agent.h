@@ -131,8 +131,10 @@ void keeper_start_child(void);
 u64 keeper_room(void);
 /* From any thread: it has something to do at once. */
 void keeper_wake(void);
-/* The nice value of the program, which the handlers go back to. */
+/* The nice value of the program, which the other threads go back to. */
 int keeper_program_nice(void);
+/* May threads of this process be scheduled as we like? */
+bool keeper_is_privileged(void);
 /* Bring back all pages and leave the program alone. */
 void agent_stop(const char *why);
 

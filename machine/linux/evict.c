@@ -12,7 +12,7 @@
  */
 #include "engine/base/errno.h"
 #include "machine/linux/agent.h"
-#include "machine/linux/arena.h"
+#include "machine/linux/place.h"
 #include "machine/linux/sys.h"
 
 #include <linux/futex.h>
@@ -60,6 +60,7 @@ static void evictor_main(struct agent_thread *t)
 	struct timespec nap = { .tv_nsec = SHORTEST_NAP_NS };
 
 	(void)t;
+	place_thread();
 	while (agent.slot->state != AGENT_STOPPED) {
 		bool progress = false;
 

@@ -30,6 +30,7 @@
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
 #include "machine/linux/hooks.h"
+#include "machine/linux/place.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
@@ -289,6 +290,7 @@ void fork_serve_child(int child)
 		sys(close, child);
 		return;
 	}
+	place_all_listen(); /* for those of this process meanwhile */
 	child_serve(child);
 	sys(close, child);
 	thaw();

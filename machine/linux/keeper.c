@@ -10,6 +10,7 @@
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
 #include "machine/linux/hooks.h"
+#include "machine/linux/place.h"
 #include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
@@ -51,6 +52,7 @@ static struct {
 	u64 scanned_size; /* memory.size when areas were last scanned */
 	u64 changed_at;	  /* when memory.size was last seen to change */
 	int nice;	  /* the program's own */
+	bool privileged;  /* could take a higher priority than that */
 	bool behind;	  /* more is adopted than may stay */
 	_Atomic u64 room; /* see keeper_room() */
 	_Atomic u32 child_ready;
@@ -319,6 +321,11 @@ int keeper_program_nice(void)
 	return keeper.nice;
 }
 
+bool keeper_is_privileged(void)
+{
+	return keeper.privileged;
+}
+
 void keeper_wake(void)
 {
 	atomic_store(&agent.wake_keeper, 1);
@@ -372,9 +379,11 @@ static void tick(void)
 	u64 now;
 
 	fork_thaw_if_asked();
-	/* If there is but one handler, it may wait for somebody to serve a fault of its own. */
-	if (agent.paging && agent.nr_handlers == 1)
+	/* If one handler alone listens, it may wait for somebody to serve a fault of its own. */
+	if (agent.paging && place_one_listens())
 		serve_pending();
+	if (agent.armed)
+		place_check();
 	sample();
 	now = machine_now_ns();
 	if (!agent.armed && agent.slot->state == AGENT_WATCHING) {
@@ -391,7 +400,7 @@ static void tick(void)
 static void be_prompt(void)
 {
 	keeper.nice = 20 - (int)sys(getpriority, 0 /* PRIO_PROCESS */, 0);
-	sys(setpriority, 0 /* PRIO_PROCESS */, 0, -20);
+	keeper.privileged = sys(setpriority, 0 /* PRIO_PROCESS */, 0, -20) == 0;
 }
 
 static void keeper_main(struct agent_thread *t)

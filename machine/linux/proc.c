@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "machine/linux/proc.h"
 #include "engine/base/errno.h"
+#include "engine/base/text.h"
 #include "machine/linux/sys.h"
 
-#include <sys/uio.h>
+#include <fcntl.h>
 
 #define PM_PRESENT (1ULL << 63)
 #define PM_SWAPPED (1ULL << 62)
@@ -108,6 +109,61 @@ int proc_areas(int maps, int (*fn)(const struct proc_area *a, void *ctx), void *
 			have = 0; /* a path longer than the buffer: its area was parsed from the
 				     start */
 	}
+}
+
+/* "pid (name) state ...": what comes after the name, which may hold anything; NULL: not readable.
+ */
+static const char *stat_text(int stat, char *text, u64 size)
+{
+	long n = sys(pread64, stat, text, size - 1, 0);
+
+	if (n <= 0)
+		return NULL;
+	text[n] = 0;
+	while (n > 0 && text[n - 1] != ')')
+		n--;
+	return text[n] ? text + n + 1 : NULL;
+}
+
+/* The 37th word after the name. */
+#define WORD_PROCESSOR 37
+
+int proc_cpu_of(int tid)
+{
+	char path[48], text[1024];
+	unsigned word = 1;
+	const char *p;
+	u64 cpu;
+	int fd;
+
+	text_format(path, sizeof path, "/proc/self/task/%d/stat", tid);
+	fd = (int)sys(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	p = stat_text(fd, text, sizeof text);
+	sys(close, fd);
+	for (; p && *p && word < WORD_PROCESSOR; p++)
+		word += *p == ' ';
+	if (!p || word < WORD_PROCESSOR)
+		return -EIO;
+	parse_number(p, 10, &cpu);
+	return (int)cpu;
+}
+
+int proc_waits(int schedstat, int stat, struct proc_waits *out)
+{
+	char text[1024];
+	long n = sys(pread64, schedstat, text, sizeof text - 1, 0);
+	const char *p;
+
+	if (n <= 0)
+		return n < 0 ? (int)n : -EIO;
+	text[n] = 0;
+	p = parse_number(text, 10, &out->ran);
+	parse_number(p + 1, 10, &out->waited);
+	p = stat_text(stat, text, sizeof text);
+	out->ready = p && *p == 'R';
+	return p ? 0 : -EIO;
 }
 
 int proc_present(int pagemap, u64 va, unsigned n, bool *present)

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The handlers: one a CPU, each bound to its CPU.
+ * The handlers: one a CPU, each bound to its CPU (place.c says why, and which of them listen).
  *
- * Where the handler runs matters more than what it does.  All handlers sleep in poll(), and a
- * fault wakes them all: the one on the faulting thread's CPU runs as soon as that thread sleeps,
- * without an interrupt to another CPU and without waking an idle one.  Who comes late finds
- * nothing to read and sleeps again.  Measured: about 9 us a fault instead of 65.
+ * Those that listen sleep in poll(), and a fault wakes them all.  Who comes late finds nothing to
+ * read and sleeps again.
  *
  * A handler reads one message at a time, with the gate held.  A fault is resolved after the gate is
  * open again; an event is applied before.  See agent.h for why.
@@ -14,13 +12,13 @@
 #include "engine/fault/fault.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/place.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
 
 #include <linux/futex.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 
 /* Faults that were read while a thread waited for something else; it resolves them after. */
@@ -230,8 +228,10 @@ static bool serve_one(void)
 
 	if (!read_message(&msg))
 		return false;
-	if (msg.event == UFFD_EVENT_PAGEFAULT)
+	if (msg.event == UFFD_EVENT_PAGEFAULT) {
 		serve_fault(&msg, d);
+		place_served(thread_self()->index, (int)msg.arg.pagefault.feat.ptid);
+	}
 	serve_deferred(d);
 	return true;
 }
@@ -242,36 +242,16 @@ void serve_pending(void)
 		;
 }
 
-/* To the index-th of the CPUs that the program may use, and around again. */
-static void bind_to_cpu(unsigned index)
-{
-	cpu_set_t allowed, one;
-	unsigned n = index % machine_nr_cpus();
-
-	CPU_ZERO(&allowed);
-	if (sys(sched_getaffinity, 0, sizeof allowed, &allowed) < 0)
-		return;
-	CPU_ZERO(&one);
-	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &allowed) || n-- > 0)
-			continue;
-		CPU_SET(cpu, &one);
-		sys(sched_setaffinity, 0, sizeof one, &one);
-		return;
-	}
-}
-
 static void handler_main(struct agent_thread *t)
 {
 	struct pollfd pfd = { .fd = agent.uffd, .events = POLLIN };
 
-	sys(setpriority, 0 /* PRIO_PROCESS */, 0, keeper_program_nice());
-	bind_to_cpu(t->index);
+	place_handler(t->index);
 	for (;;) {
 		sys(ppoll, &pfd, 1, 0, 0, 0);
 		if (agent.slot->state == AGENT_STOPPED)
 			return;
-		serve_one();
+		place_woken(t->index, !serve_one());
 	}
 }
 
@@ -297,6 +277,7 @@ int serve_start(void)
 {
 	unsigned n = serve_threads();
 
+	place_start(keeper_is_privileged());
 	for (unsigned i = 0; i < n; i++) {
 		long tid;
 
@@ -308,6 +289,7 @@ int serve_start(void)
 		tid = thread_start(agent.handler[i], handler_main);
 		if (tid < 0)
 			return (int)tid;
+		place_handler_started();
 		agent.nr_handlers = i + 1;
 	}
 	return 0;
