@@ -35,7 +35,7 @@ PUBLIC int prlimit(pid_t pid, enum __rlimit_resource what, const struct rlimit *
 	struct rlimit raised;
 	long err;
 
-	if (new && ours) {
+	if (new &&ours) {
 		raised.rlim_cur = with_arena(new->rlim_cur);
 		raised.rlim_max = with_arena(new->rlim_max);
 		new = &raised;
@@ -64,8 +64,7 @@ PUBLIC int getrlimit(__rlimit_resource_t what, struct rlimit *limit)
 
 /* With 64 bits they are the same. */
 PUBLIC int prlimit64(pid_t pid, enum __rlimit_resource what, const struct rlimit64 *new,
-		     struct rlimit64 *old)
-	__attribute__((alias("prlimit")));
+		     struct rlimit64 *old) __attribute__((alias("prlimit")));
 PUBLIC int setrlimit64(__rlimit_resource_t what, const struct rlimit64 *limit)
 	__attribute__((alias("setrlimit")));
 PUBLIC int getrlimit64(__rlimit_resource_t what, struct rlimit64 *limit)

@@ -10,11 +10,11 @@
  * CPU's handler is called, if it is parked.  A handler that is mostly woken in vain parks itself.
  * One at least always listens.
  *
- * A CPU that runs nothing but SCHED_IDLE threads counts as idle when a thread is woken.  Handlers of
- * that policy therefore keep the thread that they wake where it is; with the usual policy it goes
- * to an idle CPU each time, and both CPUs leave idle at each fault.  But such handlers starve where
- * programs take all CPUs.  The keeper looks at how long they wait for a CPU, and gives them the
- * program's priority for a while if that is much.
+ * A CPU that runs nothing but SCHED_IDLE threads counts as idle when a thread is woken.  Handlers
+ * of that policy therefore keep the thread that they wake where it is; with the usual policy it
+ * goes to an idle CPU each time, and both CPUs leave idle at each fault.  But such handlers starve
+ * where programs take all CPUs.  The keeper looks at how long they wait for a CPU, and gives them
+ * the program's priority for a while if that is much.
  */
 #include "machine/linux/place.h"
 #include "engine/base/errno.h"
@@ -27,7 +27,8 @@
 #include <linux/futex.h>
 #include <sched.h>
 
-/* Faults between two looks at where the faulting thread is: a look costs about as much as a fault. */
+/* Faults between two looks at where the faulting thread is: a look costs about as much as a fault.
+ */
 #define LOOK_EVERY 32
 /* A handler parks after so many wakes, if so many of them were in vain. */
 #define WAKES	  256
@@ -47,7 +48,7 @@ struct place {
 	unsigned cpu;
 	_Atomic u32 parked; /* a futex */
 	unsigned wakes, vain, faults;
-	_Atomic u64 hot_at; /* ns: when a thread was last seen to fault on this CPU */
+	_Atomic u64 hot_at;  /* ns: when a thread was last seen to fault on this CPU */
 	int schedstat, stat; /* descriptors, or negative */
 	struct proc_waits waits;
 };
@@ -173,8 +174,8 @@ static void set_policies(bool idle)
 		set_policy(agent.evictor->tid, idle);
 }
 
-/* Since the last look, `passed` ns ago: did a handler wait for a CPU for much of the time?  How long
- * one waits that has not got it yet is not told: it has not run. */
+/* Since the last look, `passed` ns ago: did a handler wait for a CPU for much of the time?  How
+ * long one waits that has not got it yet is not told: it has not run. */
 static bool starved(struct place *p, u64 passed)
 {
 	struct proc_waits before = p->waits;
@@ -232,8 +233,8 @@ void place_handler(unsigned index)
 	if (cpu >= 0)
 		bind_to(cpu);
 	p->cpu = cpu >= 0 ? (unsigned)cpu : ~0U;
-	p->schedstat = (int)sys(openat, AT_FDCWD, "/proc/thread-self/schedstat",
-				O_RDONLY | O_CLOEXEC, 0);
+	p->schedstat =
+		(int)sys(openat, AT_FDCWD, "/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC, 0);
 	p->stat = (int)sys(openat, AT_FDCWD, "/proc/thread-self/stat", O_RDONLY | O_CLOEXEC, 0);
 }
 

@@ -1,52 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The fault path: which answer to which access, what is counted, what comes along. */
-#include "tests/unit/flaky_store.h"
-#include "tests/unit/unit.h"
-#include "tests/unit/world.h"
+#include "tests/unit/one_world.h"
 
-#define RW    (VM_READ | VM_WRITE)
-#define P(n)  ((u64)(n)*PAGE_SIZE)
-#define BASE  0x20000000ULL
-#define AT(n) (BASE + P(n))
-
-static struct world w;
-static struct mm *mm;
-static struct engine_stats *stats;
-
-static void start(struct world_options o)
-{
-	o.store = flaky_store();
-	assert_int_equal(world_create(&w, o), 0);
-	mm = w.mm;
-	stats = w.e->stats;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	soft_check(w.m);
-	world_destroy(&w);
-	assert_int_equal(flaky_kept(), 0);
-	return 0;
-}
-
-static void map(unsigned page, unsigned n, u32 prot)
-{
-	assert_int_equal(vm_map(mm, AT(page), P(n), prot, VMAP_FIXED, 0), AT(page));
-}
-
-static void put(unsigned page, u8 byte)
-{
-	assert_int_equal(soft_write_byte(w.cpu, AT(page), byte), FAULT_OK);
-}
-
-static u8 get(unsigned page)
-{
-	u8 byte = 0xee;
-
-	assert_int_equal(soft_read_byte(w.cpu, AT(page), &byte), FAULT_OK);
-	return byte;
-}
+#define stats (w.e->stats)
 
 static struct fault_result fault(unsigned page, u32 code)
 {

@@ -1,52 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Reclaim: who goes, who stays, and that nothing is lost when it cannot go on. */
-#include "tests/unit/flaky_store.h"
-#include "tests/unit/unit.h"
-#include "tests/unit/world.h"
+#include "tests/unit/one_world.h"
 
-#define RW    (VM_READ | VM_WRITE)
-#define P(n)  ((u64)(n)*PAGE_SIZE)
-#define BASE  0x20000000ULL
-#define AT(n) (BASE + P(n))
-
-static struct world w;
-static struct mm *mm;
-static struct lru *lru;
-
-static void start(struct world_options o)
-{
-	o.store = flaky_store();
-	assert_int_equal(world_create(&w, o), 0);
-	mm = w.mm;
-	lru = &w.e->lru;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	soft_check(w.m);
-	world_destroy(&w);
-	assert_int_equal(flaky_kept(), 0);
-	return 0;
-}
-
-static void map(unsigned page, unsigned n)
-{
-	assert_int_equal(vm_map(mm, AT(page), P(n), RW, VMAP_FIXED, 0), AT(page));
-}
-
-static void put(unsigned page, u8 byte)
-{
-	assert_int_equal(soft_write_byte(w.cpu, AT(page), byte), FAULT_OK);
-}
-
-static u8 get(unsigned page)
-{
-	u8 byte = 0xee;
-
-	assert_int_equal(soft_read_byte(w.cpu, AT(page), &byte), FAULT_OK);
-	return byte;
-}
+#define lru (&w.e->lru)
 
 static struct page *page_at(unsigned page)
 {
@@ -80,7 +36,7 @@ static void neighbours_go_in_one_call(void **state)
 
 	(void)state;
 	start((struct world_options){ .segment = 64 });
-	map(0, 100);
+	map(0, 100, RW);
 	for (unsigned i = 0; i < 100; i++)
 		put(i, i);
 	make_old(0, 100);
@@ -99,7 +55,7 @@ static void a_segment_ends_with_the_vma(void **state)
 
 	(void)state;
 	start((struct world_options){ .segment = 64 });
-	map(0, 10);
+	map(0, 10, RW);
 	assert_int_equal(vm_map(mm, AT(10), P(10), RW | VM_EXEC, VMAP_FIXED, 0), AT(10));
 	for (unsigned i = 0; i < 20; i++)
 		put(i, i);
@@ -114,7 +70,7 @@ static void the_size_of_a_segment_is_chosen(void **state)
 
 	(void)state;
 	start((struct world_options){ .segment = 7 });
-	map(0, 100);
+	map(0, 100, RW);
 	for (unsigned i = 0; i < 100; i++)
 		put(i, i);
 	make_old(0, 100);
@@ -130,7 +86,7 @@ static void young_pages_are_spared_once_then_active(void **state)
 
 	(void)state;
 	start((struct world_options){ .segment = 64 });
-	map(0, 64);
+	map(0, 64, RW);
 	for (unsigned i = 0; i < 64; i++)
 		put(i, i);
 	make_old(0, 64);
@@ -155,7 +111,7 @@ static void when_all_are_young_some_go_all_the_same(void **state)
 {
 	(void)state;
 	start((struct world_options){ .frames = 128 });
-	map(0, 400);
+	map(0, 400, RW);
 	for (unsigned round = 0; round < 3; round++)
 		for (unsigned i = 0; i < 400; i++)
 			put(i, i + round);
@@ -169,7 +125,7 @@ static void what_is_used_often_stays(void **state)
 
 	(void)state;
 	start((struct world_options){ .frames = 256 });
-	map(0, 2000);
+	map(0, 2000, RW);
 	for (unsigned i = 0; i < 64; i++)
 		put(i, 1);
 	for (unsigned i = 64; i < 2000; i++) {
@@ -189,7 +145,7 @@ static void locked_memory_stays(void **state)
 	assert_int_equal(vm_map(mm, AT(1000), P(40), RW, VMAP_FIXED, VM_LOCKED), AT(1000));
 	for (unsigned i = 1000; i < 1040; i++)
 		put(i, 7);
-	map(0, 400);
+	map(0, 400, RW);
 	for (unsigned i = 0; i < 400; i++)
 		put(i, i);
 	for (unsigned i = 1000; i < 1040; i++)
@@ -204,7 +160,7 @@ static void what_the_machine_cannot_take_stays_and_is_counted(void **state)
 
 	(void)state;
 	start((struct world_options){ .segment = 16, .kept = 100 });
-	map(0, 16);
+	map(0, 16, RW);
 	for (unsigned i = 0; i < 16; i++)
 		put(i, i + 1);
 	make_old(0, 16);
@@ -226,7 +182,7 @@ static void what_could_not_be_taken_is_left_alone_and_tried_again_later(void **s
 
 	(void)state;
 	start((struct world_options){ .segment = 16, .kept = 100 });
-	map(0, 16);
+	map(0, 16, RW);
 	for (unsigned i = 0; i < 16; i++)
 		put(i, i + 1);
 	make_old(0, 16);
@@ -247,7 +203,7 @@ static void a_machine_that_takes_nothing_ends_in_no_endless_loop(void **state)
 {
 	(void)state;
 	start((struct world_options){ .frames = 128, .may_exceed = true });
-	map(0, 120);
+	map(0, 120, RW);
 	w.m->inject.take_busy_every = 1;
 	for (unsigned i = 0; i < 120; i++)
 		put(i, i);
@@ -266,7 +222,7 @@ static void what_cannot_be_taken_just_now_is_tried_again_at_once(void **state)
 {
 	(void)state;
 	start((struct world_options){ .frames = 128, .may_exceed = true });
-	map(0, 120);
+	map(0, 120, RW);
 	w.m->inject.take_again_every = 1;
 	for (unsigned i = 0; i < 120; i++)
 		put(i, i);
@@ -289,7 +245,7 @@ static void a_full_store_loses_nothing(void **state)
 	(void)state;
 	start((struct world_options){ .frames = 128 });
 	flaky.room = 30;
-	map(0, 400);
+	map(0, 400, RW);
 	for (mapped = 0; mapped < 400; mapped++)
 		if (soft_write_byte(w.cpu, AT(mapped), mapped) != FAULT_OK)
 			break;
@@ -313,7 +269,7 @@ static void a_full_store_is_no_obstacle_where_the_limit_may_be_exceeded(void **s
 	(void)state;
 	start((struct world_options){ .frames = 256, .may_exceed = true });
 	flaky.room = 3;
-	map(0, 250);
+	map(0, 250, RW);
 	for (unsigned i = 0; i < 250; i++)
 		put(i, i);
 	for (unsigned i = 0; i < 250; i++)
@@ -327,7 +283,7 @@ static void a_store_that_cannot_write_loses_nothing(void **state)
 
 	(void)state;
 	start((struct world_options){ .kept = 100 });
-	map(0, 8);
+	map(0, 8, RW);
 	for (unsigned i = 0; i < 8; i++)
 		put(i, i + 1);
 	reclaim_range(mm, AT(0), AT(8));
@@ -352,7 +308,7 @@ static void kept_copies_make_room_in_a_full_store(void **state)
 	(void)state;
 	start((struct world_options){ .frames = 128, .kept = 1000 });
 	flaky.room = 40;
-	map(0, 140);
+	map(0, 140, RW);
 	for (unsigned i = 0; i < 40; i++)
 		put(i, i);
 	reclaim_range(mm, AT(0), AT(40));
@@ -374,7 +330,7 @@ static void no_slots_left(void **state)
 	start((struct world_options){ .frames = 128 });
 	while (swap_alloc(&w.e->swap) < FLAKY_SLOTS - 10)
 		;
-	map(0, 110);
+	map(0, 110, RW);
 	for (unsigned i = 0; i < 110; i++)
 		put(i, i);
 	assert_int_equal(reclaim_range(mm, AT(0), AT(110)), 9);
@@ -395,7 +351,7 @@ static void a_step_writes_no_more_than_it_was_told(void **state)
 
 	(void)state;
 	start((struct world_options){ .frames = 256, .segment = 64 });
-	map(0, 240);
+	map(0, 240, RW);
 	for (unsigned i = 0; i < 230; i++)
 		put(i, i);
 	make_old(0, 230);
@@ -411,7 +367,7 @@ static void steps_come_to_an_end(void **state)
 
 	(void)state;
 	start((struct world_options){ .frames = 256, .segment = 64 });
-	map(0, 240);
+	map(0, 240, RW);
 	for (unsigned i = 0; i < 239; i++)
 		put(i, i);
 	while (reclaim_step(w.e, 8))
@@ -424,7 +380,7 @@ static void balance_reaches_high(void **state)
 {
 	(void)state;
 	start((struct world_options){ .frames = 256 });
-	map(0, 240);
+	map(0, 240, RW);
 	for (unsigned i = 0; i < 239; i++)
 		put(i, i);
 	assert_true(nr_free() < w.e->config.marks.high);
@@ -439,7 +395,7 @@ static void direct_reclaim_is_timed(void **state)
 {
 	(void)state;
 	start((struct world_options){ .frames = 128 });
-	map(0, 400);
+	map(0, 400, RW);
 	for (unsigned i = 0; i < 400; i++)
 		put(i, i);
 	assert_true(w.e->stats->direct_reclaim_ns > 0);
@@ -451,7 +407,7 @@ static void a_page_missed_soon_is_hot(void **state)
 {
 	(void)state;
 	start((struct world_options){ .frames = 256 });
-	map(0, 200);
+	map(0, 200, RW);
 	for (unsigned i = 0; i < 200; i++)
 		put(i, i);
 	reclaim_range(mm, AT(0), AT(4));
@@ -468,7 +424,7 @@ static void the_active_list_gives_back(void **state)
 {
 	(void)state;
 	start((struct world_options){ .frames = 256 });
-	map(0, 200);
+	map(0, 200, RW);
 	for (unsigned i = 0; i < 200; i++) {
 		put(i, i);
 		lru_mark_accessed(w.e, page_at(i));

@@ -1,49 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Address spaces: what the layout calls do, and what they answer.  Numbers are Linux's. */
-#include "tests/unit/unit.h"
-#include "tests/unit/world.h"
-
-#define RW    (VM_READ | VM_WRITE)
-#define P(n)  ((u64)(n)*PAGE_SIZE)
-#define BASE  0x20000000ULL
-#define AT(n) (BASE + P(n))
-
-static struct world w;
-static struct mm *mm;
+#include "tests/unit/one_world.h"
 
 static int setup(void **state)
 {
 	(void)state;
-	if (world_create(&w, (struct world_options){ 0 }))
-		return -1;
-	mm = w.mm;
+	start((struct world_options){ 0 });
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	soft_check(w.m);
-	world_destroy(&w);
-	return 0;
-}
-
-static void map(unsigned page, unsigned n, u32 prot)
-{
-	assert_int_equal(vm_map(mm, AT(page), P(n), prot, VMAP_FIXED, 0), AT(page));
-}
-
-static void put(unsigned page, u8 byte)
-{
-	assert_int_equal(soft_write_byte(w.cpu, AT(page), byte), FAULT_OK);
-}
-
-static u8 get(unsigned page)
-{
-	u8 byte = 0xee;
-
-	assert_int_equal(soft_read_byte(w.cpu, AT(page), &byte), FAULT_OK);
-	return byte;
 }
 
 static enum fault_reason try_read(unsigned page)

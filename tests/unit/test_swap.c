@@ -1,45 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Swap slots and the swap cache: who refers to a slot, and when its bytes go. */
-#include "tests/unit/flaky_store.h"
+#include "tests/unit/one_world.h"
 #include "tests/unit/panics.h"
-#include "tests/unit/unit.h"
-#include "tests/unit/world.h"
 
-#define P(n)  ((u64)(n)*PAGE_SIZE)
-#define BASE  0x20000000ULL
-#define AT(n) (BASE + P(n))
+#define area (&w.e->swap)
 
-static struct world w;
-static struct swap_area *a;
-
-static void start(struct world_options o)
+static void start_mapped(struct world_options o)
 {
-	o.store = flaky_store();
-	assert_int_equal(world_create(&w, o), 0);
-	a = &w.e->swap;
-	assert_int_equal(vm_map(w.mm, AT(0), P(64), VM_READ | VM_WRITE, VMAP_FIXED, 0), AT(0));
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	soft_check(w.m);
-	world_destroy(&w);
-	assert_int_equal(flaky_kept(), 0);
-	return 0;
-}
-
-static void put(unsigned page, u8 byte)
-{
-	assert_int_equal(soft_write_byte(w.cpu, AT(page), byte), FAULT_OK);
-}
-
-static u8 get(unsigned page)
-{
-	u8 byte = 0xee;
-
-	assert_int_equal(soft_read_byte(w.cpu, AT(page), &byte), FAULT_OK);
-	return byte;
+	start(o);
+	map(0, 64, RW);
 }
 
 static void page_out(unsigned from, unsigned to)
@@ -52,55 +21,55 @@ static void slots_are_counted_and_used_again(void **state)
 	s64 x, y;
 
 	(void)state;
-	start((struct world_options){ 0 });
-	x = swap_alloc(a);
-	y = swap_alloc(a);
+	start_mapped((struct world_options){ 0 });
+	x = swap_alloc(area);
+	y = swap_alloc(area);
 	assert_true(x >= 0 && y >= 0 && x != y);
-	swap_dup(a, x);
-	swap_put(a, x);
-	assert_int_equal(a->used, 2);
-	swap_put(a, x);
-	assert_int_equal(a->used, 1);
-	assert_int_equal(swap_alloc(a), x);
-	swap_put(a, x);
-	swap_put(a, y);
-	assert_int_equal(a->used, 0);
+	swap_dup(area, x);
+	swap_put(area, x);
+	assert_int_equal(area->used, 2);
+	swap_put(area, x);
+	assert_int_equal(area->used, 1);
+	assert_int_equal(swap_alloc(area), x);
+	swap_put(area, x);
+	swap_put(area, y);
+	assert_int_equal(area->used, 0);
 	assert_int_equal(flaky.drops, 0); /* nothing was saved */
 }
 
 static void they_run_out(void **state)
 {
 	(void)state;
-	start((struct world_options){ 0 });
+	start_mapped((struct world_options){ 0 });
 	for (unsigned i = 0; i < FLAKY_SLOTS; i++)
-		assert_true(swap_alloc(a) >= 0);
-	assert_int_equal(swap_alloc(a), -ENOSPC);
+		assert_true(swap_alloc(area) >= 0);
+	assert_int_equal(swap_alloc(area), -ENOSPC);
 	for (unsigned i = 0; i < FLAKY_SLOTS; i++)
-		swap_put(a, i);
-	assert_true(swap_alloc(a) >= 0);
-	swap_put(a, a->free_stack[a->nr_free_stack]);
+		swap_put(area, i);
+	assert_true(swap_alloc(area) >= 0);
+	swap_put(area, area->free_stack[area->nr_free_stack]);
 }
 
 static void a_slot_not_in_use_is_noticed(void **state)
 {
 	(void)state;
-	start((struct world_options){ 0 });
-	assert_panics(swap_dup(a, 3), "not in use");
-	spin_unlock(&a->lock);
+	start_mapped((struct world_options){ 0 });
+	assert_panics(swap_dup(area, 3), "not in use");
+	spin_unlock(&area->lock);
 }
 
 static void an_unchanged_page_goes_out_for_nothing(void **state)
 {
 	(void)state;
-	start((struct world_options){ .kept = 100 });
+	start_mapped((struct world_options){ .kept = 100 });
 	for (unsigned i = 0; i < 8; i++)
 		put(i, i + 1);
 	page_out(0, 8);
 	assert_int_equal(flaky.saves, 8);
 	for (unsigned i = 0; i < 8; i++)
 		get(i);
-	assert_int_equal(a->kept, 8);
-	assert_int_equal(a->used, 8);
+	assert_int_equal(area->kept, 8);
+	assert_int_equal(area->used, 8);
 	page_out(0, 8);
 	assert_int_equal(flaky.saves, 8);
 	assert_int_equal(flaky.sames, 0); /* the dirty bit tells */
@@ -111,7 +80,7 @@ static void an_unchanged_page_goes_out_for_nothing(void **state)
 static void a_changed_one_is_saved_anew(void **state)
 {
 	(void)state;
-	start((struct world_options){ .kept = 100 });
+	start_mapped((struct world_options){ .kept = 100 });
 	put(0, 1);
 	put(1, 1);
 	page_out(0, 2);
@@ -128,7 +97,7 @@ static void a_changed_one_is_saved_anew(void **state)
 static void a_write_before_protection_was_taken_is_not_forgotten(void **state)
 {
 	(void)state;
-	start((struct world_options){ .kept = 100 });
+	start_mapped((struct world_options){ .kept = 100 });
 	put(0, 1);
 	page_out(0, 1);
 	put(0, 2);
@@ -140,29 +109,29 @@ static void a_write_before_protection_was_taken_is_not_forgotten(void **state)
 static void kept_copies_have_a_limit(void **state)
 {
 	(void)state;
-	start((struct world_options){ .kept = 3 });
+	start_mapped((struct world_options){ .kept = 3 });
 	for (unsigned i = 0; i < 8; i++)
 		put(i, i + 1);
 	page_out(0, 8);
 	for (unsigned i = 0; i < 8; i++)
 		get(i);
-	assert_int_equal(a->kept, 3);
-	assert_int_equal(a->used, 3);
+	assert_int_equal(area->kept, 3);
+	assert_int_equal(area->used, 3);
 	assert_int_equal(flaky_kept(), 3);
 }
 
 static void unmapping_drops_kept_copies_and_swapped_pages(void **state)
 {
 	(void)state;
-	start((struct world_options){ .kept = 100 });
+	start_mapped((struct world_options){ .kept = 100 });
 	for (unsigned i = 0; i < 8; i++)
 		put(i, i + 1);
 	page_out(0, 8);
 	for (unsigned i = 0; i < 4; i++)
 		get(i);
 	assert_int_equal(vm_unmap(w.mm, AT(0), P(8)), 0);
-	assert_int_equal(a->used, 0);
-	assert_int_equal(a->kept, 0);
+	assert_int_equal(area->used, 0);
+	assert_int_equal(area->kept, 0);
 	assert_int_equal(flaky_kept(), 0);
 }
 
@@ -173,7 +142,7 @@ static void a_page_unmapped_on_its_way_out_is_nobodys(void **state)
 	u64 free;
 
 	(void)state;
-	start((struct world_options){ 0 });
+	start_mapped((struct world_options){ 0 });
 	for (unsigned i = 0; i < 4; i++)
 		put(i, i + 1);
 	take_segment(w.e, true, &t);
@@ -197,13 +166,13 @@ static void a_page_that_somebody_is_loading_is_not_written_out(void **state)
 	bool full;
 
 	(void)state;
-	start((struct world_options){ .kept = 100 });
+	start_mapped((struct world_options){ .kept = 100 });
 	put(0, 1);
 	page_out(0, 1);
 	/* A slow fault pins the slot, finds no page, and loads 1. */
-	assert_int_equal(swap_pin(a, &slot, 1, &cached), 1);
+	assert_int_equal(swap_pin(area, &slot, 1, &cached), 1);
 	assert_null(cached);
-	assert_int_equal(swap_uncached(a, &slot, 1), 1);
+	assert_int_equal(swap_uncached(area, &slot, 1), 1);
 	/* Meanwhile another brings the page in, changes it, and it is taken again: the entry is
 	 * the same as before. */
 	put(0, 2);
@@ -212,8 +181,8 @@ static void a_page_that_somebody_is_loading_is_not_written_out(void **state)
 	/* The slow one can tell, because the writer waits for it. */
 	assert_int_equal(writeout(w.e, 10, &full), 0);
 	assert_false(full);
-	assert_int_equal(swap_uncached(a, &slot, 1), 0);
-	swap_unpin(a, &slot, 1);
+	assert_int_equal(swap_uncached(area, &slot, 1), 0);
+	swap_unpin(area, &slot, 1);
 	assert_int_equal(writeout(w.e, 10, &full), 1);
 	assert_int_equal(get(0), 2);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Rule: a program that limits its address space to a few times what it needs goes on as before, reads
- * the limit back, and gets ENOMEM beyond it; what it executes works under it, too. */
+/* Rule: a program that limits its address space to a few times what it needs goes on as before,
+ * reads the limit back, and gets ENOMEM beyond it; what it executes works under it, too. */
 #include "check.h"
 #include <sys/resource.h>
 #include <sys/wait.h>
