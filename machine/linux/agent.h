@@ -91,6 +91,17 @@ void gate_leave(void);
 void gate_wait(void);
 void gate_reset(void); /* in a forked child */
 
+/* ---- the order of changes (order.c) ---- */
+/* By a thread of the program: returns when all changes of the layout that were made before the call
+ * have been told and applied. */
+void changes_await(void);
+/* Does a thread wait for that? */
+bool changes_asked(void);
+/* By agent threads: let it go on if that is so now. */
+void changes_look(void);
+/* In a forked child: those who wait are the parent's. */
+void changes_reset(void);
+
 /* ---- areas (areas.c) ---- */
 /* At start-up: remember the small areas that are there before the program runs. */
 void areas_note_early(int maps);

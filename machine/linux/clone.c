@@ -107,13 +107,16 @@ __attribute__((used)) static long syscall_failed(long err)
 
 /*
  * libc's syscall(), instruction by instruction (some system calls look at the stack they are made
- * on), but for the calls that fork: fork; clone and clone3 with memory and stack of their own.
+ * on), but for mremap and the calls that fork: fork; clone and clone3 with memory and stack of
+ * their own.
  */
 long our_syscall(long nr, ...);
 __asm__(".text\n"
 	".type our_syscall, @function\n"
 	".hidden our_syscall\n"
 	"our_syscall:\n"
+	"	cmp $25, %rdi\n" /* mremap */
+	"	je hooks_mremap\n"
 	"	cmp $57, %rdi\n" /* fork */
 	"	je fork_by_number\n"
 	"	cmp $56, %rdi\n" /* clone(flags, stack, ...) */

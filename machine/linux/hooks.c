@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -48,6 +49,7 @@ static struct {
 void hooks_reset(void)
 {
 	hooks.moving = hooks.held = hooks.asked = 0;
+	changes_reset();
 	spin_init(&hooks.lock);
 }
 
@@ -130,6 +132,11 @@ static void move_begins(void)
 static void move_ends(void)
 {
 	atomic_fetch_sub(&hooks.moving, 1);
+}
+
+bool hooks_moving(void)
+{
+	return atomic_load(&hooks.moving);
 }
 
 /* ---- advice ---- */
@@ -293,6 +300,7 @@ static long mremap_split(u64 old, size_t old_len, size_t new_len, int flags)
 	to = sys(mmap, NULL, new_len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if ((unsigned long)to > -4096UL)
 		return -ENOMEM;
+	changes_await();
 	for (unsigned i = 0; i < p.nr; i++) {
 		u64 len = p.at[i + 1] - p.at[i];
 		long at = sys(mremap, p.at[i], len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -310,26 +318,77 @@ static long mremap_split(u64 old, size_t old_len, size_t new_len, int flags)
 	return to;
 }
 
-static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to)
+/*
+ * Where the kernel is to choose the new place, it chooses it for a mapping that holds it until all
+ * that happened there before is told (order.c has why).
+ *
+ * If the move then fails for want of memory, the kernel may have given the place away or not; it is
+ * left as it is, because it may be another thread's by now.
+ */
+static long move_elsewhere(u64 old, size_t old_len, size_t new_len, int flags)
+{
+	long to = sys(mmap, NULL, new_len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		      -1, 0);
+	long at;
+
+	if ((unsigned long)to > -4096UL)
+		return -ENOMEM;
+	changes_await();
+	at = sys(mremap, old, old_len, new_len, flags | MREMAP_FIXED, to);
+	/* It needs a place of another kind, as huge pages do: it is no memory of ours. */
+	return at == -EINVAL ? sys(mremap, old, old_len, new_len, flags, 0) : at;
+}
+
+static long ordered_mremap(u64 old, size_t old_len, size_t new_len, int flags, u64 to)
 {
 	long at;
 
+	/* Without a length it makes a second mapping of shared memory. */
+	if (!agent.paging || !(flags & MREMAP_MAYMOVE) || !old_len)
+		return sys(mremap, old, old_len, new_len, flags, to);
+	if (flags & MREMAP_FIXED) {
+		changes_await();
+		return sys(mremap, old, old_len, new_len, flags, to);
+	}
+	if (!(flags & MREMAP_DONTUNMAP)) {
+		at = sys(mremap, old, old_len, new_len, flags & ~MREMAP_MAYMOVE, 0);
+		if (at != -ENOMEM)
+			return at;
+	}
+	return move_elsewhere(old, old_len, new_len, flags);
+}
+
+/* Signals wait: a handler that forks, or moves memory itself, would wait for its own thread. */
+static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to)
+{
+	u64 all = ~0ULL, mask;
+	long at;
+
+	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
 	move_begins();
-	at = sys(mremap, old, old_len, new_len, flags, to);
+	at = ordered_mremap((u64)old, old_len, new_len, flags, (u64)to);
 	move_ends();
 	if (at == -EFAULT && agent.armed) {
 		wait_for_scan();
 		move_begins();
-		at = sys(mremap, old, old_len, new_len, flags, to);
+		at = ordered_mremap((u64)old, old_len, new_len, flags, (u64)to);
 		if (at == -EFAULT)
 			at = mremap_split((u64)old, old_len, new_len, flags);
 		move_ends();
 	}
+	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
 	if ((unsigned long)at <= -4096UL && (u64)at != (u64)old)
 		is_new((u64)at, new_len, false);
 	if ((unsigned long)at <= -4096UL && new_len > old_len)
 		grown(new_len - old_len);
 	return (void *)result(at);
+}
+
+long hooks_mremap(long nr, long old, long old_len, long new_len, long flags, long to)
+{
+	(void)nr;
+	return (long)our_mremap((void *)old, (size_t)old_len, (size_t)new_len, (int)flags,
+				(void *)to);
 }
 
 static int our_madvise(void *addr, size_t len, int advice)

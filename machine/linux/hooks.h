@@ -22,6 +22,10 @@ void hooks_hold_moves(void);
 void hooks_release_moves(void);
 /* At start-up, when the keeper runs: what the program was loaded with is growth, too. */
 void hooks_look(void);
+/* Is one under way? */
+bool hooks_moving(void);
+/* mremap() by libc's syscall(). */
+long hooks_mremap(long nr, long old, long old_len, long new_len, long flags, long to);
 /* Does a thread wait for a scan? */
 bool hooks_scan_asked(void);
 /* By the keeper: a scan begins, and is done (or could not be: whoever waits goes on all the same).

@@ -42,6 +42,8 @@
 /* Bytes that may come and go even if what cannot be taken fills the limit; within what a program
  * may be above it. */
 #define LEAST_WORKING_SET (8ULL << 20)
+/* Between two looks at whether all changes are told. */
+#define ORDER_NAP_NS (20 * 1000ULL)
 /* At most this part of the time goes into scans. */
 #define SCAN_SHARE 4
 
@@ -299,6 +301,8 @@ static u64 next_nap(void)
 
 	if (agent.slot->state == AGENT_STOPPED)
 		return LONGEST_NAP_NS;
+	if (changes_asked())
+		return ORDER_NAP_NS;
 	if (keeper.behind)
 		return CATCH_UP_NAP_NS;
 	if (agent.armed)
@@ -384,6 +388,8 @@ static void tick(void)
 		serve_pending();
 	if (agent.armed)
 		place_check();
+	if (agent.paging)
+		changes_look();
 	sample();
 	now = machine_now_ns();
 	if (!agent.armed && agent.slot->state == AGENT_WATCHING) {

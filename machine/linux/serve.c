@@ -12,6 +12,7 @@
 #include "engine/fault/fault.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/hooks.h"
 #include "machine/linux/place.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
@@ -58,21 +59,50 @@ static bool read_message(struct uffd_msg *msg)
 	return n == (long)sizeof *msg;
 }
 
+/*
+ * What moved goes to `to`; what the engine has there is gone, or was seen by a scan before the move
+ * was told.  A part that the engine does not know yet stays so until the next scan.
+ */
+static void follow_move(u64 from, u64 to, u64 len)
+{
+	struct vma *vma;
+	u64 unknown = 0;
+	s64 at = 0;
+
+	if (!hooks_moving())
+		agent_warn("memory is moved by system calls of the program's own: not safe if "
+			   "several threads do");
+	down_read(&agent.mm->mmap_lock);
+	vma = find_vma(agent.mm, from);
+	if (vma && vma->start > from)
+		unknown = min_of(vma->start - from, len);
+	up_read(&agent.mm->mmap_lock);
+	if (!vma)
+		unknown = len;
+	if (vm_unmap(agent.mm, to, len))
+		at = -ENOMEM;
+	else if (unknown < len)
+		at = vm_remap(agent.mm, from + unknown, len - unknown, len - unknown,
+			      VREMAP_MAYMOVE | VREMAP_FIXED, to + unknown);
+	if (at < 0)
+		machine_panic("no memory to follow a change of the layout");
+}
+
 void serve_event(const struct uffd_msg *msg)
 {
 	u64 start = msg->arg.remove.start, end = msg->arg.remove.end;
 
 	switch (msg->event) {
 	case UFFD_EVENT_REMAP:
-		vm_remap(agent.mm, msg->arg.remap.from, msg->arg.remap.len, msg->arg.remap.len,
-			 VREMAP_MAYMOVE | VREMAP_FIXED, msg->arg.remap.to);
+		follow_move(msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
 		agent.rescan = 1;
 		break;
 	case UFFD_EVENT_REMOVE:
 		vm_advise(agent.mm, start, end - start, VADV_DONTNEED);
 		break;
 	case UFFD_EVENT_UNMAP:
-		vm_unmap(agent.mm, start, end - start);
+		if (vm_unmap(agent.mm, start, end - start))
+			machine_panic("no memory to follow a change of the layout");
 		agent.rescan = 1;
 		break;
 	}
@@ -248,10 +278,14 @@ static void handler_main(struct agent_thread *t)
 
 	place_handler(t->index);
 	for (;;) {
+		bool in_vain;
+
 		sys(ppoll, &pfd, 1, 0, 0, 0);
 		if (agent.slot->state == AGENT_STOPPED)
 			return;
-		place_woken(t->index, !serve_one());
+		in_vain = !serve_one();
+		changes_look();
+		place_woken(t->index, in_vain);
 	}
 }
 
