@@ -142,11 +142,22 @@ static void sample(void)
 	proc_memory(agent.statm, &keeper.memory);
 	if (keeper.memory.size != size)
 		keeper.changed_at = machine_now_ns();
-	if (program_bytes() <= agent.slot->peak_resident_bytes)
-		return;
-	/* A new peak, or the agent has grown since it was last measured. */
+}
+
+static void measure_agent(void)
+{
 	keeper.agent_bytes = arena_resident();
 	proc_memory(agent.statm, &keeper.memory);
+}
+
+static void note_peak(void)
+{
+	if (program_bytes() <= agent.slot->peak_resident_bytes)
+		return;
+	/* A new peak, or the agent has grown since it was last measured; before it makes ready it
+	 * does not. */
+	if (agent.paging)
+		measure_agent();
 	if (program_bytes() > agent.slot->peak_resident_bytes)
 		agent.slot->peak_resident_bytes = program_bytes();
 }
@@ -276,6 +287,7 @@ static void arm(void)
 	agent.slot->state = AGENT_PAGING;
 	scan();
 	sample();
+	note_peak();
 	report_now();
 }
 
@@ -293,6 +305,23 @@ static u64 arm_at(void)
 static u64 prepare_at(void)
 {
 	return arm_at() / 2;
+}
+
+/*
+ * Measuring the agent takes the kernel's lock of the layout many times, and each may wait for a
+ * thread of the program that holds it and does not run; a program that is filling memory is far
+ * above its limit by then.  So that is not done first if what the agent took to make ready cannot
+ * change the answer.
+ */
+#define READY_BYTES (8ULL << 20)
+
+static bool arm_is_due(void)
+{
+	if (program_bytes() < arm_at())
+		return false;
+	if (program_bytes() < arm_at() + READY_BYTES)
+		measure_agent();
+	return program_bytes() >= arm_at();
 }
 
 static u64 next_nap(void)
@@ -368,7 +397,7 @@ static void watch(void)
 		sample(); /* what was mapped before the question is in it */
 	}
 	used = asked ? potential() : program_bytes();
-	if (used + (asked ? LEAST_ROOM : 0) >= arm_at())
+	if (asked ? used + LEAST_ROOM >= arm_at() : arm_is_due())
 		arm();
 	else if (!agent.paging && program_bytes() >= prepare_at())
 		prepare();
@@ -398,6 +427,7 @@ static void tick(void)
 		scan();
 	}
 	keeper.behind = agent.armed && catch_up();
+	note_peak();
 	if (now - keeper.reported_at > REPORT_EVERY_NS)
 		report_now();
 }

@@ -67,7 +67,8 @@ void changes_look(void)
 	gate_leave();
 	if (!quiet)
 		return;
-	/* Of two that look at once the later may write the lower number: then it is looked again. */
+	/* Of two that look at once the later may write the lower number: then it is looked again.
+	 */
 	atomic_store(&changes.told, asked);
 	sys(futex, &changes.told, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 0x7fffffff);
 }

@@ -2,8 +2,8 @@
 /* Rule: memory that mremap() moves to addresses that other memory has just left stays what it was,
  * whichever of the two threads comes to run again first.
  *
- * Both threads share a CPU, and one runs only when the other does not want to: so between its call's
- * change of the layout and the end of that call there is often a whole call of the other. */
+ * Both threads share a CPU, and one runs only when the other does not want to: so between its
+ * call's change of the layout and the end of that call there is often a whole call of the other. */
 #include "check.h"
 
 #include <sched.h>
