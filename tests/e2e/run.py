@@ -35,13 +35,6 @@ LEAST = 16 * MIB
 UNMANAGED = {"dropped_privileges_are_survived": "a forked child could not page on"}
 
 
-# What fails now and then for reasons that are known to be ours and are not mended yet. It is told as
-# skipped, and runs with --full and --only.
-UNSTABLE = {
-    "threads_map_and_unmap_at_once": "contents were wrong in about one run of fifteen",
-}
-
-
 class Skip(Exception):
     pass
 
@@ -73,8 +66,6 @@ class Runner:
         start = time.monotonic()
         why, result, notes = "", "passed", ""
         try:
-            if name in UNSTABLE and not (self.options.full or self.options.only):
-                raise Skip("known to fail at times, run it with --only: " + UNSTABLE[name])
             notes = function() or ""
         except Failure as failure:
             result, why = "failed", str(failure)

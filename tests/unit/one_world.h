@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One world, on a store that can be made to fail, and short words for what tests do in it.  Pages are
- * numbered from BASE. */
+/* One world, on a store that can be made to fail, and short words for what tests do in it.  Pages
+ * are numbered from BASE. */
 #ifndef VMF_TESTS_ONE_WORLD_H
 #define VMF_TESTS_ONE_WORLD_H
 
