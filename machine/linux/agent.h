@@ -7,8 +7,7 @@
  *   watching   One thread, the keeper, samples the resident memory.  The program runs natively, at
  *              native speed, until it comes near its limit.
  *   paging     The program's private anonymous memory is registered with userfaultfd and known to
- *              an engine.  Handler threads, one a CPU, serve faults, and a thread of its own, the
- *              evictor, makes room.  The keeper goes on sampling:
+ *              an engine.  Handler threads, one a CPU, serve faults.  The keeper goes on sampling:
  *              new areas that the program made meanwhile, which fault natively, are found and
  *              adopted with what is resident in them.
  *   stopped    Something went wrong that paging cannot go on with: every page is brought back, and
@@ -65,7 +64,6 @@ struct agent {
 	struct agent_thread *keeper;
 	struct agent_thread *handler[MAX_HANDLERS];
 	unsigned nr_handlers;
-	struct agent_thread *evictor;
 	_Atomic u32 wake_keeper; /* futex: the keeper has something to do at once */
 	_Atomic u32 rescan;	 /* the layout changed in a way that hides new areas */
 
@@ -86,6 +84,8 @@ void gate_lock(void);
 bool gate_trylock(void);
 void gate_unlock(void);
 bool gate_enter(void); /* shared; false: somebody reads events */
+/* The same, but waits for as long as reading a message takes. */
+bool gate_enter_soon(void);
 void gate_leave(void);
 /* Until it is open; without taking it. */
 void gate_wait(void);
@@ -123,14 +123,6 @@ int serve_start(void);	      /* the handlers; 0 or a negative errno */
 void serve_pending(void);
 /* Apply a REMAP, REMOVE or UNMAP event to the engine. */
 void serve_event(const struct uffd_msg *msg);
-
-/* ---- the evictor (evict.c) ---- */
-/* Start it, or a new one in a forked child.  0 or a negative errno. */
-int evict_start(void);
-/* Wake it if there is work for it. */
-void evict_if_needed(void);
-/* Does it not keep up? */
-bool evict_wants_help(void);
 
 /* ---- keeper (keeper.c) ---- */
 int keeper_start(void);

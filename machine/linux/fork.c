@@ -347,7 +347,6 @@ void fork_prepare(void)
 	atomic_store(&forking.frozen, CLOSING);
 	for (unsigned i = 0; i < agent.nr_handlers; i++)
 		wait_until_idle(agent.handler[i]);
-	wait_until_idle(agent.evictor);
 	wait_until_idle(agent.keeper);
 	atomic_store(&forking.frozen, SETTLED);
 }

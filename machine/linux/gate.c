@@ -54,6 +54,16 @@ bool gate_enter(void)
 	return false;
 }
 
+bool gate_enter_soon(void)
+{
+	for (unsigned i = 0; i < 200; i++) {
+		if (gate_enter())
+			return true;
+		__builtin_ia32_pause();
+	}
+	return false;
+}
+
 void gate_leave(void)
 {
 	atomic_fetch_sub(&gate, 1);

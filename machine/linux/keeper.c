@@ -94,15 +94,11 @@ static u64 program_bytes(void)
 	return anonymous - min_of(anonymous, keeper.agent_bytes);
 }
 
-/* The evictor works in spells long enough that waking it does not matter: from 64 pages up. */
 static void set_marks(struct watermarks *marks, u64 frames, u64 limit)
 {
-	u64 spell = limit / PAGE_SIZE / 128;
-
-	spell = min_of(max_of(spell, (u64)MMU_BATCH), 16ULL * MMU_BATCH);
 	marks->min = frames - limit / PAGE_SIZE;
-	marks->low = marks->min + spell;
-	marks->high = marks->low + spell;
+	marks->low = marks->min + MMU_BATCH;
+	marks->high = marks->low + MMU_BATCH;
 }
 
 /* What is resident without being managed counts against the limit, too. */
@@ -173,7 +169,7 @@ static int start_engine(void)
 	u64 tables = (u64)1 << 16;
 	struct engine_config config = engine_default_config(frames);
 	void *table_map = arena_alloc(tables * PAGE_SIZE);
-	int err = memory_store_create(memory, agent.options.compress, slots, 0, serve_threads() + 3,
+	int err = memory_store_create(memory, agent.options.compress, slots, 0, serve_threads() + 2,
 				      &agent.store);
 
 	if (err || !table_map)
@@ -263,8 +259,6 @@ static void prepare(void)
 		err = open_uffd();
 	if (!err)
 		err = serve_start();
-	if (!err)
-		err = evict_start();
 	if (err) {
 		agent_warn("paging could not be started; the program runs unmanaged");
 		agent.slot->state = AGENT_STOPPED;
@@ -412,8 +406,8 @@ static void tick(void)
 	u64 now;
 
 	fork_thaw_if_asked();
-	/* If one handler alone listens, it may wait for somebody to serve a fault of its own. */
-	if (agent.paging && place_one_listens())
+	/* If there is but one handler, it may wait for somebody to serve a fault of its own. */
+	if (agent.paging && agent.nr_handlers == 1)
 		serve_pending();
 	if (agent.armed)
 		place_check();
@@ -501,8 +495,7 @@ static int take_over(void)
 	if (err)
 		return err;
 	areas_reconcile();
-	err = serve_start();
-	return err ? err : evict_start();
+	return serve_start();
 }
 
 static void child_main(struct agent_thread *t)

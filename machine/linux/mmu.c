@@ -136,17 +136,16 @@ static bool make_exclusive(const struct mmu_take *takes, unsigned n)
 	return run && sys(madvise, takes[0].va, run * PAGE_SIZE, MADV_POPULATE_WRITE) == 0;
 }
 
-/* Move the run of takes[0..n) to `segment`, which stands for the address `base`; sets result of
- * each. */
-static void move_run(char *segment, u64 base, struct mmu_take *takes, unsigned n)
+/* Move the adjacent pages of takes[0..n) to `to` and on; sets result of each. */
+static void move_run(char *to, struct mmu_take *takes, unsigned n)
 {
-	u64 end = takes[n - 1].va + PAGE_SIZE;
+	u64 base = takes[0].va, end = takes[n - 1].va + PAGE_SIZE;
 	unsigned i = 0, again = 0;
 	u64 exclusive = 0; /* the page that was last made so, in vain if it is still busy */
 
 	while (i < n) {
 		u64 at = takes[i].va, stop = max_of(end, at + PAGE_SIZE);
-		s64 done = uffd_move(agent.uffd, (u64)segment + (at - base), at, stop - at);
+		s64 done = uffd_move(agent.uffd, (u64)to + (at - base), at, stop - at);
 
 		if (done > 0) {
 			for (; i < n && takes[i].va < at + (u64)done; i++)
@@ -173,67 +172,44 @@ static void move_run(char *segment, u64 base, struct mmu_take *takes, unsigned n
 	}
 }
 
-/* Which of `n` pages from va on the kernel has: swapped out by it counts, too. */
-static void look(u64 va, unsigned n, bool *has)
+/* Does the kernel have something at va?  Swapped out by it counts, too. */
+static bool is_there(u64 va)
 {
-	if (proc_present(agent.pagemap, va, n, has) < 0)
+	bool has;
+
+	if (proc_present(agent.pagemap, va, 1, &has) < 0)
 		machine_panic("the page table of the process cannot be looked at");
+	return has;
 }
 
 /*
  * What really came?  A page that the kernel had dropped by itself (MADV_FREE) left a hole; one that
- * it had swapped out came without its bytes, which mincore() takes for a hole.  A page that came
- * unasked, from between two takes, goes back to its place, where nobody can have put another
- * meanwhile.
+ * it had swapped out came without its bytes, which mincore() takes for a hole.
  */
 static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 {
-	u64 base = takes[0].va;
 	unsigned char vec[MMU_BATCH];
-	unsigned t = 0;
 
-	if (sys(mincore, segment, SEGMENT_SIZE, vec) < 0)
+	if (sys(mincore, segment, n * PAGE_SIZE, vec) < 0)
 		machine_panic("the agent's window cannot be looked at");
-	for (unsigned i = 0; i < MMU_BATCH; i++) {
-		u64 at = i * PAGE_SIZE;
-
-		while (t < n && takes[t].va < base + at)
-			t++;
-		if (t < n && takes[t].va == base + at && takes[t].result == 0) {
-			bool came = vec[i] & 1;
-
-			if (!came)
-				look((u64)segment + at, 1, &came);
-			if (!came)
-				takes[t].result = -ENOENT;
-		} else if (vec[i] & 1) {
-			uffd_copy(agent.uffd, base + at, segment + at, PAGE_SIZE);
-		}
-	}
+	for (unsigned i = 0; i < n; i++)
+		if (takes[i].result == 0 && !(vec[i] & 1) &&
+		    !is_there((u64)segment + i * PAGE_SIZE))
+			takes[i].result = -ENOENT;
 }
 
-/*
- * How many of the takes one MOVE may go over: there is nothing between them.  The entries there
- * are absent, and so are the pages: one that the engine does not know (MADV_FREE and a write bring
- * that about) must not be taken along, because while the layout changes it could not be given back.
- * has: what the kernel has from `base` on.
- */
-static unsigned one_move(const struct mmu_take *takes, unsigned n, u64 base, const bool *has)
+/* How many of the takes lie one behind the other, from the first on. */
+static unsigned adjacent(const struct mmu_take *takes, unsigned n)
 {
-	for (unsigned i = 1; i < n; i++) {
-		u64 from = (takes[i - 1].va - base) / PAGE_SIZE + 1;
+	unsigned run = 1;
 
-		for (const pte_t *p = takes[i - 1].ptep + 1; p < takes[i].ptep; p++) {
-			if (pte_mapped(pte_read(p)) || has[from++])
-				return i;
-		}
-	}
-	return n;
+	while (run < n && takes[run].va == takes[0].va + run * PAGE_SIZE)
+		run++;
+	return run;
 }
 
 static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)
 {
-	u64 base = takes[0].va;
 	unsigned taken = 0;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -241,7 +217,7 @@ static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)
 
 		t->dirty = true;
 		if (t->result == 0) {
-			t->page->where = (u64)segment + (t->va - base);
+			t->page->where = (u64)segment + i * PAGE_SIZE;
 			pte_store(t->ptep, t->left);
 			taken++;
 		} else if (t->result == -ENOENT) {
@@ -251,10 +227,14 @@ static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)
 	return taken;
 }
 
+/*
+ * The takes go to the segment one behind the other, without the holes between them: the kernel
+ * flushes the TLBs once for each run of pages that it moves, and so the segment is emptied with one
+ * flush.  Nothing between them is taken along, either: a page that the engine does not know
+ * (MADV_FREE and a write bring that about) could not be given back while the layout changes.
+ */
 static unsigned linux_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
-	u64 base = takes[0].va, span = (takes[n - 1].va - base) / PAGE_SIZE + 1;
-	bool has[MMU_BATCH];
 	unsigned taken, run;
 	char *segment;
 
@@ -266,19 +246,15 @@ static unsigned linux_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 	segment = window_get();
 	if (!segment)
 		return 0;
-	if (!gate_enter()) {
-		window_put(segment, MMU_BATCH);
-		return 0;
-	}
-	if (span > n)
-		look(base, (unsigned)span, has);
 	for (unsigned i = 0; i < n; i += run) {
-		run = one_move(takes + i, n - i, base, has);
-		move_run(segment, base, takes + i, run);
+		run = adjacent(takes + i, n - i);
+		if (!gate_enter_soon())
+			break;
+		move_run(segment + i * PAGE_SIZE, takes + i, run);
+		gate_leave();
 	}
 	check_segment(segment, takes, n);
 	taken = finish_takes(segment, takes, n);
-	gate_leave();
 	window_put(segment, MMU_BATCH - taken);
 	return taken;
 }

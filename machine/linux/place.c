@@ -5,16 +5,15 @@
  * Where a handler runs matters more than what it does: one on the CPU of the thread that faulted
  * runs as soon as that thread sleeps, without an interrupt to another CPU and without waking an
  * idle one.  So there is a handler bound to each CPU.  A fault wakes all that listen, which is
- * work in vain for all but one; so only those listen on whose CPU threads fault, and the others
- * are parked.  What a handler reads tells it now and then where the thread that faulted is: that
- * CPU's handler is called, if it is parked.  A handler that is mostly woken in vain parks itself.
- * One at least always listens.
+ * work in vain for all but one, and worse if one that woke on another CPU is first.  So only those
+ * listen on whose CPU threads have faulted just now; the others are parked.  The keeper sees to
+ * that: handlers note whom they serve, and it looks where those threads are.
  *
  * A CPU that runs nothing but SCHED_IDLE threads counts as idle when a thread is woken.  Handlers
  * of that policy therefore keep the thread that they wake where it is; with the usual policy it
- * goes to an idle CPU each time, and both CPUs leave idle at each fault.  But such handlers starve
- * where programs take all CPUs.  The keeper looks at how long they wait for a CPU, and gives them
- * the program's priority for a while if that is much.
+ * goes to an idle CPU each time, and both CPUs leave idle at each fault, and each flush of the TLBs
+ * interrupts the other.  But such handlers starve where programs take all CPUs.  The keeper gives
+ * them the program's priority for a while when it finds a fault that nobody gets on with.
  */
 #include "machine/linux/place.h"
 #include "engine/base/errno.h"
@@ -23,42 +22,43 @@
 #include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
 
-#include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 
-/* Faults between two looks at where the faulting thread is: a look costs about as much as a fault.
- */
-#define LOOK_EVERY 32
-/* A handler parks after so many wakes, if so many of them were in vain. */
-#define WAKES	  256
-#define MOST_VAIN 224
-/* Faults seen on a CPU so recently keep its handler listening. */
-#define HOT_NS (50 * 1000 * 1000ULL)
+/* The last so many faults say who faults now. */
+#define RECENT 16
+/* A handler listens on for so long after the last fault seen on its CPU.  Longer with the usual
+ * policy, where threads go to and fro. */
+#define HOLD_NS	      (4 * 1000 * 1000ULL)
+#define HOLD_USUAL_NS (50 * 1000 * 1000ULL)
 
-/* How often the keeper looks, and how long handlers keep the program's priority, doubled up to the
- * most each time they starve again at once. */
+/* Between two looks at whether handlers starve; how long they keep the program's priority then,
+ * doubled up to the most each time that they starve again at once. */
 #define CHECK_EVERY_NS (4 * 1000 * 1000ULL)
 #define LEAST_PENANCE  (500 * 1000 * 1000ULL)
 #define MOST_PENANCE   (16 * 1000 * 1000 * 1000ULL)
-/* Starving: waited for a CPU for more than this part of the time. */
-#define STARVED_PART 5
 
 struct place {
-	unsigned cpu;
-	_Atomic u32 parked; /* a futex */
-	unsigned wakes, vain, faults;
-	_Atomic u64 hot_at;  /* ns: when a thread was last seen to fault on this CPU */
-	int schedstat, stat; /* descriptors, or negative */
-	struct proc_waits waits;
-};
+	int cpu;
+	_Atomic u32 parked;	   /* a futex */
+	u64 hot_at;		   /* ns: when a thread was last seen to fault on this CPU */
+	_Atomic u32 begun, served; /* faults */
+	u32 served_before;	   /* at the last look */
+} __attribute__((aligned(64)));
 
-static struct place places[MAX_HANDLERS];
-static _Atomic u32 nr_listening;
+static struct place places[MAX_HANDLERS + 1]; /* the keeper serves at times, too */
+
+static struct {
+	_Atomic u32 nr; /* faults ever */
+	u32 looked_at;	/* nr at the last look */
+	_Atomic int tid[RECENT];
+} recent;
 
 static struct {
 	bool may;  /* there and back again is permitted */
 	bool idle; /* the policy in force */
+	bool waiting;
 	u64 checked_at, until, penance;
 } policy;
 
@@ -92,21 +92,8 @@ static void bind_to(int cpu)
 
 static void unpark(struct place *p)
 {
-	if (!atomic_exchange(&p->parked, 0))
-		return;
-	atomic_fetch_add(&nr_listening, 1);
-	sys(futex, &p->parked, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
-}
-
-/* The last that listens does not. */
-static bool park(struct place *p)
-{
-	if (atomic_fetch_sub(&nr_listening, 1) == 1) {
-		atomic_fetch_add(&nr_listening, 1);
-		return false;
-	}
-	atomic_store(&p->parked, 1);
-	return true;
+	if (atomic_exchange(&p->parked, 0))
+		sys(futex, &p->parked, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
 }
 
 void place_all_listen(void)
@@ -115,45 +102,68 @@ void place_all_listen(void)
 		unpark(&places[i]);
 }
 
-bool place_one_listens(void)
+void place_wait(unsigned index)
 {
-	return atomic_load(&nr_listening) == 1;
+	struct place *p = &places[index];
+
+	while (atomic_load(&p->parked))
+		sys(futex, &p->parked, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, 0);
 }
 
-/* A thread faulted on that CPU. */
-static void heat(int cpu)
+void place_begins(unsigned index, int tid)
 {
-	for (unsigned i = 0; i < agent.nr_handlers; i++) {
-		if (places[i].cpu != (unsigned)cpu)
-			continue;
-		places[i].hot_at = machine_now_ns();
-		unpark(&places[i]);
+	u32 nr = atomic_fetch_add_explicit(&recent.nr, 1, memory_order_relaxed);
+
+	atomic_store_explicit(&recent.tid[nr % RECENT], tid, memory_order_relaxed);
+	atomic_fetch_add_explicit(&places[index].begun, 1, memory_order_relaxed);
+}
+
+void place_ends(unsigned index)
+{
+	atomic_fetch_add_explicit(&places[index].served, 1, memory_order_relaxed);
+}
+
+static bool seen_before(unsigned i)
+{
+	for (unsigned j = 0; j < i; j++)
+		if (recent.tid[j] == recent.tid[i])
+			return true;
+	return false;
+}
+
+/* Note on which CPUs those are that faulted last; false: on none that has a handler. */
+static bool find_hot(u64 now)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < RECENT; i++) {
+		int cpu = seen_before(i) ? -1 : proc_cpu_of(recent.tid[i]);
+
+		for (unsigned h = 0; cpu >= 0 && h < agent.nr_handlers; h++) {
+			if (places[h].cpu != cpu)
+				continue;
+			places[h].hot_at = now;
+			any = true;
+		}
 	}
+	return any;
 }
 
-void place_served(unsigned index, int tid)
+static void choose_listeners(u64 now)
 {
-	struct place *p = &places[index];
-	int cpu;
+	u64 hold = policy.idle ? HOLD_NS : HOLD_USUAL_NS;
 
-	if (index >= agent.nr_handlers || p->faults++ % LOOK_EVERY)
+	if (recent.nr - recent.looked_at < RECENT)
 		return;
-	cpu = proc_cpu_of(tid);
-	if (cpu >= 0)
-		heat(cpu);
-}
-
-void place_woken(unsigned index, bool in_vain)
-{
-	struct place *p = &places[index];
-
-	p->vain += in_vain;
-	if (++p->wakes < WAKES)
+	recent.looked_at = recent.nr;
+	if (!find_hot(now))
 		return;
-	if (p->vain >= MOST_VAIN && machine_now_ns() - p->hot_at > HOT_NS && park(p))
-		while (atomic_load(&p->parked))
-			sys(futex, &p->parked, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, 0);
-	p->wakes = p->vain = 0;
+	for (unsigned i = 0; i < agent.nr_handlers; i++) {
+		if (now - places[i].hot_at <= hold)
+			unpark(&places[i]);
+		else
+			atomic_store(&places[i].parked, 1);
+	}
 }
 
 /* ---- the policy ---- */
@@ -170,88 +180,79 @@ static void set_policies(bool idle)
 	policy.idle = idle;
 	for (unsigned i = 0; i < agent.nr_handlers; i++)
 		set_policy(agent.handler[i]->tid, idle);
-	if (agent.evictor)
-		set_policy(agent.evictor->tid, idle);
 }
 
-/* Since the last look, `passed` ns ago: did a handler wait for a CPU for much of the time?  How
- * long one waits that has not got it yet is not told: it has not run. */
-static bool starved(struct place *p, u64 passed)
+static bool message_waits(void)
 {
-	struct proc_waits before = p->waits;
+	struct pollfd pfd = { .fd = agent.uffd, .events = POLLIN };
+	struct timespec none = { 0 };
 
-	if (p->schedstat < 0 || p->stat < 0 || proc_waits(p->schedstat, p->stat, &p->waits) < 0)
-		return false;
-	return p->waits.waited - before.waited > passed / STARVED_PART ||
-	       (p->waits.ready && before.ready && p->waits.ran == before.ran);
+	return sys(ppoll, &pfd, 1, &none, 0, 0) == 1;
 }
 
-static bool starving(u64 passed)
+/* Since the last look: was a fault left as it was, or has nobody served one while one waits? */
+static bool starving(void)
 {
-	bool any = false;
+	bool stuck = false, any = false, waits = message_waits(), waited = policy.waiting;
 
-	for (unsigned i = 0; i < agent.nr_handlers; i++)
-		if (!places[i].parked)
-			any |= starved(&places[i], passed);
-	return any;
+	for (unsigned i = 0; i < agent.nr_handlers; i++) {
+		struct place *p = &places[i];
+		u32 served = p->served;
+		bool same = served == p->served_before;
+
+		stuck |= same && p->begun != served;
+		any |= !same;
+		p->served_before = served;
+	}
+	policy.waiting = waits;
+	return stuck || (waits && waited && !any);
+}
+
+static void give_priority(u64 now)
+{
+	/* Again so soon?  Then it is not going to be better soon. */
+	policy.penance = now - policy.until < policy.penance
+				 ? min_of(policy.penance * 2, MOST_PENANCE)
+				 : LEAST_PENANCE;
+	policy.until = now + policy.penance;
+	set_policies(false);
 }
 
 void place_check(void)
 {
-	u64 now = machine_now_ns(), passed = now - policy.checked_at;
+	u64 now = machine_now_ns();
 
-	if (!policy.may || passed < CHECK_EVERY_NS)
-		return;
-	policy.checked_at = now;
-	if (policy.idle && starving(passed)) {
-		/* Again so soon?  Then it is not going to be better soon. */
-		policy.penance = now - policy.until < policy.penance
-					 ? min_of(policy.penance * 2, MOST_PENANCE)
-					 : LEAST_PENANCE;
-		policy.until = now + policy.penance;
-		set_policies(false);
-	} else if (!policy.idle && now > policy.until) {
-		starving(passed); /* the past does not count */
-		set_policies(true);
+	if (now - policy.checked_at >= CHECK_EVERY_NS) {
+		policy.checked_at = now;
+		if (starving()) {
+			place_all_listen(); /* one may wait for another to serve a fault of its own
+					     */
+			if (policy.idle)
+				give_priority(now);
+		} else if (policy.may && !policy.idle && now > policy.until) {
+			set_policies(true);
+		}
 	}
+	choose_listeners(now);
 }
 
 /* ---- start ---- */
 
-void place_thread(void)
-{
-	sys(setpriority, 0 /* PRIO_PROCESS */, 0, keeper_program_nice());
-	set_policy(0, policy.idle);
-}
-
 void place_handler(unsigned index)
 {
 	int cpu = nth_cpu(index);
-	struct place *p = &places[index];
 
-	place_thread();
+	sys(setpriority, 0 /* PRIO_PROCESS */, 0, keeper_program_nice());
+	set_policy(0, policy.idle);
+	places[index].cpu = cpu;
 	if (cpu >= 0)
 		bind_to(cpu);
-	p->cpu = cpu >= 0 ? (unsigned)cpu : ~0U;
-	p->schedstat =
-		(int)sys(openat, AT_FDCWD, "/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC, 0);
-	p->stat = (int)sys(openat, AT_FDCWD, "/proc/thread-self/stat", O_RDONLY | O_CLOEXEC, 0);
 }
 
 void place_start(bool privileged)
 {
 	policy.may = policy.idle = privileged;
-	policy.checked_at = machine_now_ns();
-	policy.until = 0;
-	nr_listening = 0;
-	for (unsigned i = 0; i < MAX_HANDLERS; i++) {
-		places[i].parked = 0;
-		places[i].schedstat = places[i].stat = -1;
-		places[i].waits = (struct proc_waits){ 0 };
-	}
-}
-
-void place_handler_started(void)
-{
-	atomic_fetch_add(&nr_listening, 1);
+	policy.checked_at = policy.until = 0;
+	for (unsigned i = 0; i < MAX_HANDLERS; i++)
+		places[i] = (struct place){ .cpu = -1 };
 }

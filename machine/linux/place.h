@@ -7,20 +7,15 @@
 
 /* Before the first handler starts.  privileged: the scheduling policy may be changed at will. */
 void place_start(bool privileged);
-/* By who starts a handler; it listens. */
-void place_handler_started(void);
 /* By a handler: to its CPU, with its policy. */
 void place_handler(unsigned index);
-/* By another thread that works for them: its policy alone. */
-void place_thread(void);
-/* By a handler, when it was woken: waits while it is parked. */
-void place_woken(unsigned index, bool in_vain);
-/* By a handler: it has a fault of the thread `tid`. */
-void place_served(unsigned index, int tid);
+/* By a handler: returns when it is to listen. */
+void place_wait(unsigned index);
+/* By a handler: it has a fault of the thread `tid`; the thread may go on. */
+void place_begins(unsigned index, int tid);
+void place_ends(unsigned index);
 /* Nobody is parked from now on, for a while. */
 void place_all_listen(void);
-/* Is there one only that listens? */
-bool place_one_listens(void);
 /* By the keeper, at each tick. */
 void place_check(void);
 

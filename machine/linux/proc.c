@@ -150,22 +150,6 @@ int proc_cpu_of(int tid)
 	return (int)cpu;
 }
 
-int proc_waits(int schedstat, int stat, struct proc_waits *out)
-{
-	char text[1024];
-	long n = sys(pread64, schedstat, text, sizeof text - 1, 0);
-	const char *p;
-
-	if (n <= 0)
-		return n < 0 ? (int)n : -EIO;
-	text[n] = 0;
-	p = parse_number(text, 10, &out->ran);
-	parse_number(p + 1, 10, &out->waited);
-	p = stat_text(stat, text, sizeof text);
-	out->ready = p && *p == 'R';
-	return p ? 0 : -EIO;
-}
-
 int proc_present(int pagemap, u64 va, unsigned n, bool *present)
 {
 	u64 entries[512];

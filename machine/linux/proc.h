@@ -23,12 +23,6 @@ int proc_areas(int maps, int (*fn)(const struct proc_area *a, void *ctx), void *
 
 /* The CPU on which the thread `tid` of this process was last; or a negative errno. */
 int proc_cpu_of(int tid);
-struct proc_waits {
-	u64 ran, waited; /* ns on a CPU, and ready but without one; up to when it last got one */
-	bool ready;	 /* runs or waits for a CPU now */
-};
-/* From a thread's open schedstat and stat. */
-int proc_waits(int schedstat, int stat, struct proc_waits *out);
 
 /* Which of n <= 512 pages from va on are present (or swapped by the kernel), one flag a page.
  * 0 or a negative errno. */

@@ -204,18 +204,19 @@ static void serve_unaccounted(u64 va, const struct uffd_msg *msg, struct deferre
 	sys(sched_yield);
 }
 
-static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
+/* Let the thread that faulted go on.  How many pages came with its own. */
+static unsigned resolve(const struct uffd_msg *msg, struct deferred *d)
 {
 	u64 va = msg->arg.pagefault.address & PAGE_MASK, began = machine_now_ns();
 	u32 code = PF_USER | (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE ? PF_WRITE : 0);
 	struct fault_result r;
 
 	if (serve_window(va))
-		return;
+		return 0;
 	for (;;) {
 		if (!engine_enter()) {
 			if (fork_serve_frozen(va) == 0)
-				return;
+				return 0;
 			let_changes_through(d);
 			continue;
 		}
@@ -235,9 +236,18 @@ static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 		give_sigbus(va);
 	else if (r.reason == FAULT_OOM)
 		serve_unaccounted(va, msg, d);
-	evict_if_needed();
-	if (evict_wants_help() && engine_enter()) {
-		reclaim_step(&agent.engine, 2 + r.prefetched);
+	return r.prefetched;
+}
+
+static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
+{
+	unsigned index = thread_self()->index, prefetched;
+
+	place_begins(index, (int)msg->arg.pagefault.feat.ptid);
+	prefetched = resolve(msg, d);
+	place_ends(index);
+	if (engine_enter()) {
+		reclaim_step(&agent.engine, 2 + prefetched);
 		engine_leave();
 	}
 }
@@ -258,10 +268,8 @@ static bool serve_one(void)
 
 	if (!read_message(&msg))
 		return false;
-	if (msg.event == UFFD_EVENT_PAGEFAULT) {
+	if (msg.event == UFFD_EVENT_PAGEFAULT)
 		serve_fault(&msg, d);
-		place_served(thread_self()->index, (int)msg.arg.pagefault.feat.ptid);
-	}
 	serve_deferred(d);
 	return true;
 }
@@ -278,14 +286,12 @@ static void handler_main(struct agent_thread *t)
 
 	place_handler(t->index);
 	for (;;) {
-		bool in_vain;
-
+		place_wait(t->index);
 		sys(ppoll, &pfd, 1, 0, 0, 0);
 		if (agent.slot->state == AGENT_STOPPED)
 			return;
-		in_vain = !serve_one();
+		serve_one();
 		changes_look();
-		place_woken(t->index, in_vain);
 	}
 }
 
@@ -323,7 +329,6 @@ int serve_start(void)
 		tid = thread_start(agent.handler[i], handler_main);
 		if (tid < 0)
 			return (int)tid;
-		place_handler_started();
 		agent.nr_handlers = i + 1;
 	}
 	return 0;

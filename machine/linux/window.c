@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 
 #define SEGMENTS WINDOW_SEGMENTS
-#define BINS	 (MAX_HANDLERS + 2) /* one a thread */
+#define BINS	 (MAX_HANDLERS + 1) /* one a thread */
 
 static struct {
 	char *base, *bins;
