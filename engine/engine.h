@@ -31,6 +31,7 @@ struct engine_stats {
 struct engine_config {
 	unsigned prefetch; /* most pages brought in with one fault, 1 .. MMU_BATCH; 1: none */
 	unsigned segment;  /* most pages taken in one call, 1 .. MMU_BATCH */
+	unsigned runs;	   /* most runs of neighbours taken in one call; 0: any */
 	u64 kept_slots;	   /* most stored copies kept for pages that are mapped */
 	struct watermarks marks;
 	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all

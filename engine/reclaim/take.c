@@ -20,6 +20,7 @@
 struct group {
 	struct mm *mm;
 	struct page *victim; /* locked by the caller, or NULL */
+	unsigned at;	     /* where in the group the victim is */
 	struct page *pages[MMU_BATCH];
 	struct mmu_take takes[MMU_BATCH];
 	unsigned n;
@@ -49,6 +50,36 @@ static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsi
 		g->takes[g->n] = (struct mmu_take){ .va = va, .ptep = ptep, .page = page };
 		g->pages[g->n++] = page;
 	}
+}
+
+/*
+ * Where each run of neighbours has its price (the machine's flush of other CPUs), a group of many
+ * would be a long time to wait for: of [*from, *to), the runs from the victim's on, and before it,
+ * up to config.runs.
+ */
+static void narrow(struct engine *e, const pte_t *ptep, unsigned victim, unsigned *from,
+		   unsigned *to)
+{
+	unsigned most = e->config.runs, runs = 0, i;
+	bool in_run = false, mapped;
+
+	for (i = victim; i < *to; i++) {
+		mapped = pte_mapped(pte_read(ptep + i));
+		if (mapped && !in_run && runs++ == most)
+			break;
+		in_run = mapped;
+	}
+	*to = i;
+	if (runs > most)
+		runs = most;
+	in_run = true; /* the victim's */
+	for (i = victim; i > *from; i--) {
+		mapped = pte_mapped(pte_read(ptep + i - 1));
+		if (mapped && !in_run && runs++ == most)
+			break;
+		in_run = mapped;
+	}
+	*from = i;
 }
 
 static void isolate(struct engine *e, struct group *g)
@@ -126,11 +157,13 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 {
 	struct page *gone[MMU_BATCH];
 	swp_entry_t left[MMU_BATCH];
-	unsigned slots = 0;
+	unsigned slots = 0, from = 0;
 
 	*t = (struct taken){ 0 };
 	spin_lock(ptl);
-	collect(e, g, va, ptep, n, all, force);
+	if (g->victim && e->config.runs)
+		narrow(e, ptep, g->at, &from, &n);
+	collect(e, g, va + from * PAGE_SIZE, ptep + from, n - from, all, force);
 	t->looked_at = g->n + g->nr_young;
 	t->aged = g->nr_young;
 	if (t->looked_at)
@@ -213,6 +246,7 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	ptep = pte_find(vma->mm, start, &ptl);
 	g.mm = vma->mm;
 	g.victim = victim;
+	g.at = (va - start) >> PAGE_SHIFT;
 	g.n = g.nr_young = 0;
 	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, false, force, t);
 	rmap_unlock(victim);

@@ -30,6 +30,9 @@
 #define REPORT_EVERY_NS	    (200 * 1000 * 1000ULL)
 /* Naps stay short for so long after the program's layout changed while paging. */
 #define RESTLESS_NS (20 * 1000 * 1000ULL)
+/* Each run of neighbours that is taken is a flush, 10 us where other CPUs have to be interrupted in
+ * a virtual machine; and faults wait meanwhile. */
+#define RUNS_AT_ONCE 8
 /* Pages evicted between two looks at what the program does. */
 #define CATCH_UP 128
 /* And the rest that others get between: the keeper may have a higher priority than them. */
@@ -179,6 +182,7 @@ static int start_engine(void)
 	/* All of them take as much memory again as what is evicted; with a quarter, a sort that
 	 * thrashes compressed the same pages again 1.5 million times. */
 	config.kept_slots = agent.options.limit / PAGE_SIZE;
+	config.runs = RUNS_AT_ONCE;
 	config.may_exceed = true;
 	config.stats = &agent.slot->stats;
 	set_marks(&config.marks, frames, agent.options.limit);

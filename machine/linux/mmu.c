@@ -243,7 +243,7 @@ static unsigned linux_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 		takes[i].result = locks_all() ? -EINVAL : -EAGAIN;
 	if (locks_all())
 		return 0;
-	segment = window_get();
+	segment = window_get(n);
 	if (!segment)
 		return 0;
 	for (unsigned i = 0; i < n; i += run) {
@@ -255,7 +255,7 @@ static unsigned linux_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 	}
 	check_segment(segment, takes, n);
 	taken = finish_takes(segment, takes, n);
-	window_put(segment, MMU_BATCH - taken);
+	window_put(segment, n - taken);
 	return taken;
 }
 

@@ -11,6 +11,9 @@
 
 #define SEGMENTS WINDOW_SEGMENTS
 #define BINS	 (MAX_HANDLERS + 1) /* one a thread */
+/* Dropped together, with one flush. */
+#define BIN_SEGMENTS 4
+#define BIN_SIZE     (BIN_SEGMENTS * SEGMENT_SIZE)
 
 static struct {
 	char *base, *bins;
@@ -18,6 +21,11 @@ static struct {
 	u8 free[SEGMENTS];
 	unsigned nr_free;
 	_Atomic u32 held[SEGMENTS]; /* pages in it */
+	struct open_segment {
+		char *base;
+		unsigned used; /* pages, from its start */
+	} open[BINS];	       /* what each thread is filling */
+	u8 binned[BINS];       /* segments in its bin */
 } window;
 
 static char *segments_alloc(unsigned n)
@@ -33,7 +41,7 @@ int window_init(void)
 
 	if (!window.base) {
 		window.base = segments_alloc(SEGMENTS);
-		window.bins = segments_alloc(BINS);
+		window.bins = segments_alloc(BINS * BIN_SEGMENTS);
 		if (!window.base || !window.bins)
 			return -ENOMEM;
 	}
@@ -46,11 +54,11 @@ int window_init(void)
 	agent.bin_uffd = uffd_open(UFFD_FEATURE_MOVE);
 	if (agent.bin_uffd < 0)
 		return agent.bin_uffd;
-	err = uffd_register(agent.bin_uffd, (u64)window.bins, BINS * SEGMENT_SIZE);
+	err = uffd_register(agent.bin_uffd, (u64)window.bins, BINS * BIN_SIZE);
 	return err ? err : uffd_register(agent.uffd, (u64)window.base, SEGMENTS * SEGMENT_SIZE);
 }
 
-char *window_get(void)
+static char *segment_get(void)
 {
 	char *at = NULL;
 
@@ -58,15 +66,32 @@ char *window_get(void)
 	if (window.nr_free)
 		at = window.base + window.free[--window.nr_free] * SEGMENT_SIZE;
 	spin_unlock(&window.lock);
-	if (at) /* counted as full until we know better: the caller gives the rest back */
+	if (at) /* counted as full until we know better: who has it open gives the rest back */
 		window.held[(at - window.base) / SEGMENT_SIZE] = MMU_BATCH;
 	return at;
 }
 
-/* Holes are fine, and so is a segment that never held anything. */
-static void segment_empty(char *segment)
+char *window_get(unsigned n)
 {
-	char *bin = window.bins + thread_self()->index * SEGMENT_SIZE;
+	struct open_segment *open = &window.open[thread_self()->index];
+	char *at;
+
+	if (open->base && open->used + n > MMU_BATCH)
+		window_close(thread_self()->index);
+	if (!open->base) {
+		open->base = segment_get();
+		open->used = 0;
+	}
+	if (!open->base)
+		return NULL;
+	at = open->base + open->used * PAGE_SIZE;
+	open->used += n;
+	return at;
+}
+
+/* Holes are fine, and so is a segment that never held anything.  False: something stays in it. */
+static bool move_to_bin(char *bin, char *segment)
+{
 	u64 at = 0, exclusive = ~0ULL;
 
 	while (at < SEGMENT_SIZE) {
@@ -80,11 +105,23 @@ static void segment_empty(char *segment)
 			exclusive = at;
 			sys(madvise, segment + at, PAGE_SIZE, MADV_POPULATE_WRITE);
 		} else if (done != -EAGAIN) {
-			break;
+			return false;
 		}
 	}
-	sys(madvise, bin, SEGMENT_SIZE, MADV_DONTNEED);
-	if (at < SEGMENT_SIZE) {
+	return true;
+}
+
+static void segment_empty(char *segment)
+{
+	unsigned t = thread_self()->index;
+	char *bin = window.bins + t * BIN_SIZE;
+	bool empty = move_to_bin(bin + window.binned[t] * SEGMENT_SIZE, segment);
+
+	if (++window.binned[t] == BIN_SEGMENTS) {
+		sys(madvise, bin, BIN_SIZE, MADV_DONTNEED);
+		window.binned[t] = 0;
+	}
+	if (!empty) {
 		agent_warn("a part of the agent's window could not be emptied");
 		return;
 	}
@@ -104,4 +141,13 @@ void window_put(char *at, unsigned n)
 bool window_holds(u64 where)
 {
 	return where - (u64)window.base < SEGMENTS * SEGMENT_SIZE;
+}
+
+void window_close(unsigned thread)
+{
+	struct open_segment open = window.open[thread];
+
+	window.open[thread].base = NULL;
+	if (open.base)
+		window_put(open.base, MMU_BATCH - open.used);
 }

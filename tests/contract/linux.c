@@ -408,7 +408,14 @@ int contract_create(struct contract *c, enum contract_mode mode, u64 pages, u64 
 
 static void run_window_get(struct call *call)
 {
-	call->segment = window_get();
+	call->segment = window_get(MMU_BATCH);
+}
+
+static void run_window_close(struct call *call)
+{
+	(void)call;
+	for (unsigned i = 0; i <= MAX_HANDLERS; i++)
+		window_close(i);
 }
 
 static void run_window_put(struct call *call)
@@ -416,22 +423,36 @@ static void run_window_put(struct call *call)
 	window_put(call->segment, MMU_BATCH);
 }
 
+static struct call held[WINDOW_SEGMENTS];
+
+void linux_window_hold(void)
+{
+	on_agent_thread(run_window_close, held);
+	for (unsigned i = 0; i < WINDOW_SEGMENTS; i++)
+		on_agent_thread(run_window_get, &held[i]);
+}
+
+void linux_window_give(unsigned i)
+{
+	if (held[i].segment)
+		on_agent_thread(run_window_put, &held[i]);
+	held[i].segment = NULL;
+}
+
 /* Every segment of the window can be had: none of them holds a page that somebody forgot. */
 static void check_window(void)
 {
-	struct call calls[WINDOW_SEGMENTS] = { 0 };
-
+	linux_window_hold();
 	for (unsigned i = 0; i < WINDOW_SEGMENTS; i++) {
-		on_agent_thread(run_window_get, &calls[i]);
-		if (!calls[i].segment)
+		if (!held[i].segment)
 			vmf_panic("%u segments of the window are still in use",
 				  WINDOW_SEGMENTS - i);
 		for (u64 at = 0; at < SEGMENT_SIZE; at += PAGE_SIZE)
-			if (linux_page((u64)calls[i].segment + at) != LINUX_ABSENT)
+			if (linux_page((u64)held[i].segment + at) != LINUX_ABSENT)
 				vmf_panic("an empty segment of the window has a page");
 	}
 	for (unsigned i = WINDOW_SEGMENTS; i-- > 0;)
-		on_agent_thread(run_window_put, &calls[i]);
+		linux_window_give(i);
 }
 
 void contract_destroy(struct contract *c)

@@ -16,6 +16,10 @@ void linux_wait_read(void);
 enum linux_page { LINUX_ABSENT, LINUX_PRESENT, LINUX_SWAPPED };
 enum linux_page linux_page(u64 va);
 
+/* Every segment of the agent's window is in use, until the i-th < WINDOW_SEGMENTS is given back. */
+void linux_window_hold(void);
+void linux_window_give(unsigned i);
+
 /* Warnings of the agent since the machine was made.  One that a test has not asked after when it
  * ends is an error. */
 unsigned linux_warnings(void);

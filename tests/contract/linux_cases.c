@@ -504,28 +504,38 @@ static void while_a_change_is_under_way_all_stays_as_it_is(void **state)
 
 static void a_full_window_refuses_until_something_comes_back(void **state)
 {
-	struct batch b, late;
+	struct batch b;
 
 	(void)state;
-	assert_true(WINDOW_SEGMENTS <= MMU_BATCH);
-	map_batch(&b, 0, WINDOW_SEGMENTS);
-	map_batch(&late, WINDOW_SEGMENTS + 2, 2);
-	for (unsigned i = 0; i < b.n; i++) /* a segment each */
-		assert_int_equal(take_these(&b, &i, 1), 1);
-	assert_int_equal(take_every(&late, 1), 0);
-	for (unsigned i = 0; i < late.n; i++) {
-		assert_int_equal(late.takes[i].result, -EAGAIN);
-		assert_stayed(&late, i);
+	map_batch(&b, 0, 5);
+	linux_window_hold();
+	assert_int_equal(take_every(&b, 1), 0);
+	for (unsigned i = 0; i < b.n; i++) {
+		assert_int_equal(b.takes[i].result, -EAGAIN);
+		assert_stayed(&b, i);
 	}
-	set_these(&b, (unsigned[]){ 30 }, 1);
-	assert_int_equal(take_every(&late, 1), late.n);
-	for (unsigned i = 0; i < late.n; i++)
-		assert_taken(&late, i);
+	linux_window_give(30);
+	assert_int_equal(take_every(&b, 1), b.n);
 	for (unsigned i = 0; i < b.n; i++)
-		if (i != 30)
-			assert_taken(&b, i);
+		assert_taken(&b, i);
+	for (unsigned i = 0; i < WINDOW_SEGMENTS; i++)
+		linux_window_give(i);
 	drop_batch(&b);
-	drop_batch(&late);
+}
+
+static void takes_share_a_segment_until_it_is_full(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	map_batch(&b, 0, MMU_BATCH);
+	for (unsigned i = 0; i < b.n; i++)
+		assert_int_equal(take_these(&b, &i, 1), 1);
+	for (unsigned i = 0; i < b.n; i++)
+		assert_int_equal(b.pages[i]->where, b.pages[0]->where + i * PAGE_SIZE);
+	for (unsigned i = 0; i < b.n; i++)
+		assert_taken(&b, i);
+	drop_batch(&b);
 }
 
 /* ---- pages of other kinds ---- */
@@ -708,6 +718,7 @@ int main(void)
 		contract_test(pages_that_the_engine_does_not_know_survive_while_the_layout_changes),
 		contract_test(while_a_change_is_under_way_all_stays_as_it_is),
 		contract_test(a_full_window_refuses_until_something_comes_back),
+		contract_test(takes_share_a_segment_until_it_is_full),
 		contract_test(the_kernels_page_of_zeros_is_taken),
 		contract_test(pages_that_the_kernel_has_swapped_out_are_taken_with_their_contents),
 		cmocka_unit_test_setup_teardown(

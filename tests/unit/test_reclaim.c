@@ -80,6 +80,32 @@ static void the_size_of_a_segment_is_chosen(void **state)
 	}
 }
 
+static void the_runs_of_a_segment_are_limited(void **state)
+{
+	struct taken t;
+
+	(void)state;
+	start((struct world_options){ .segment = 64, .runs = 3 });
+	map(0, 64, RW);
+	/* Two pages at 0, 10, ... 50; the oldest is 30. */
+	put(30, 30);
+	for (unsigned i = 0; i < 60; i += 10) {
+		put(i, i);
+		put(i + 1, i + 1);
+	}
+	make_old(0, 64);
+	assert_true(take_segment(w.e, false, &t));
+	assert_int_equal(t.taken, 6);
+	for (unsigned i = 0; i < 60; i++)
+		assert_int_equal(page_at(i) != NULL, i < 30 && i % 10 < 2);
+	/* What is after it is gone; now from the next oldest on. */
+	assert_true(take_segment(w.e, false, &t));
+	assert_int_equal(t.taken, 6);
+	assert_int_equal(mm->rss, 0);
+	for (unsigned i = 0; i < 60; i += 10)
+		assert_true(get(i) == i && get(i + 1) == i + 1);
+}
+
 static void young_pages_are_spared_once_then_active(void **state)
 {
 	struct taken t;
@@ -443,6 +469,7 @@ int main(void)
 		T(neighbours_go_in_one_call),
 		T(a_segment_ends_with_the_vma),
 		T(the_size_of_a_segment_is_chosen),
+		T(the_runs_of_a_segment_are_limited),
 		T(young_pages_are_spared_once_then_active),
 		T(when_all_are_young_some_go_all_the_same),
 		T(what_is_used_often_stays),

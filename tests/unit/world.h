@@ -17,6 +17,7 @@ struct world_options {
 	u64 capacity;	   /* bytes of the store; 0: no limit */
 	unsigned prefetch; /* 0: 1 */
 	unsigned segment;  /* 0: 16 */
+	unsigned runs;	   /* 0: any */
 	u64 kept;
 	unsigned cpus; /* 0: 1 */
 	bool may_exceed;
@@ -60,6 +61,7 @@ static inline int world_create(struct world *w, struct world_options o)
 	struct engine_config config = {
 		.prefetch = o.prefetch ? o.prefetch : 1,
 		.segment = o.segment ? o.segment : 16,
+		.runs = o.runs,
 		.kept_slots = o.kept,
 		.marks = { .min = frames / 16, .low = frames / 8, .high = frames / 4 },
 		.may_exceed = o.may_exceed,
