@@ -13,7 +13,7 @@
 #define MAX_THREADS	 64
 #define DEFAULT_THREADS	 0 /* one for each CPU */
 #define MAX_PREFETCH	 MMU_BATCH
-#define DEFAULT_PREFETCH 32
+#define DEFAULT_PREFETCH 12
 
 struct run_options {
 	u64 memory;	      /* bytes; never 0 after options_parse() */

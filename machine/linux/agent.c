@@ -104,7 +104,7 @@ __attribute__((constructor)) static void agent_load(void)
 	if (!options || !report)
 		return;
 	agent.options.compress = COMPRESS_LZ4;
-	agent.options.prefetch = 32;
+	agent.options.prefetch = 12;
 	parse_options(options);
 	if (!agent.options.limit || map_report(report) < 0)
 		return;

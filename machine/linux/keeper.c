@@ -32,7 +32,7 @@
 #define RESTLESS_NS (20 * 1000 * 1000ULL)
 /* Each run of neighbours that is taken is a flush, 10 us where other CPUs have to be interrupted in
  * a virtual machine; and faults wait meanwhile. */
-#define RUNS_AT_ONCE 8
+#define RUNS_AT_ONCE 2
 /* Pages evicted between two looks at what the program does. */
 #define CATCH_UP 128
 /* And the rest that others get between: the keeper may have a higher priority than them. */

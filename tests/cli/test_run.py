@@ -140,7 +140,7 @@ class Words(Case):
         show = ["sh", "-c", 'echo "$VMFAULT_OPTIONS"']
         done = run("run", "--memory", "64M", *show)
         self.assertEqual(done.stdout,
-                         "limit=67108864,compress=lz4,threads=0,prefetch=32,verbose=0\n")
+                         "limit=67108864,compress=lz4,threads=0,prefetch=12,verbose=0\n")
         done = run("run", "--memory", "1G", "--compress", "zstd", "--threads", "3", "--prefetch",
                    "0", "--verbose", *show)
         self.assertEqual(done.stdout,
