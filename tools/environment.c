@@ -101,10 +101,9 @@ static char *preload_entry(const char *agent)
 static char *options_entry(const struct run_options *o)
 {
 	char *entry;
-	int n = asprintf(&entry,
-			 "VMFAULT_OPTIONS=limit=%llu,compress=%s,threads=%u,prefetch=%u,verbose=%d",
+	int n = asprintf(&entry, "VMFAULT_OPTIONS=limit=%llu,compress=%s,threads=%u,prefetch=%u",
 			 (unsigned long long)o->memory, o->compress, o->threads,
-			 max_of(o->prefetch, 1u), o->verbose);
+			 max_of(o->prefetch, 1u));
 
 	return n < 0 ? NULL : entry;
 }

@@ -47,8 +47,6 @@ static void parse_options(const char *text)
 			o->handlers = (unsigned)strtoul(value, NULL, 10);
 		else if (!strcmp(p, "prefetch"))
 			o->prefetch = (unsigned)strtoul(value, NULL, 10);
-		else if (!strcmp(p, "verbose"))
-			o->verbose = value[0] == '1';
 	}
 	if (o->prefetch < 1)
 		o->prefetch = 1;

@@ -42,7 +42,6 @@ struct agent_options {
 	enum compression compress;
 	unsigned handlers; /* 0: one a CPU */
 	unsigned prefetch; /* pages */
-	bool verbose;
 };
 
 struct agent {
@@ -53,7 +52,7 @@ struct agent {
 	/* Descriptors in the agent threads' own table. */
 	int uffd;     /* the program's memory; all events */
 	int bin_uffd; /* of the window's bins; no events */
-	int statm, maps, pagemap;
+	int stat, statm, maps, pagemap;
 
 	struct engine engine;
 	struct mm *mm;

@@ -27,6 +27,7 @@
 #define SHORTEST_NAP_NS	    (250 * 1000ULL)
 #define PAGING_NAP_NS	    (2 * 1000 * 1000ULL)
 #define LONGEST_NAP_NS	    (50 * 1000 * 1000ULL)
+#define ALONE_EVERY_NS	    (20 * 1000 * 1000ULL)
 #define REPORT_EVERY_NS	    (200 * 1000 * 1000ULL)
 /* Naps stay short for so long after the program's layout changed while paging. */
 #define RESTLESS_NS (20 * 1000 * 1000ULL)
@@ -53,7 +54,7 @@
 static struct {
 	struct proc_memory memory; /* as last sampled */
 	u64 agent_bytes;	   /* the arena's resident bytes, now and then */
-	u64 reported_at, scanned_at, scan_took;
+	u64 reported_at, scanned_at, scan_took, alone_at;
 	u64 scanned_size; /* memory.size when areas were last scanned */
 	u64 changed_at;	  /* when memory.size was last seen to change */
 	int nice;	  /* the program's own */
@@ -84,7 +85,9 @@ static int open_descriptors(void)
 	agent.statm = open_proc("/proc/thread-self/statm");
 	agent.maps = open_proc("/proc/thread-self/maps");
 	agent.pagemap = open_proc("/proc/thread-self/pagemap");
-	return agent.statm < 0 || agent.maps < 0 || agent.pagemap < 0 ? -ENOENT : 0;
+	agent.stat = open_proc("/proc/self/stat");
+	return agent.stat < 0 || agent.statm < 0 || agent.maps < 0 || agent.pagemap < 0 ? -ENOENT
+											: 0;
 }
 
 /* ---- figures ---- */
@@ -405,6 +408,22 @@ static void watch(void)
 	}
 }
 
+/*
+ * The program's threads have all ended by the bare system call, as what clone() started does: then
+ * the process would have ended without us.
+ */
+static void end_if_alone(u64 now)
+{
+	struct proc_leader leader;
+	u64 ours = 1 + (agent.paging ? agent.nr_handlers : 0);
+
+	if (now - keeper.alone_at < ALONE_EVERY_NS)
+		return;
+	keeper.alone_at = now;
+	if (proc_leader(agent.stat, &leader) == 0 && leader.ended && leader.threads <= ours + 1)
+		sys(exit_group, leader.status >> 8 & 0xff);
+}
+
 static void tick(void)
 {
 	u64 now;
@@ -419,6 +438,7 @@ static void tick(void)
 		changes_look();
 	sample();
 	now = machine_now_ns();
+	end_if_alone(now);
 	if (!agent.armed && agent.slot->state == AGENT_WATCHING) {
 		watch();
 	} else if (agent.armed && (hooks_scan_asked() || scan_is_due(now))) {

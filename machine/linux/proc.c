@@ -125,14 +125,27 @@ static const char *stat_text(int stat, char *text, u64 size)
 	return text[n] ? text + n + 1 : NULL;
 }
 
-/* The 37th word after the name. */
+/* Words after the name. */
+#define WORD_THREADS   18
 #define WORD_PROCESSOR 37
+#define WORD_EXIT_CODE 50
+
+static bool stat_number(const char *text, unsigned which, u64 *out)
+{
+	unsigned word = 1;
+
+	for (; *text && word < which; text++)
+		word += *text == ' ';
+	if (word < which)
+		return false;
+	parse_number(text, 10, out);
+	return true;
+}
 
 int proc_cpu_of(int tid)
 {
 	char path[48], text[1024];
-	unsigned word = 1;
-	const char *p;
+	const char *words;
 	u64 cpu;
 	int fd;
 
@@ -140,14 +153,23 @@ int proc_cpu_of(int tid)
 	fd = (int)sys(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
-	p = stat_text(fd, text, sizeof text);
+	words = stat_text(fd, text, sizeof text);
 	sys(close, fd);
-	for (; p && *p && word < WORD_PROCESSOR; p++)
-		word += *p == ' ';
-	if (!p || word < WORD_PROCESSOR)
+	return words && stat_number(words, WORD_PROCESSOR, &cpu) ? (int)cpu : -EIO;
+}
+
+int proc_leader(int stat, struct proc_leader *out)
+{
+	char text[1024];
+	const char *words = stat_text(stat, text, sizeof text);
+	u64 status;
+
+	if (!words || !stat_number(words, WORD_THREADS, &out->threads) ||
+	    !stat_number(words, WORD_EXIT_CODE, &status))
 		return -EIO;
-	parse_number(p, 10, &cpu);
-	return (int)cpu;
+	out->ended = *words == 'Z';
+	out->status = (int)status;
+	return 0;
 }
 
 int proc_present(int pagemap, u64 va, unsigned n, bool *present)

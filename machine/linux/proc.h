@@ -24,6 +24,14 @@ int proc_areas(int maps, int (*fn)(const struct proc_area *a, void *ctx), void *
 /* The CPU on which the thread `tid` of this process was last; or a negative errno. */
 int proc_cpu_of(int tid);
 
+struct proc_leader {
+	bool ended;  /* the first thread: it has made the system call exit() */
+	u64 threads; /* of the process, an ended first one included */
+	int status;  /* as wait() gives it, if it has ended */
+};
+/* From an open stat of the process. */
+int proc_leader(int stat, struct proc_leader *out);
+
 /* Which of n <= 512 pages from va on are present (or swapped by the kernel), one flag a page.
  * 0 or a negative errno. */
 int proc_present(int pagemap, u64 va, unsigned n, bool *present);
