@@ -554,6 +554,21 @@ void keeper_start_child(void)
 
 /* ---- the end of paging ---- */
 
+/*
+ * Is there a page at va?  Then it is newer than what is stored: it was served from the store during
+ * a fork, when the engine may not be changed, and may have been written to since.
+ */
+static bool is_there(u64 va)
+{
+	unsigned char resident = 0;
+	bool has = false;
+
+	/* Without the privilege pagemap may be shut; mincore() overlooks what the kernel swapped. */
+	if (agent.pagemap < 0 || proc_present(agent.pagemap, va, 1, &has) < 0)
+		return sys(mincore, va, PAGE_SIZE, &resident) == 0 && (resident & 1);
+	return has;
+}
+
 /* The bytes go to their places by ordinary stores: nothing may be registered any more. */
 static void bring_back(struct vma *vma)
 {
@@ -567,10 +582,11 @@ static void bring_back(struct vma *vma)
 			va = (va & PMD_MASK) + PMD_SIZE - PAGE_SIZE;
 			continue;
 		}
-		if (!pte_is_swap(pte_read(ptep)))
+		if (!pte_is_swap(pte_read(ptep)) || is_there(va))
 			continue;
 		slot = swp_offset(pte_to_swp(pte_read(ptep)));
-		sys(mprotect, va, PAGE_SIZE, PROT_READ | PROT_WRITE);
+		if (sys(mprotect, va, PAGE_SIZE, PROT_READ | PROT_WRITE) < 0)
+			continue; /* unmapped meanwhile, or kept from the child (MADV_DONTFORK) */
 		page = agent.engine.swap.slots[slot].page;
 		if (page && window_holds(page->where))
 			memcpy((void *)va, (void *)page->where, PAGE_SIZE);
