@@ -74,6 +74,12 @@ static int map_report(const char *path)
 	return 0;
 }
 
+void agent_set_state(enum agent_state state)
+{
+	agent.state = state;
+	agent.slot->state = state;
+}
+
 void agent_new_slot(void)
 {
 	struct report_header *header = agent.report;
@@ -85,14 +91,14 @@ void agent_new_slot(void)
 	agent.slot = s;
 	if (agent.paging)
 		agent.engine.stats = &s->stats;
-	s->pid = (s32)sys(getpid);
+	s->pid = agent.pid = (s32)sys(getpid);
 	s->parent = (s32)sys(getppid);
 	s->limit_bytes = agent.options.limit;
 	if (old)
 		memcpy(s->program, old->program, sizeof s->program);
 	else
 		strncpy(s->program, program_invocation_short_name, sizeof s->program - 1);
-	s->state = old ? atomic_load(&old->state) : AGENT_WATCHING;
+	agent_set_state(old ? agent.state : AGENT_WATCHING);
 }
 
 __attribute__((constructor)) static void agent_load(void)
@@ -112,12 +118,12 @@ __attribute__((constructor)) static void agent_load(void)
 	clone_hooks_install();
 	if (arena_init() < 0) {
 		agent_warn("no address space for the agent; the program runs unmanaged");
-		agent.slot->state = AGENT_STOPPED;
+		agent_set_state(AGENT_STOPPED);
 		return;
 	}
 	if (fork_init() < 0 || keeper_start() < 0) {
 		agent_warn("the agent's thread could not be started; the program runs unmanaged");
-		agent.slot->state = AGENT_STOPPED;
+		agent_set_state(AGENT_STOPPED);
 		return;
 	}
 	hooks_look();

@@ -69,12 +69,18 @@ struct agent {
 	_Atomic u32 reconcile; /* pages became present that the engine does not know */
 
 	void *beacon; /* a page that is always absent: see fork.c */
+
+	/* Of this process.  The slot tells others of them, and is never asked: the last slot may be
+	 * shared by many processes, and a forked child finds its parent's there. */
+	s32 pid;
+	_Atomic u32 state; /* enum agent_state; agent_set_state() */
 };
 
 extern struct agent agent;
 
 /* Claim a slot of the report for this process. */
 void agent_new_slot(void);
+void agent_set_state(enum agent_state state);
 /* Remember the first thing that went wrong, for the report: one line, without newline. */
 void agent_warn(const char *text);
 

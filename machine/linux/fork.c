@@ -329,7 +329,7 @@ void fork_prepare(void)
 	long pid = sys(getpid);
 
 	/* A process that was made behind libc's back has a copy of all this, but no agent. */
-	if (agent.slot->pid != (s32)pid)
+	if (agent.pid != (s32)pid)
 		return;
 	/* A signal's handler that forks now would wait for ourselves; and until the child is
 	 * managed again, one that runs there could read what is not there. */

@@ -81,7 +81,7 @@ static void wait_for_scan(void)
 	u32 done, want = atomic_load(&hooks.begun) + 1;
 	long pid = sys(getpid);
 
-	while (agent.slot->state != AGENT_STOPPED && agent.slot->pid == (s32)pid &&
+	while (agent.state != AGENT_STOPPED && agent.pid == (s32)pid &&
 	       (s32)((done = atomic_load(&hooks.done)) - want) < 0) {
 		atomic_store(&hooks.asked, 1);
 		keeper_wake();

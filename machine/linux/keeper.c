@@ -268,7 +268,7 @@ static void prepare(void)
 		err = serve_start();
 	if (err) {
 		agent_warn("paging could not be started; the program runs unmanaged");
-		agent.slot->state = AGENT_STOPPED;
+		agent_set_state(AGENT_STOPPED);
 		/* Nobody would read of a fork: let go of the window, too. */
 		sys(close, agent.uffd);
 		sys(close, agent.bin_uffd);
@@ -285,7 +285,7 @@ static void arm(void)
 	if (!agent.paging)
 		return;
 	agent.armed = 1;
-	agent.slot->state = AGENT_PAGING;
+	agent_set_state(AGENT_PAGING);
 	scan();
 	sample();
 	note_peak();
@@ -329,7 +329,7 @@ static u64 next_nap(void)
 {
 	u64 used = program_bytes(), next = agent.paging ? arm_at() : prepare_at(), ns;
 
-	if (agent.slot->state == AGENT_STOPPED)
+	if (agent.state == AGENT_STOPPED)
 		return LONGEST_NAP_NS;
 	if (changes_asked())
 		return ORDER_NAP_NS;
@@ -374,7 +374,7 @@ static bool scan_is_due(u64 now)
 
 u64 keeper_room(void)
 {
-	return agent.options.limit <= SMALL_LIMIT && agent.slot->state == AGENT_WATCHING
+	return agent.options.limit <= SMALL_LIMIT && agent.state == AGENT_WATCHING
 		       ? keeper.room
 		       : ~0ULL;
 }
@@ -439,7 +439,7 @@ static void tick(void)
 	sample();
 	now = machine_now_ns();
 	end_if_alone(now);
-	if (!agent.armed && agent.slot->state == AGENT_WATCHING) {
+	if (!agent.armed && agent.state == AGENT_WATCHING) {
 		watch();
 	} else if (agent.armed && (hooks_scan_asked() || scan_is_due(now))) {
 		scan();
@@ -463,7 +463,7 @@ static void keeper_main(struct agent_thread *t)
 	be_prompt();
 	if (open_descriptors() < 0) {
 		agent_warn("/proc cannot be read here; the program runs unmanaged");
-		agent.slot->state = AGENT_STOPPED;
+		agent_set_state(AGENT_STOPPED);
 		return;
 	}
 	areas_note_early(agent.maps);
@@ -600,7 +600,7 @@ void agent_stop(const char *why)
 	struct vma *vma;
 
 	agent_warn(why);
-	agent.slot->state = AGENT_STOPPED;
+	agent_set_state(AGENT_STOPPED);
 	if (!agent.paging)
 		return;
 	agent.paging = 0;

@@ -48,7 +48,7 @@ void changes_await(void)
 	long pid = sys(getpid);
 
 	/* Not in a process that has no agent of its own: nobody would answer. */
-	while (agent.paging && agent.slot->pid == (s32)pid &&
+	while (agent.paging && agent.pid == (s32)pid &&
 	       (s32)((told = atomic_load(&changes.told)) - want) < 0) {
 		keeper_wake();
 		sys(futex, &changes.told, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, told, &most);

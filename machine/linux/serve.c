@@ -288,7 +288,7 @@ static void handler_main(struct agent_thread *t)
 	for (;;) {
 		place_wait(t->index);
 		sys(ppoll, &pfd, 1, 0, 0, 0);
-		if (agent.slot->state == AGENT_STOPPED)
+		if (agent.state == AGENT_STOPPED)
 			return;
 		serve_one();
 		changes_look();
