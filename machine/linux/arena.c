@@ -130,7 +130,7 @@ const struct engine_memory arena_memory = { .alloc = engine_alloc, .free = engin
 
 u64 arena_accessible(void)
 {
-	return arena.accessible - ARENA_BASE;
+	return arena.accessible ? arena.accessible - ARENA_BASE : 0;
 }
 
 u64 arena_resident(void)

@@ -23,7 +23,7 @@ void arena_free(void *p, u64 bytes);
 /* The same, for the engine. */
 extern const struct engine_memory arena_memory;
 
-/* Bytes of the arena that may be touched, resident or not. */
+/* Bytes of the arena that may be touched, resident or not; 0 if there is none. */
 u64 arena_accessible(void);
 /* Bytes of the arena that are resident now.  Costs a walk of the page tables: not for hot paths. */
 u64 arena_resident(void);
