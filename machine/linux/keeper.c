@@ -512,8 +512,6 @@ static int take_over(void)
 
 	if (err)
 		return err;
-	fork_apply_kept();
-	hooks_each_wiped(forget_wiped);
 	areas_forget_gone();
 	err = areas_register_again();
 	if (err)
@@ -529,6 +527,11 @@ static void child_main(struct agent_thread *t)
 	(void)t;
 	be_prompt();
 	err = open_descriptors();
+	if (agent.paging) {
+		/* Also if it cannot page: none of that may be brought back. */
+		fork_apply_kept();
+		hooks_each_wiped(forget_wiped);
+	}
 	if (!err && agent.paging)
 		err = take_over();
 	if (err)
