@@ -549,8 +549,14 @@ void keeper_start_child(void)
 	keeper.child_ready = 0;
 	agent.keeper->busy = 0;
 	agent_new_slot();
-	if (thread_start(agent.keeper, child_main) < 0)
-		machine_panic("no thread can be started in a forked child");
+	if (thread_start(agent.keeper, child_main) < 0) {
+		/* A limit on threads, most likely. */
+		if (agent.paging)
+			machine_panic("no thread can be started in a forked child");
+		agent_warn("no thread can be started in a forked child; it runs unmanaged");
+		agent_set_state(AGENT_STOPPED);
+		return;
+	}
 	while (!keeper.child_ready)
 		sys(futex, &keeper.child_ready, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, 0);
 }
