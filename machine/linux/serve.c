@@ -179,13 +179,39 @@ static bool serve_window(u64 va)
 	return true;
 }
 
-/* No frame is left to account the page with: most of what is resident cannot be taken.  New memory
- * is given all the same, unaccounted; what is stored has to wait for a frame. */
+/*
+ * Place the stored page at va without a frame for it: 0, or a negative errno.  Its entry stays that
+ * of a stored page, and is the program's to drop (unmap) or the engine's to adopt; the page is there,
+ * so nobody asks for the stored bytes meanwhile.
+ */
+static int place_stored(u64 va, pte_t *ptep, spinlock_t *ptl)
+{
+	char *buffer = thread_self()->staging;
+	int err = -EAGAIN;
+	pte_t pte;
+	u64 slot;
+
+	spin_lock(ptl);
+	pte = pte_read(ptep);
+	slot = swp_offset(pte_to_swp(pte));
+	/* In the swap cache it needs no frame: the fault comes again and maps it. */
+	if (pte_is_swap(pte) && !agent.engine.swap.slots[slot].page && gate_enter()) {
+		err = agent.store->ops->load(agent.store, slot, buffer);
+		if (!err && uffd_copy(agent.uffd, va, buffer, PAGE_SIZE) < 0)
+			err = -EAGAIN;
+		gate_leave();
+	}
+	spin_unlock(ptl);
+	return err;
+}
+
+/* No frame is left to account the page with: most of what is resident cannot be taken.  It is given
+ * all the same, unaccounted. */
 static void serve_unaccounted(u64 va, const struct uffd_msg *msg, struct deferred *d)
 {
 	spinlock_t *ptl;
 	pte_t *ptep;
-	bool stored;
+	bool stored, placed;
 
 	if (!engine_enter()) {
 		uffd_wake(agent.uffd, va, PAGE_SIZE); /* a fork is under way: fault again */
@@ -193,9 +219,10 @@ static void serve_unaccounted(u64 va, const struct uffd_msg *msg, struct deferre
 	}
 	ptep = pte_find(agent.mm, va, &ptl);
 	stored = ptep && pte_is_swap(pte_read(ptep));
+	placed = stored && place_stored(va, ptep, ptl) == 0;
 	engine_leave();
 	agent_warn("too much memory is locked, pinned or not writable: the limit cannot be held");
-	if (!stored && uffd_zeropage(agent.uffd, va, PAGE_SIZE) == 0)
+	if (placed || (!stored && uffd_zeropage(agent.uffd, va, PAGE_SIZE) == 0))
 		return;
 	if (d->nr < MAX_DEFERRED)
 		d->msg[d->nr++] = *msg;
