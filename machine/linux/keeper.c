@@ -110,13 +110,16 @@ static void set_marks(struct watermarks *marks, u64 frames, u64 limit)
 /* What is resident without being managed counts against the limit, too. */
 static void adjust_limit(void)
 {
+	u64 frames = agent.engine.zones[ZONE_USER].nr;
 	u64 managed = (u64)max_of(agent.mm->rss, (s64)0) * PAGE_SIZE;
 	u64 others = program_bytes() - min_of(program_bytes(), managed);
 	u64 stuck = agent.engine.lru.nr_unevictable * PAGE_SIZE;
 	u64 least = stuck + min_of(agent.options.limit / 4, LEAST_WORKING_SET);
 	u64 limit = others + least < agent.options.limit ? agent.options.limit - others : least;
 
-	set_marks(&agent.engine.config.marks, agent.engine.zones[ZONE_USER].nr, limit);
+	/* Even if nearly all frames are stuck some are to be kept free. */
+	limit = min_of(limit, (frames - 4 * MMU_BATCH) * PAGE_SIZE);
+	set_marks(&agent.engine.config.marks, frames, limit);
 }
 
 static void report_now(void)
