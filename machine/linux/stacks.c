@@ -5,8 +5,11 @@
  */
 #include "machine/linux/agent.h"
 
+#include "machine/linux/sys.h"
+
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #define MAX_STACKS 4096
@@ -20,11 +23,28 @@ static struct {
 	} stack[MAX_STACKS];
 } stacks;
 
+/* Signals wait: a handler may map memory itself, or stop its thread while another one maps some (as
+ * garbage collectors do). */
+static u64 lock(void)
+{
+	u64 all = ~0ULL, mask;
+
+	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
+	spin_lock(&stacks.lock);
+	return mask;
+}
+
+static void unlock(u64 mask)
+{
+	spin_unlock(&stacks.lock);
+	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+}
+
 static int stack_add(u64 start, u64 end, bool mapped)
 {
+	u64 mask = lock();
 	int at = -1;
 
-	spin_lock(&stacks.lock);
 	for (unsigned i = 0; i < stacks.nr && at < 0; i++) {
 		if (!stacks.stack[i].end)
 			at = (int)i;
@@ -37,15 +57,18 @@ static int stack_add(u64 start, u64 end, bool mapped)
 		stacks.stack[at].end = end;
 		stacks.stack[at].mapped = mapped;
 	}
-	spin_unlock(&stacks.lock);
+	unlock(mask);
 	return at;
 }
 
 bool stacks_overlap(u64 start, u64 end, u64 *from, u64 *to)
 {
 	bool found = false;
+	u64 mask;
 
-	spin_lock(&stacks.lock);
+	if (!stacks.nr)
+		return false;
+	mask = lock();
 	for (unsigned i = 0; i < stacks.nr; i++) {
 		u64 s = stacks.stack[i].start, e = stacks.stack[i].end;
 
@@ -55,7 +78,7 @@ bool stacks_overlap(u64 start, u64 end, u64 *from, u64 *to)
 			found = true;
 		}
 	}
-	spin_unlock(&stacks.lock);
+	unlock(mask);
 	return found;
 }
 
@@ -72,25 +95,26 @@ void stacks_mapped(u64 start, u64 end)
 
 void stacks_unmapped(u64 start, u64 end)
 {
+	u64 mask;
+
 	if (!stacks.nr)
 		return;
-	spin_lock(&stacks.lock);
+	mask = lock();
 	for (unsigned i = 0; i < stacks.nr; i++) {
 		if (stacks.stack[i].mapped && stacks.stack[i].start < end &&
 		    stacks.stack[i].end > start)
 			stacks.stack[i].start = stacks.stack[i].end = 0;
 	}
-	spin_unlock(&stacks.lock);
+	unlock(mask);
 }
 
 u64 stacks_bytes(void)
 {
-	u64 bytes = 0;
+	u64 bytes = 0, mask = lock();
 
-	spin_lock(&stacks.lock);
 	for (unsigned i = 0; i < stacks.nr; i++)
 		bytes += stacks.stack[i].end - stacks.stack[i].start;
-	spin_unlock(&stacks.lock);
+	unlock(mask);
 	return bytes;
 }
 
@@ -117,13 +141,12 @@ static int note_own_stack(void)
 
 static void stack_gone(void *index)
 {
-	u64 i = (u64)index;
+	u64 i = (u64)index, mask = lock();
 
-	spin_lock(&stacks.lock);
 	stacks.stack[i].end = 0; /* first: a fork may copy the entry as it is half done */
 	atomic_signal_fence(memory_order_seq_cst);
 	stacks.stack[i].start = 0;
-	spin_unlock(&stacks.lock);
+	unlock(mask);
 }
 
 static void *start_thread(void *p)
