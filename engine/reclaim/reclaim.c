@@ -149,7 +149,7 @@ bool reclaim_step(struct engine *e, u64 pages)
 u64 reclaim_some(struct engine *e, u64 pages)
 {
 	u64 free = nr_free(e), high = e->config.marks.high;
-	bool not_now;
+	bool not_now = false;
 
 	return free < high ? reclaim(e, min_of(high - free, pages), &not_now) : 0;
 }

@@ -20,10 +20,10 @@ void hooks_reset(void);
  */
 void hooks_hold_moves(void);
 void hooks_release_moves(void);
-/* At start-up, when the keeper runs: what the program was loaded with is growth, too. */
-void hooks_look(void);
 /* Is one under way? */
 bool hooks_moving(void);
+/* At start-up, when the keeper runs: what the program was loaded with is growth, too. */
+void hooks_look(void);
 /* mremap() by libc's syscall(). */
 long hooks_mremap(long nr, long old, long old_len, long new_len, long flags, long to);
 /* Does a thread wait for a scan? */
