@@ -156,8 +156,9 @@ void fork_in_child(void);
 /* Forks wait while paging is being started. */
 bool fork_trylock(void);
 void fork_unlock(void);
-/* EVENT_FORK was read; the gate is still held. */
-void fork_note_child(void);
+/* EVENT_FORK was read, with the child's descriptor; the gate is still held.  True: serve the child
+ * when it is not. */
+bool fork_note_child(int child);
 /* By the keeper: end the freeze of a fork() that failed. */
 void fork_thaw_if_asked(void);
 /* Called by the handler that read EVENT_FORK, with the child's descriptor. */

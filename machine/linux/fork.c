@@ -201,30 +201,73 @@ static int child_place(int child, u64 va)
 	return err;
 }
 
-/* Bring all that is not there into a child that does not know of us. */
+/* Place these bytes, or (NULL) poison; as above. */
+static int child_give(int child, u64 va, const char *bytes)
+{
+	struct uffd_msg msg;
+	s64 err;
+
+	while ((err = bytes ? uffd_copy(child, va, bytes, PAGE_SIZE) : uffd_poison(child, va)) ==
+	       -EAGAIN) {
+		if (sys(read, child, &msg, sizeof msg) != (long)sizeof msg)
+			sys(sched_yield);
+	}
+	return (int)err;
+}
+
+/*
+ * The same while the engine is at work: pages are written out and their frames used again.  With the
+ * gate held and the layout locked the entry stays; with its page locked, so does the page.
+ */
+static int child_bring(int child, u64 va, u64 slot)
+{
+	struct engine *e = &agent.engine;
+	struct page *page = swap_cache_get(&e->swap, slot);
+	char *buffer = thread_self()->staging;
+
+	if (page) {
+		page_lock(page);
+		if (page_test(page, PG_SWAPCACHE) && swp_offset(page->swap) == slot &&
+		    window_holds(page->where))
+			memcpy(buffer, (void *)page->where, PAGE_SIZE);
+		else if (agent.store->ops->load(agent.store, slot, buffer))
+			buffer = NULL;
+		page_unlock(page);
+		page_put(e, page);
+	} else if (agent.store->ops->load(agent.store, slot, buffer)) {
+		buffer = NULL;
+	}
+	return child_give(child, va, buffer);
+}
+
+/* Bring all that is not there into a child that does not know of us.  Gate held since the fork was
+ * read of: what comes to this process from then on is no longer stored, but not in the child. */
 static void child_fill(int child)
 {
 	u64 at = 0;
 	struct vma *vma;
 
-	gate_lock();
 	down_read(&agent.mm->mmap_lock);
 	for (vma = find_vma(agent.mm, 0); vma; vma = vma_next(vma)) {
 		for (at = vma->start; at < vma->end; at += PAGE_SIZE) {
 			spinlock_t *ptl;
-			pte_t *ptep = pte_find(agent.mm, at, &ptl);
+			pte_t *ptep = pte_find(agent.mm, at, &ptl), pte;
 
 			if (!ptep) {
 				at = (at & PMD_MASK) + PMD_SIZE - PAGE_SIZE;
 				continue;
 			}
-			if (pte_is_swap(pte_read(ptep)) && child_place(child, at) == -ESRCH)
+			/* Who moved the page away before we had the gate has yet to say so. */
+			spin_lock(ptl);
+			pte = pte_read(ptep);
+			spin_unlock(ptl);
+			if (pte_is_swap(pte) &&
+			    child_bring(child, at, swp_offset(pte_to_swp(pte))) == -ESRCH)
 				goto out;
 		}
 	}
 out:
 	up_read(&agent.mm->mmap_lock);
-	gate_unlock();
 }
 
 /* Serve the child's faults until it touches the beacon or is gone. */
@@ -274,22 +317,23 @@ static void thaw(void)
 		agent.reconcile = 1;
 }
 
-void fork_note_child(void)
+bool fork_note_child(int child)
 {
-	if (atomic_load(&forking.frozen))
+	sys(fcntl, child, F_SETFL, O_NONBLOCK);
+	if (!engine_enter()) {
 		atomic_store(&forking.child_seen, 1);
+		return true;
+	}
+	child_fill(child);
+	engine_leave();
+	agent_warn("a process made behind libc's back is not managed: its pages were all brought "
+		   "in");
+	sys(close, child);
+	return false;
 }
 
 void fork_serve_child(int child)
 {
-	sys(fcntl, child, F_SETFL, O_NONBLOCK);
-	if (!atomic_load(&forking.frozen)) {
-		child_fill(child);
-		agent_warn("a process made behind libc's back is not managed: its pages were all "
-			   "brought in");
-		sys(close, child);
-		return;
-	}
 	place_all_listen(); /* for those of this process meanwhile */
 	child_serve(child);
 	sys(close, child);

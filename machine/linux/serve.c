@@ -45,7 +45,8 @@ static bool read_message(struct uffd_msg *msg)
 	if (n == (long)sizeof *msg && msg->event != UFFD_EVENT_PAGEFAULT) {
 		if (msg->event == UFFD_EVENT_FORK) {
 			child = (int)msg->arg.fork.ufd;
-			fork_note_child();
+			if (!fork_note_child(child))
+				child = -1;
 		} else if (engine_enter()) {
 			serve_event(msg);
 			engine_leave();
