@@ -163,6 +163,7 @@ void lru_retry_unevictable(struct engine *e, unsigned n)
 		del(lru, page);
 		page_clear(page, PG_UNEVICTABLE);
 		add(lru, page, false);
+		list_move_tail(&page->lru, &lru->inactive); /* next */
 	}
 	spin_unlock(&lru->lock);
 }

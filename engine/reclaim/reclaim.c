@@ -163,6 +163,11 @@ u64 reclaim_balance(struct engine *e)
 	return freed;
 }
 
+void reclaim_retry(struct engine *e, unsigned n)
+{
+	lru_retry_unevictable(e, n);
+}
+
 u64 reclaim_range(struct mm *mm, u64 start, u64 end)
 {
 	struct engine *e = mm->engine;

@@ -66,6 +66,8 @@ bool reclaim_step(struct engine *e, u64 pages);
 u64 reclaim_balance(struct engine *e);
 /* The same in steps: free up to `pages` frames.  0: high is reached, or nothing can be taken. */
 u64 reclaim_some(struct engine *e, u64 pages);
+/* Up to n pages that could not be taken are to be tried again, before all others. */
+void reclaim_retry(struct engine *e, unsigned n);
 /* madvise(MADV_PAGEOUT)-like: take and write out all pages of [start, end).  mmap_lock not held. */
 u64 reclaim_range(struct mm *mm, u64 start, u64 end);
 

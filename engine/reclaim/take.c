@@ -123,8 +123,8 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 		if (!result) {
 			/* The mapping's reference is the list's now. */
 			page_set(page, PG_WRITEBACK);
-			page_clear(page, PG_REFERENCED | PG_WORKINGSET | PG_PREFETCHED |
-						 PG_UNEVICTABLE);
+			page_clear(page,
+				   PG_REFERENCED | PG_WORKINGSET | PG_PREFETCHED | PG_UNEVICTABLE);
 			list_add_tail(&page->lru, &lru->writeout);
 		} else if (result == -ENOENT) {
 			page_clear(page, PG_ISOLATED);

@@ -216,8 +216,8 @@ static int child_give(int child, u64 va, const char *bytes)
 }
 
 /*
- * The same while the engine is at work: pages are written out and their frames used again.  With the
- * gate held and the layout locked the entry stays; with its page locked, so does the page.
+ * The same while the engine is at work: pages are written out and their frames used again.  With
+ * the gate held and the layout locked the entry stays; with its page locked, so does the page.
  */
 static int child_bring(int child, u64 va, u64 slot)
 {

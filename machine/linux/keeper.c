@@ -46,6 +46,10 @@
 /* Bytes that may come and go even if what cannot be taken fills the limit; within what a program
  * may be above it. */
 #define LEAST_WORKING_SET (8ULL << 20)
+/* Pages that could not be taken and are tried again with each report while there are more than the
+ * limit allows; doubled while it helps. */
+#define LEAST_RETRY 64U
+#define MOST_RETRY  8192U
 /* Between two looks at whether all changes are told. */
 #define ORDER_NAP_NS (20 * 1000ULL)
 /* At most this part of the time goes into scans. */
@@ -60,6 +64,8 @@ static struct {
 	int nice;	  /* the program's own */
 	bool privileged;  /* could take a higher priority than that */
 	bool behind;	  /* more is adopted than may stay */
+	u64 stuck;	  /* unevictable pages, at the last retry */
+	unsigned retry;	  /* how many were tried again then */
 	_Atomic u64 room; /* see keeper_room() */
 	_Atomic u32 child_ready;
 } keeper;
@@ -122,6 +128,23 @@ static void adjust_limit(void)
 	set_marks(&agent.engine.config.marks, frames, limit);
 }
 
+/*
+ * What is stuck raises the limit (adjust_limit()), so nothing else would ever find out that it no
+ * longer is: unlocked, writable again, not shared any more.
+ */
+static void retry_stuck(void)
+{
+	u64 stuck = agent.engine.lru.nr_unevictable;
+	bool helped = stuck + keeper.retry / 2 < keeper.stuck;
+
+	keeper.stuck = stuck;
+	keeper.retry = helped ? min_of(keeper.retry * 2, MOST_RETRY) : LEAST_RETRY;
+	if (stuck && program_bytes() > agent.options.limit && engine_enter()) {
+		reclaim_retry(&agent.engine, keeper.retry);
+		engine_leave();
+	}
+}
+
 static void report_now(void)
 {
 	struct report_slot *s = agent.slot;
@@ -135,6 +158,7 @@ static void report_now(void)
 		s->raw_bytes = agent.store->stats.raw_bytes;
 		s->stored_bytes = agent.store->stats.stored_bytes;
 		s->kept_bytes = agent.engine.swap.kept * PAGE_SIZE;
+		retry_stuck();
 		adjust_limit();
 	}
 	keeper.reported_at = machine_now_ns();
@@ -377,9 +401,8 @@ static bool scan_is_due(u64 now)
 
 u64 keeper_room(void)
 {
-	return agent.options.limit <= SMALL_LIMIT && agent.state == AGENT_WATCHING
-		       ? keeper.room
-		       : ~0ULL;
+	return agent.options.limit <= SMALL_LIMIT && agent.state == AGENT_WATCHING ? keeper.room
+										   : ~0ULL;
 }
 
 /* What the program can touch without mapping more. */
@@ -575,7 +598,8 @@ static bool is_there(u64 va)
 	unsigned char resident = 0;
 	bool has = false;
 
-	/* Without the privilege pagemap may be shut; mincore() overlooks what the kernel swapped. */
+	/* Without the privilege pagemap may be shut; mincore() overlooks what the kernel swapped.
+	 */
 	if (agent.pagemap < 0 || proc_present(agent.pagemap, va, 1, &has) < 0)
 		return sys(mincore, va, PAGE_SIZE, &resident) == 0 && (resident & 1);
 	return has;

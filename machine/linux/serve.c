@@ -182,8 +182,8 @@ static bool serve_window(u64 va)
 
 /*
  * Place the stored page at va without a frame for it: 0, or a negative errno.  Its entry stays that
- * of a stored page, and is the program's to drop (unmap) or the engine's to adopt; the page is there,
- * so nobody asks for the stored bytes meanwhile.
+ * of a stored page, and is the program's to drop (unmap) or the engine's to adopt; the page is
+ * there, so nobody asks for the stored bytes meanwhile.
  */
 static int place_stored(u64 va, pte_t *ptep, spinlock_t *ptl)
 {
