@@ -92,10 +92,10 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 
 	if (unlikely(n < (int)nr))
 		run_free(e, pages + max_of(n, 0), nr - max_of(n, 0), true);
+	if (n < 0)
+		return set_failed(vmf, run.start, n); /* which is about the run's first page */
 	run_shrink(&run, max_of(n, 1));
 	readahead_done(e, &run);
-	if (n < 0)
-		return set_failed(vmf, run.start, n);
 	vmf->res->zero = true;
 	return 0;
 }
