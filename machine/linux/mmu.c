@@ -136,6 +136,16 @@ static bool make_exclusive(const struct mmu_take *takes, unsigned n)
 	return run && sys(madvise, takes[0].va, run * PAGE_SIZE, MADV_POPULATE_WRITE) == 0;
 }
 
+/* Does the kernel have something at va?  Swapped out by it counts, too. */
+static bool is_there(u64 va)
+{
+	bool has;
+
+	if (proc_present(agent.pagemap, va, 1, &has) < 0)
+		machine_panic("the page table of the process cannot be looked at");
+	return has;
+}
+
 /* Move the adjacent pages of takes[0..n) to `to` and on; sets result of each. */
 static void move_run(char *to, struct mmu_take *takes, unsigned n)
 {
@@ -162,6 +172,10 @@ static void move_run(char *to, struct mmu_take *takes, unsigned n)
 			end = at + PAGE_SIZE; /* across a border of areas: page by page from here */
 		} else if (done == -EINVAL) {
 			takes[i++].result = -EINVAL; /* locked, or not writable */
+		} else if (done == -EEXIST) {
+			/* It is there already, by a try that was said to have failed: the page is
+			 * nowhere else then.  Otherwise it stays. */
+			takes[i++].result = is_there(at) ? -EBUSY : 0;
 		} else if (done == -ENOENT) {
 			takes[i++].result = -ENOENT; /* unmapped; what follows may not be */
 		} else {
@@ -170,16 +184,6 @@ static void move_run(char *to, struct mmu_take *takes, unsigned n)
 				takes[i++].result = (int)done;
 		}
 	}
-}
-
-/* Does the kernel have something at va?  Swapped out by it counts, too. */
-static bool is_there(u64 va)
-{
-	bool has;
-
-	if (proc_present(agent.pagemap, va, 1, &has) < 0)
-		machine_panic("the page table of the process cannot be looked at");
-	return has;
 }
 
 /*
