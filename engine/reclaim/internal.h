@@ -26,8 +26,6 @@ void lru_putback(struct engine *e, struct page *page, bool active);
 void lru_rotate(struct engine *e, struct page *page, bool active);
 /* A page that must not or cannot be taken, if it is on a list: to that of its like. */
 void lru_make_unevictable(struct engine *e, struct page *page);
-/* Up to n of them, the oldest first, are to be tried again. */
-void lru_retry_unevictable(struct engine *e, unsigned n);
 /* The page came back after so many others were taken: was it hot? */
 bool lru_refault_is_hot(struct engine *e, u64 taken_at);
 /* The store is full: drop some kept copies of mapped pages.  Returns how many. */

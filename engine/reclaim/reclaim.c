@@ -146,26 +146,19 @@ bool reclaim_step(struct engine *e, u64 pages)
 	return progress && free < marks->high && (free < marks->low || nr_writeout(e));
 }
 
-u64 reclaim_some(struct engine *e, u64 pages)
-{
-	u64 free = nr_free(e), high = e->config.marks.high;
-	bool not_now = false;
-
-	return free < high ? reclaim(e, min_of(high - free, pages), &not_now) : 0;
-}
-
 u64 reclaim_balance(struct engine *e)
 {
-	u64 freed = 0, n;
+	u64 freed = 0, free, high = e->config.marks.high;
+	bool not_now = false;
 
-	while ((n = reclaim_some(e, MMU_BATCH)))
+	while ((free = nr_free(e)) < high) {
+		u64 n = reclaim(e, min_of(high - free, (u64)MMU_BATCH), &not_now);
+
+		if (!n)
+			break;
 		freed += n;
+	}
 	return freed;
-}
-
-void reclaim_retry(struct engine *e, unsigned n)
-{
-	lru_retry_unevictable(e, n);
 }
 
 u64 reclaim_range(struct mm *mm, u64 start, u64 end)

@@ -51,6 +51,8 @@ void reclaim_init(struct engine *e);
 void lru_add(struct engine *e, struct page *page); /* inactive, or active with PG_WORKINGSET */
 void lru_del(struct engine *e, struct page *page);
 void lru_mark_accessed(struct engine *e, struct page *page);
+/* Up to n pages that could not be taken, the oldest first, are to be tried again before others. */
+void lru_retry_unevictable(struct engine *e, unsigned n);
 
 /* Direct reclaim: take and write out until about `want` frames came free.  Frames freed.
  * Counts the time in e->stats->direct_reclaim_ns.  No page-table lock held. */
@@ -64,10 +66,6 @@ u64 reclaim_direct(struct engine *e, u64 want);
 bool reclaim_step(struct engine *e, u64 pages);
 /* Run until free frames reach high; for a background thread (kswapd).  Returns frames freed. */
 u64 reclaim_balance(struct engine *e);
-/* The same in steps: free up to `pages` frames.  0: high is reached, or nothing can be taken. */
-u64 reclaim_some(struct engine *e, u64 pages);
-/* Up to n pages that could not be taken are to be tried again, before all others. */
-void reclaim_retry(struct engine *e, unsigned n);
 /* madvise(MADV_PAGEOUT)-like: take and write out all pages of [start, end).  mmap_lock not held. */
 u64 reclaim_range(struct mm *mm, u64 start, u64 end);
 

@@ -31,6 +31,7 @@
 #include "machine/linux/arena.h"
 #include "machine/linux/hooks.h"
 #include "machine/linux/place.h"
+#include "machine/linux/signals.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
@@ -40,7 +41,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 
 #define MAX_KEPT   65536
 #define MAX_SERVED 4096
@@ -369,7 +369,7 @@ static void wait_until_idle(struct agent_thread *t)
 
 void fork_prepare(void)
 {
-	u64 all = ~0ULL, mask;
+	u64 mask;
 	long pid = sys(getpid);
 
 	/* A process that was made behind libc's back has a copy of all this, but no agent. */
@@ -377,7 +377,7 @@ void fork_prepare(void)
 		return;
 	/* A signal's handler that forks now would wait for ourselves; and until the child is
 	 * managed again, one that runs there could read what is not there. */
-	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
+	mask = signals_block();
 	while (!fork_trylock())
 		futex_wait(&forking.lock, 1);
 	forking.mask = mask;
@@ -414,7 +414,7 @@ void fork_in_parent(void)
 	hooks_release_moves();
 	forking.active = false;
 	fork_unlock();
-	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+	signals_restore(mask);
 }
 
 /* ---- the child ---- */
@@ -449,7 +449,7 @@ void fork_in_child(void)
 		*(volatile char *)agent.beacon; /* returns when the parent has let go of us */
 	/* Nothing is registered now, so even this stack might be paged out below us. */
 	thread_on_stack(forking.stack + AGENT_STACK, child_start);
-	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+	signals_restore(mask);
 }
 
 int fork_init(void)

@@ -15,13 +15,13 @@
 #include "machine/linux/hooks.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/proc.h"
+#include "machine/linux/signals.h"
 #include "machine/linux/sys.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -361,10 +361,9 @@ static long ordered_mremap(u64 old, size_t old_len, size_t new_len, int flags, u
 /* Signals wait: a handler that forks, or moves memory itself, would wait for its own thread. */
 static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to)
 {
-	u64 all = ~0ULL, mask;
+	u64 mask = signals_block();
 	long at;
 
-	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
 	move_begins();
 	at = ordered_mremap((u64)old, old_len, new_len, flags, (u64)to);
 	move_ends();
@@ -376,7 +375,7 @@ static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, vo
 			at = mremap_split((u64)old, old_len, new_len, flags);
 		move_ends();
 	}
-	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+	signals_restore(mask);
 	if ((unsigned long)at <= -4096UL && (u64)at != (u64)old)
 		is_new((u64)at, new_len, false);
 	if ((unsigned long)at <= -4096UL && new_len > old_len)

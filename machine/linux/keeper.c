@@ -140,7 +140,7 @@ static void retry_stuck(void)
 	keeper.stuck = stuck;
 	keeper.retry = helped ? min_of(keeper.retry * 2, MOST_RETRY) : LEAST_RETRY;
 	if (stuck && program_bytes() > agent.options.limit && engine_enter()) {
-		reclaim_retry(&agent.engine, keeper.retry);
+		lru_retry_unevictable(&agent.engine, keeper.retry);
 		engine_leave();
 	}
 }

@@ -114,6 +114,16 @@ static bool linux_young(struct mm *mm, u64 va, pte_t *ptep)
 	return false;
 }
 
+/* How many of the takes lie one behind the other, from the first on. */
+static unsigned adjacent(const struct mmu_take *takes, unsigned n)
+{
+	unsigned run = 1;
+
+	while (run < n && takes[run].va == takes[0].va + run * PAGE_SIZE)
+		run++;
+	return run;
+}
+
 /*
  * A page that the kernel calls busy is pinned, or was shared with a forked child at some time and
  * not written since.  A write makes the latter exclusive again (copying it if the child is still
@@ -123,10 +133,8 @@ static bool linux_young(struct mm *mm, u64 va, pte_t *ptep)
 static bool make_exclusive(const struct mmu_take *takes, unsigned n)
 {
 	unsigned char vec[MMU_BATCH];
-	unsigned run = 1;
+	unsigned run = adjacent(takes, n);
 
-	while (run < n && takes[run].va == takes[0].va + run * PAGE_SIZE)
-		run++;
 	if (sys(mincore, takes[0].va, run * PAGE_SIZE, vec) < 0)
 		return false;
 	for (unsigned i = 0; i < run; i++) {
@@ -200,16 +208,6 @@ static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 		if (takes[i].result == 0 && !(vec[i] & 1) &&
 		    !is_there((u64)segment + i * PAGE_SIZE))
 			takes[i].result = -ENOENT;
-}
-
-/* How many of the takes lie one behind the other, from the first on. */
-static unsigned adjacent(const struct mmu_take *takes, unsigned n)
-{
-	unsigned run = 1;
-
-	while (run < n && takes[run].va == takes[0].va + run * PAGE_SIZE)
-		run++;
-	return run;
 }
 
 static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)

@@ -4,12 +4,10 @@
  * that call is wrapped and every new thread says where its stack is before it runs.
  */
 #include "machine/linux/agent.h"
-
-#include "machine/linux/sys.h"
+#include "machine/linux/signals.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #define MAX_STACKS 4096
@@ -27,9 +25,8 @@ static struct {
  * garbage collectors do). */
 static u64 lock(void)
 {
-	u64 all = ~0ULL, mask;
+	u64 mask = signals_block();
 
-	sys(rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof mask);
 	spin_lock(&stacks.lock);
 	return mask;
 }
@@ -37,7 +34,7 @@ static u64 lock(void)
 static void unlock(u64 mask)
 {
 	spin_unlock(&stacks.lock);
-	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof mask);
+	signals_restore(mask);
 }
 
 static int stack_add(u64 start, u64 end, bool mapped)

@@ -3,10 +3,10 @@
 #include "engine/base/errno.h"
 #include "engine/mmu/pte.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/signals.h"
 #include "machine/linux/sys.h"
 
 #include <sched.h>
-#include <signal.h>
 
 /* Room below the thread pointer, where libraries expect their initial-exec variables. */
 #define TLS_BELOW 4096
@@ -58,12 +58,11 @@ long thread_start(struct agent_thread *t, void (*fn)(struct agent_thread *t))
 {
 	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
 			      CLONE_SYSVSEM | CLONE_SETTLS;
-	u64 all = ~0ULL, old;
+	u64 mask = signals_block();
 	long tid;
 
-	sys(rt_sigprocmask, SIG_SETMASK, &all, &old, sizeof all);
 	tid = clone_thread(flags, (char *)t->stack + AGENT_STACK, t, fn, t);
-	sys(rt_sigprocmask, SIG_SETMASK, &old, 0, sizeof old);
+	signals_restore(mask);
 	if (tid > 0)
 		t->tid = (int)tid;
 	return tid;

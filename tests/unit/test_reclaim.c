@@ -180,16 +180,22 @@ static void locked_memory_stays(void **state)
 	assert_non_null(page_at(1001));
 }
 
-static void what_the_machine_cannot_take_stays_and_is_counted(void **state)
+/* One segment of pages that hold their number plus one, and that may go. */
+static void start_with_old_segment(void)
 {
-	struct taken t;
-
-	(void)state;
 	start((struct world_options){ .segment = 16, .kept = 100 });
 	map(0, 16, RW);
 	for (unsigned i = 0; i < 16; i++)
 		put(i, i + 1);
 	make_old(0, 16);
+}
+
+static void what_the_machine_cannot_take_stays_and_is_counted(void **state)
+{
+	struct taken t;
+
+	(void)state;
+	start_with_old_segment();
 	w.m->inject.take_busy_every = 4;
 	take_segment(w.e, false, &t);
 	w.m->inject.take_busy_every = 0;
@@ -207,11 +213,7 @@ static void what_could_not_be_taken_is_left_alone_and_tried_again_later(void **s
 	struct taken t;
 
 	(void)state;
-	start((struct world_options){ .segment = 16, .kept = 100 });
-	map(0, 16, RW);
-	for (unsigned i = 0; i < 16; i++)
-		put(i, i + 1);
-	make_old(0, 16);
+	start_with_old_segment();
 	w.m->inject.take_busy_every = 1;
 	assert_true(take_segment(w.e, false, &t));
 	assert_int_equal(lru->nr_unevictable, 16);
