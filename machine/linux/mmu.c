@@ -144,17 +144,11 @@ static bool make_exclusive(const struct mmu_take *takes, unsigned n)
 	return run && sys(madvise, takes[0].va, run * PAGE_SIZE, MADV_POPULATE_WRITE) == 0;
 }
 
-/* Does the kernel have something at va?  Swapped out by it counts, too. */
-static bool is_there(u64 va)
-{
-	bool has;
-
-	if (proc_present(agent.pagemap, va, 1, &has) < 0)
-		machine_panic("the page table of the process cannot be looked at");
-	return has;
-}
-
-/* Move the adjacent pages of takes[0..n) to `to` and on; sets result of each. */
+/*
+ * Move the adjacent pages of takes[0..n) to `to` and on; sets result of each.
+ *
+ * -EEXIST can mean that the kernel moved the page and lost count of it: see uffd_move().
+ */
 static void move_run(char *to, struct mmu_take *takes, unsigned n)
 {
 	u64 base = takes[0].va, end = takes[n - 1].va + PAGE_SIZE;
@@ -181,9 +175,7 @@ static void move_run(char *to, struct mmu_take *takes, unsigned n)
 		} else if (done == -EINVAL) {
 			takes[i++].result = -EINVAL; /* locked, or not writable */
 		} else if (done == -EEXIST) {
-			/* It is there already, by a try that was said to have failed: the page is
-			 * nowhere else then.  Otherwise it stays. */
-			takes[i++].result = is_there(at) ? -EBUSY : 0;
+			takes[i++].result = proc_has_page(agent.pagemap, at) ? -EBUSY : 0;
 		} else if (done == -ENOENT) {
 			takes[i++].result = -ENOENT; /* unmapped; what follows may not be */
 		} else {
@@ -206,7 +198,7 @@ static void check_segment(char *segment, struct mmu_take *takes, unsigned n)
 		machine_panic("the agent's window cannot be looked at");
 	for (unsigned i = 0; i < n; i++)
 		if (takes[i].result == 0 && !(vec[i] & 1) &&
-		    !is_there((u64)segment + i * PAGE_SIZE))
+		    !proc_has_page(agent.pagemap, (u64)segment + i * PAGE_SIZE))
 			takes[i].result = -ENOENT;
 }
 

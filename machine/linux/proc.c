@@ -2,6 +2,7 @@
 #include "machine/linux/proc.h"
 #include "engine/base/errno.h"
 #include "engine/base/text.h"
+#include "engine/machine.h"
 #include "machine/linux/sys.h"
 
 #include <fcntl.h>
@@ -48,6 +49,37 @@ int proc_memory(int statm, struct proc_memory *out)
 	out->resident *= PAGE_SIZE;
 	out->shared *= PAGE_SIZE;
 	out->writable *= PAGE_SIZE;
+	return 0;
+}
+
+/* The number of kB behind `name`, in bytes; 0 if there is no such line. */
+static u64 status_bytes(const char *text, const char *name)
+{
+	u64 kb = 0, len = 0;
+
+	while (name[len])
+		len++;
+	for (; *text; text++) {
+		if (memcmp(text, name, len))
+			continue;
+		text += len;
+		while (*text == ' ' || *text == '\t')
+			text++;
+		parse_number(text, 10, &kb);
+		break;
+	}
+	return kb << 10;
+}
+
+int proc_held(int status, u64 *locked, u64 *pinned)
+{
+	char text[4096 + 16] = { 0 }; /* some more, for comparing at the end */
+	long n = sys(pread64, status, text, 4096, 0);
+
+	if (n <= 0)
+		return n < 0 ? (int)n : -EIO;
+	*locked = status_bytes(text, "\nVmLck:");
+	*pinned = status_bytes(text, "\nVmPin:");
 	return 0;
 }
 
@@ -182,4 +214,16 @@ int proc_present(int pagemap, u64 va, unsigned n, bool *present)
 	for (unsigned i = 0; i < n; i++)
 		present[i] = entries[i] & (PM_PRESENT | PM_SWAPPED);
 	return 0;
+}
+
+bool proc_has_page(int pagemap, u64 va)
+{
+	unsigned char resident = 0;
+	bool has = false;
+
+	if (pagemap < 0)
+		return sys(mincore, va, PAGE_SIZE, &resident) == 0 && (resident & 1);
+	if (proc_present(pagemap, va, 1, &has) < 0)
+		machine_panic("the page table of the process cannot be looked at");
+	return has;
 }

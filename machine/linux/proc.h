@@ -18,6 +18,10 @@ struct proc_area {
 	bool anonymous; /* no file behind it */
 	char name[24];	/* "[heap]", "" or the beginning of a path */
 };
+/* Bytes that the program has locked (mlock), and that are pinned for the kernel's use of them, from
+ * an open /proc/self/status.  0 or a negative errno. */
+int proc_held(int status, u64 *locked, u64 *pinned);
+
 /* Call fn for every line of an open /proc/self/maps, until it returns non-zero (handed back). */
 int proc_areas(int maps, int (*fn)(const struct proc_area *a, void *ctx), void *ctx);
 
@@ -35,5 +39,8 @@ int proc_leader(int stat, struct proc_leader *out);
 /* Which of n <= 512 pages from va on are present (or swapped by the kernel), one flag a page.
  * 0 or a negative errno. */
 int proc_present(int pagemap, u64 va, unsigned n, bool *present);
+/* Is one at va?  Without a pagemap (-1: it is not readable without privileges) what the kernel has
+ * swapped out is overlooked. */
+bool proc_has_page(int pagemap, u64 va);
 
 #endif

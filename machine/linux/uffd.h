@@ -13,7 +13,14 @@ int uffd_unregister(int fd, u64 start, u64 len);
 /* Place pages.  Bytes placed from the first on (> 0), or a negative errno with none. */
 s64 uffd_copy(int fd, u64 dst, const void *src, u64 len);
 int uffd_zeropage(int fd, u64 dst, u64 len);
-/* Move what is there of [src, src + len), leaving holes.  Bytes gone over, or a negative errno. */
+/*
+ * Move what is there of [src, src + len), leaving holes.  Bytes gone over, or a negative errno.
+ *
+ * Linux 6.18 moves a run of pages at once.  If it has to try a run again (a page was locked for a
+ * moment), it takes the second try's success for another failure, tries a third time, and says
+ * -EEXIST: of pages that it has moved.  So -EEXIST with nothing left at src means that src was
+ * moved.
+ */
 s64 uffd_move(int fd, u64 dst, u64 src, u64 len);
 void uffd_wake(int fd, u64 start, u64 len);
 /* Accesses to the page get SIGBUS from now on. */

@@ -3,6 +3,7 @@
 #include "engine/base/errno.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/uffd_abi.h"
@@ -104,6 +105,8 @@ static bool move_to_bin(char *bin, char *segment)
 			/* Shared with a forked child: a write makes it ours alone. */
 			exclusive = at;
 			sys(madvise, segment + at, PAGE_SIZE, MADV_POPULATE_WRITE);
+		} else if (done == -EEXIST && !proc_has_page(agent.pagemap, (u64)segment + at)) {
+			at += PAGE_SIZE; /* it went there uncounted: see uffd_move() */
 		} else if (done != -EAGAIN) {
 			return false;
 		}

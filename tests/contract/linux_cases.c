@@ -538,6 +538,59 @@ static void takes_share_a_segment_until_it_is_full(void **state)
 	drop_batch(&b);
 }
 
+/* ---- moves that are done and said to have failed ---- */
+
+/* uffd_move() as the machine calls it.  Ordered to, a move is done and said to have failed, as
+ * Linux 6.18 does now and then (machine/linux/uffd.h): in the next `wrong_moves` calls, from the
+ * page on that is `wrong_from` bytes behind the first. */
+static unsigned wrong_moves;
+static u64 wrong_from;
+
+s64 __real_uffd_move(int fd, u64 dst, u64 src, u64 len);
+s64 __wrap_uffd_move(int fd, u64 dst, u64 src, u64 len);
+
+s64 __wrap_uffd_move(int fd, u64 dst, u64 src, u64 len)
+{
+	s64 done = __real_uffd_move(fd, dst, src, len);
+
+	if (!wrong_moves || done <= (s64)wrong_from)
+		return done;
+	wrong_moves--;
+	return wrong_from ? (s64)wrong_from : -EEXIST;
+}
+
+static void pages_that_were_moved_without_being_counted_are_taken(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	for (wrong_from = 0; wrong_from <= 4 * PAGE_SIZE; wrong_from += 4 * PAGE_SIZE) {
+		wrong_moves = 1;
+		map_batch(&b, 0, 8);
+		assert_int_equal(take_every(&b, 1), b.n);
+		assert_int_equal(wrong_moves, 0);
+		for (unsigned i = 0; i < b.n; i++)
+			assert_taken(&b, i);
+		drop_batch(&b);
+	}
+}
+
+static void a_segment_that_was_emptied_without_being_counted_is_used_again(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	for (unsigned round = 0; round < 2 * WINDOW_SEGMENTS; round++) {
+		map_batch(&b, 0, MMU_BATCH);
+		assert_int_equal(take_every(&b, 1), b.n);
+		wrong_from = round % 2 * 8 * PAGE_SIZE;
+		wrong_moves = 1; /* the next is the segment's, to the bin */
+		drop_batch(&b);
+		assert_int_equal(wrong_moves, 0);
+	}
+	assert_int_equal(linux_warnings(), 0);
+}
+
 /* ---- pages of other kinds ---- */
 
 static void the_kernels_page_of_zeros_is_taken(void **state)
@@ -719,6 +772,8 @@ int main(void)
 		contract_test(while_a_change_is_under_way_all_stays_as_it_is),
 		contract_test(a_full_window_refuses_until_something_comes_back),
 		contract_test(takes_share_a_segment_until_it_is_full),
+		contract_test(pages_that_were_moved_without_being_counted_are_taken),
+		contract_test(a_segment_that_was_emptied_without_being_counted_is_used_again),
 		contract_test(the_kernels_page_of_zeros_is_taken),
 		contract_test(pages_that_the_kernel_has_swapped_out_are_taken_with_their_contents),
 		cmocka_unit_test_setup_teardown(
