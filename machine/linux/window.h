@@ -16,8 +16,9 @@
 
 #include "engine/machine.h"
 
-#define SEGMENT_SIZE	(MMU_BATCH * PAGE_SIZE)
-#define WINDOW_SEGMENTS 64
+#define SEGMENT_SIZE (MMU_BATCH * PAGE_SIZE)
+/* More than twice as many as there can be threads, each of which has one open; below 256. */
+#define WINDOW_SEGMENTS 160
 
 /* Make and register it; again in a forked child, with the pages it holds.  0 or negative errno. */
 int window_init(void);
