@@ -335,9 +335,11 @@ bool fork_note_child(int child)
 void fork_serve_child(int child)
 {
 	place_all_listen(); /* for those of this process meanwhile */
+	place_busy_begins();
 	child_serve(child);
 	sys(close, child);
 	thaw();
+	place_busy_ends();
 }
 
 void fork_thaw_if_asked(void)

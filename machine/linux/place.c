@@ -236,6 +236,16 @@ void place_check(void)
 	choose_listeners(now);
 }
 
+void place_busy_begins(void)
+{
+	set_policy(0, false);
+}
+
+void place_busy_ends(void)
+{
+	set_policy(0, policy.idle);
+}
+
 /* ---- start ---- */
 
 void place_handler(unsigned index)

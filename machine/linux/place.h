@@ -14,6 +14,10 @@ void place_wait(unsigned index);
 /* By a handler: it has a fault of the thread `tid`; the thread may go on. */
 void place_begins(unsigned index, int tid);
 void place_ends(unsigned index);
+/* By a handler: it has work that nobody looks after, and does it with the program's priority; and
+ * goes back to its policy. */
+void place_busy_begins(void);
+void place_busy_ends(void);
 /* Nobody is parked from now on, for a while. */
 void place_all_listen(void);
 /* By the keeper, at each tick. */
