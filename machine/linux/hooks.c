@@ -141,6 +141,21 @@ bool hooks_moving(void)
 
 /* ---- advice ---- */
 
+/* With signals blocked: a handler may give such advice, too, or fork. */
+static u64 lock(void)
+{
+	u64 mask = signals_block();
+
+	spin_lock(&hooks.lock);
+	return mask;
+}
+
+static void unlock(u64 mask)
+{
+	spin_unlock(&hooks.lock);
+	signals_restore(mask);
+}
+
 bool hooks_wiped_on_fork(u64 va)
 {
 	bool wiped = false;
@@ -160,7 +175,8 @@ void hooks_each_wiped(void (*fn)(u64 start, u64 end))
 
 static void note_wiped(u64 start, u64 end)
 {
-	spin_lock(&hooks.lock);
+	u64 mask = lock();
+
 	if (hooks.nr_wiped < MAX_WIPED) {
 		hooks.wiped[hooks.nr_wiped].start = start;
 		hooks.wiped[hooks.nr_wiped].end = end;
@@ -168,12 +184,13 @@ static void note_wiped(u64 start, u64 end)
 	} else {
 		agent_warn("more MADV_WIPEONFORK areas than can be remembered");
 	}
-	spin_unlock(&hooks.lock);
+	unlock(mask);
 }
 
 static void note_kept(u64 start, u64 end)
 {
-	spin_lock(&hooks.lock);
+	u64 mask = lock();
+
 	for (unsigned i = 0; i < hooks.nr_wiped; i++) {
 		u64 s = hooks.wiped[i].start, e = hooks.wiped[i].end;
 
@@ -187,7 +204,7 @@ static void note_kept(u64 start, u64 end)
 			hooks.nr_wiped++;
 		}
 	}
-	spin_unlock(&hooks.lock);
+	unlock(mask);
 }
 
 /* ---- the replacements ---- */
