@@ -52,7 +52,7 @@ struct agent {
 	/* Descriptors in the agent threads' own table. */
 	int uffd;     /* the program's memory; all events */
 	int bin_uffd; /* of the window's bins; no events */
-	int stat, statm, maps, pagemap;
+	int stat, statm, status, maps, pagemap;
 
 	struct engine engine;
 	struct mm *mm;

@@ -89,11 +89,14 @@ static int open_descriptors(void)
 	sys(close_range, 0, ~0U, 0);
 	agent.uffd = agent.bin_uffd = -1;
 	agent.statm = open_proc("/proc/thread-self/statm");
+	agent.status = open_proc("/proc/thread-self/status");
 	agent.maps = open_proc("/proc/thread-self/maps");
 	agent.pagemap = open_proc("/proc/thread-self/pagemap");
 	agent.stat = open_proc("/proc/self/stat");
-	return agent.stat < 0 || agent.statm < 0 || agent.maps < 0 || agent.pagemap < 0 ? -ENOENT
-											: 0;
+	if (agent.stat < 0 || agent.statm < 0 || agent.status < 0 || agent.maps < 0 ||
+	    agent.pagemap < 0)
+		return -ENOENT;
+	return 0;
 }
 
 /* ---- figures ---- */
@@ -145,6 +148,23 @@ static void retry_stuck(void)
 	}
 }
 
+static void note_most(_Atomic u64 *most, u64 bytes)
+{
+	if (bytes > *most)
+		*most = bytes;
+}
+
+/* What the program and the kernel hold on to can end at any time: the most is told. */
+static void note_held(struct report_slot *s)
+{
+	u64 locked, pinned;
+
+	if (proc_held(agent.status, &locked, &pinned) < 0)
+		return;
+	note_most(&s->unmanaged[UNMANAGED_LOCKED], locked);
+	note_most(&s->unmanaged[UNMANAGED_PINNED], pinned);
+}
+
 static void report_now(void)
 {
 	struct report_slot *s = agent.slot;
@@ -155,6 +175,7 @@ static void report_now(void)
 	s->resident_bytes = bytes;
 	s->agent_bytes = keeper.agent_bytes;
 	if (agent.armed) {
+		note_held(s);
 		s->raw_bytes = agent.store->stats.raw_bytes;
 		s->stored_bytes = agent.store->stats.stored_bytes;
 		s->kept_bytes = agent.engine.swap.kept * PAGE_SIZE;
@@ -590,25 +611,14 @@ void keeper_start_child(void)
 /* ---- the end of paging ---- */
 
 /*
- * Is there a page at va?  Then it is newer than what is stored: it was served from the store during
- * a fork, when the engine may not be changed, and may have been written to since.
+ * Bring back what is stored of [start, end), which is writable, or (`blindly`) is made so.  The
+ * bytes go to their places by ordinary stores: nothing may be registered any more.  A page that is
+ * there is newer than what is stored: it was served from the store during a fork, when the engine
+ * may not be changed, and may have been written to since.
  */
-static bool is_there(u64 va)
+static void bring_back(u64 start, u64 end, bool blindly)
 {
-	unsigned char resident = 0;
-	bool has = false;
-
-	/* Without the privilege pagemap may be shut; mincore() overlooks what the kernel swapped.
-	 */
-	if (agent.pagemap < 0 || proc_present(agent.pagemap, va, 1, &has) < 0)
-		return sys(mincore, va, PAGE_SIZE, &resident) == 0 && (resident & 1);
-	return has;
-}
-
-/* The bytes go to their places by ordinary stores: nothing may be registered any more. */
-static void bring_back(struct vma *vma)
-{
-	for (u64 va = vma->start; va < vma->end; va += PAGE_SIZE) {
+	for (u64 va = start; va < end; va += PAGE_SIZE) {
 		spinlock_t *ptl;
 		pte_t *ptep = pte_find(agent.mm, va, &ptl);
 		struct page *page;
@@ -618,11 +628,11 @@ static void bring_back(struct vma *vma)
 			va = (va & PMD_MASK) + PMD_SIZE - PAGE_SIZE;
 			continue;
 		}
-		if (!pte_is_swap(pte_read(ptep)) || is_there(va))
+		if (!pte_is_swap(pte_read(ptep)) || proc_has_page(agent.pagemap, va))
+			continue;
+		if (blindly && sys(mprotect, va, PAGE_SIZE, PROT_READ | PROT_WRITE) < 0)
 			continue;
 		slot = swp_offset(pte_to_swp(pte_read(ptep)));
-		if (sys(mprotect, va, PAGE_SIZE, PROT_READ | PROT_WRITE) < 0)
-			continue; /* unmapped meanwhile, or kept from the child (MADV_DONTFORK) */
 		page = agent.engine.swap.slots[slot].page;
 		if (page && window_holds(page->where))
 			memcpy((void *)va, (void *)page->where, PAGE_SIZE);
@@ -631,10 +641,39 @@ static void bring_back(struct vma *vma)
 	}
 }
 
-void agent_stop(const char *why)
+/* What the engine does not have is left as it is; what the program has not (it unmapped it, or kept
+ * it from the child by MADV_DONTFORK) is in no area. */
+static int bring_back_area(const struct proc_area *a, void *ctx)
 {
+	int prot = (a->read ? PROT_READ : 0) | (a->exec ? PROT_EXEC : 0);
 	struct vma *vma;
 
+	(void)ctx;
+	if (!a->anonymous || !a->private || a->start >= agent.mm->high)
+		return 0;
+	vma = find_vma(agent.mm, a->start);
+	if (!vma || vma->start >= a->end)
+		return 0;
+	if (!a->write && sys(mprotect, a->start, a->end - a->start, PROT_READ | PROT_WRITE) < 0)
+		machine_panic("a page could not be read back when paging had to stop");
+	for (; vma && vma->start < a->end; vma = vma_next(vma))
+		bring_back(max_of(vma->start, a->start), min_of(vma->end, a->end), false);
+	if (!a->write)
+		sys(mprotect, a->start, a->end - a->start, prot);
+	return 0;
+}
+
+static void bring_back_all(void)
+{
+	if (agent.maps >= 0 && proc_areas(agent.maps, bring_back_area, NULL) == 0)
+		return;
+	/* There is no /proc (a chroot), so nobody can say what may be written to. */
+	for (struct vma *vma = find_vma(agent.mm, 0); vma; vma = vma_next(vma))
+		bring_back(vma->start, vma->end, true);
+}
+
+void agent_stop(const char *why)
+{
 	agent_warn(why);
 	agent_set_state(AGENT_STOPPED);
 	if (!agent.paging)
@@ -644,6 +683,5 @@ void agent_stop(const char *why)
 	if (agent.uffd >= 0)
 		sys(close, agent.uffd);
 	agent.uffd = -1;
-	for (vma = find_vma(agent.mm, 0); vma; vma = vma_next(vma))
-		bring_back(vma);
+	bring_back_all();
 }

@@ -99,7 +99,7 @@ class Trial:
         self.managed = limit is not None
         self.started = self.peak = self.agent = self.evicted = 0
         self.over = None
-        self.said = []  # the notes of the statistics
+        self.said = []  # the notes of the statistics, and what was not managed
 
     def start(self, argv, **more):
         """Start it, under vmfault if this is a managed trial."""
@@ -148,3 +148,4 @@ class Trial:
                        stats["exit_status"], process.popen.returncode))
             self.evicted += sum(stats["evicted"].values())
             self.said += [note["text"] for note in stats.get("notes", [])]
+            self.said += [memory["why"] for memory in stats["unmanaged"]]
