@@ -33,6 +33,9 @@ struct engine_config {
 	unsigned segment;  /* most pages taken in one call, 1 .. MMU_BATCH */
 	unsigned runs;	   /* most runs of neighbours taken in one call; 0: any */
 	u64 kept_slots;	   /* most stored copies kept for pages that are mapped */
+	/* And none more when they take half of the room that compression saves: resident and stored
+	 * pages together stay less than the pages alone. */
+	bool kept_within_savings;
 	struct watermarks marks;
 	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all
 	 * is pinned), allocations succeed as long as descriptors last.  The program goes on, over

@@ -332,6 +332,26 @@ unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n)
 	return i;
 }
 
+/*
+ * Is there room for one more kept copy?  Where it is bounded by what is saved: of the pages that
+ * are out, compression saves (out - stored); the kept copies, stored as well as the others on
+ * average, may take half of that.  All in pages, both sides times the pages in the store.
+ */
+static bool room_for_kept(struct engine *e)
+{
+	const struct store_stats *stats = &e->swap.store->stats;
+	u64 kept = atomic_load_explicit(&e->swap.kept, memory_order_relaxed);
+	u64 all, stored;
+
+	if (kept >= e->config.kept_slots)
+		return false;
+	if (!e->config.kept_within_savings)
+		return true;
+	all = atomic_load_explicit(&stats->raw_bytes, memory_order_relaxed) >> PAGE_SHIFT;
+	stored = atomic_load_explicit(&stats->stored_bytes, memory_order_relaxed) >> PAGE_SHIFT;
+	return all > kept && all > stored && 2 * kept * stored <= (all - kept) * (all - stored);
+}
+
 void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsigned n, u64 *taken_at)
 {
 	struct swap_area *a = &e->swap;
@@ -344,8 +364,7 @@ void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsign
 		struct page *page = pages[i];
 		struct swap_slot *slot = slot_of(a, slots[i]);
 		bool in_cache = slot->page == page;
-		bool keep = slot->saved && atomic_load_explicit(&a->kept, memory_order_relaxed) <
-						   e->config.kept_slots;
+		bool keep = slot->saved && room_for_kept(e);
 
 		taken_at[i] = slot->taken_at;
 		slot->loaders--;

@@ -14,12 +14,12 @@ static struct flaky {
 	u8 *bytes[FLAKY_SLOTS];			/* NULL: empty */
 	int save_error, load_error, error_slot; /* error_slot: that one only, or -1: all */
 	u64 room;				/* saves that succeed before -ENOSPC */
+	u64 each;				/* bytes that a page is said to take */
 	unsigned saves, loads, sames, drops;
 } flaky;
 
 static int flaky_save(struct store *s, u64 slot, const void *bytes)
 {
-	(void)s;
 	assert_true(slot < FLAKY_SLOTS);
 	assert_null(flaky.bytes[slot]); /* a slot is never rewritten */
 	flaky.saves++;
@@ -30,6 +30,8 @@ static int flaky_save(struct store *s, u64 slot, const void *bytes)
 	flaky.room--;
 	flaky.bytes[slot] = malloc(PAGE_SIZE);
 	memcpy(flaky.bytes[slot], bytes, PAGE_SIZE);
+	s->stats.raw_bytes += PAGE_SIZE;
+	s->stats.stored_bytes += flaky.each;
 	return 0;
 }
 
@@ -56,9 +58,12 @@ static bool flaky_same(struct store *s, u64 slot, const void *bytes)
 
 static void flaky_drop(struct store *s, u64 slot)
 {
-	(void)s;
 	flaky.drops++;
-	flaky.room += flaky.bytes[slot] != NULL;
+	if (flaky.bytes[slot]) {
+		flaky.room++;
+		s->stats.raw_bytes -= PAGE_SIZE;
+		s->stats.stored_bytes -= flaky.each;
+	}
 	free(flaky.bytes[slot]);
 	flaky.bytes[slot] = NULL;
 }

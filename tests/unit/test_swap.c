@@ -120,6 +120,39 @@ static void kept_copies_have_a_limit(void **state)
 	assert_int_equal(flaky_kept(), 3);
 }
 
+/* How many of 64 pages have a kept copy when they have come back one by one. */
+static u64 kept_of_64(u64 each)
+{
+	flaky.each = each;
+	for (unsigned i = 0; i < 64; i++)
+		put(i, i + 1);
+	page_out(0, 64);
+	assert_int_equal(w.mm->rss, 0);
+	for (unsigned i = 0; i < 64; i++) {
+		u64 kept = area->kept;
+
+		get(i);
+		/* One more only if what is resident and what is stored take less than all pages. */
+		if (area->kept > kept)
+			assert_true((w.mm->rss << PAGE_SHIFT) + w.store->stats.stored_bytes <=
+				    64 * PAGE_SIZE);
+	}
+	return area->kept;
+}
+
+static void kept_copies_take_half_of_what_compression_saves(void **state)
+{
+	(void)state;
+	start_mapped((struct world_options){ .kept = 100, .kept_within_savings = true });
+	/* While k are kept and the rest is out: 2 * k * 1024 <= (64 - k) * 3072. */
+	assert_in_range(kept_of_64(1024), 30, 39);
+	page_out(0, 64);
+	vm_advise(w.mm, AT(0), P(64), VADV_DONTNEED);
+	assert_int_equal(kept_of_64(PAGE_SIZE), 0);
+	vm_advise(w.mm, AT(0), P(64), VADV_DONTNEED);
+	assert_in_range(kept_of_64(64), 56, 63);
+}
+
 static void unmapping_drops_kept_copies_and_swapped_pages(void **state)
 {
 	(void)state;
@@ -198,6 +231,7 @@ int main(void)
 		T(a_changed_one_is_saved_anew),
 		T(a_write_before_protection_was_taken_is_not_forgotten),
 		T(kept_copies_have_a_limit),
+		T(kept_copies_take_half_of_what_compression_saves),
 		T(unmapping_drops_kept_copies_and_swapped_pages),
 		T(a_page_unmapped_on_its_way_out_is_nobodys),
 		T(a_page_that_somebody_is_loading_is_not_written_out),

@@ -19,6 +19,7 @@ struct world_options {
 	unsigned segment;  /* 0: 16 */
 	unsigned runs;	   /* 0: any */
 	u64 kept;
+	bool kept_within_savings;
 	unsigned cpus; /* 0: 1 */
 	bool may_exceed;
 	enum compression compress;
@@ -63,6 +64,7 @@ static inline int world_create(struct world *w, struct world_options o)
 		.segment = o.segment ? o.segment : 16,
 		.runs = o.runs,
 		.kept_slots = o.kept,
+		.kept_within_savings = o.kept_within_savings,
 		.marks = { .min = frames / 16, .low = frames / 8, .high = frames / 4 },
 		.may_exceed = o.may_exceed,
 	};
