@@ -14,11 +14,9 @@
  *
  * A slot has no lock: the caller does not touch one slot twice at once (engine/backing/store.h).
  */
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "engine/base/errno.h"
 #include "stores/blob.h"
+#include "stores/checksum.h"
 #include "stores/memory.h"
 #include "stores/pack.h"
 
@@ -35,7 +33,7 @@ struct slot {
 	};
 	u16 length; /* of the blob */
 	u8 kind;    /* enum slot_kind */
-	u64 checksum[2];
+	struct checksum checksum;
 };
 _Static_assert(sizeof(struct slot) == 32, "a slot is small");
 
@@ -87,27 +85,11 @@ static void fill(void *bytes, u64 word)
 		words[i] = word;
 }
 
-static void checksum_of(const void *bytes, unsigned length, u64 sum[2])
-{
-	XXH128_hash_t h = XXH3_128bits(bytes, length);
-
-	sum[0] = h.low64;
-	sum[1] = h.high64;
-}
-
-static bool checksum_is(const void *bytes, unsigned length, const u64 sum[2])
-{
-	u64 now[2];
-
-	checksum_of(bytes, length, now);
-	return now[0] == sum[0] && now[1] == sum[1];
-}
-
 static int save_same(struct memory_store *m, struct slot *slot, u64 word)
 {
 	slot->word = word;
 	slot->length = 0;
-	checksum_of(&word, sizeof(word), slot->checksum);
+	slot->checksum = checksum_of(&word, sizeof(word));
 	slot->kind = SLOT_SAME;
 	count(&m->store.stats.same_filled, 1);
 	return 1;
@@ -142,7 +124,7 @@ static int save_bytes(struct memory_store *m, struct slot *slot, const void *byt
 		if (err)
 			return err;
 		if (length) {
-			checksum_of(bytes, PAGE_SIZE, slot->checksum);
+			slot->checksum = checksum_of(bytes, PAGE_SIZE);
 			slot->kind = SLOT_PACKED;
 			return 0;
 		}
@@ -150,7 +132,7 @@ static int save_bytes(struct memory_store *m, struct slot *slot, const void *byt
 	err = save_blob(m, slot, bytes, PAGE_SIZE);
 	if (err)
 		return err;
-	checksum_of(bytes, PAGE_SIZE, slot->checksum);
+	slot->checksum = checksum_of(bytes, PAGE_SIZE);
 	slot->kind = SLOT_RAW;
 	return 0;
 }

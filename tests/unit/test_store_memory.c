@@ -11,6 +11,7 @@
 
 #include "engine/base/errno.h"
 #include "stores/blob.h"
+#include "stores/checksum.h"
 #include "stores/memory.h"
 #include "stores/pack.h"
 
@@ -540,6 +541,30 @@ static void threads_do_not_disturb_one_another(void **state)
 
 /* ---- blobs alone ---- */
 
+struct checksum checksum_sse2(const void *bytes, u64 length);
+struct checksum checksum_avx2(const void *bytes, u64 length);
+
+static void checksums_are_the_same_on_every_cpu(void **state)
+{
+	u8 page[PAGE_SIZE];
+
+	(void)state;
+	if (!__builtin_cpu_supports("avx2"))
+		skip();
+	for (unsigned n = 0; n < 100; n++) {
+		u64 length = n % 3 ? PAGE_SIZE : n + 8;
+		struct checksum sse2, avx2;
+
+		make_page(page, n, 3000);
+		sse2 = checksum_sse2(page, length);
+		avx2 = checksum_avx2(page, length);
+		assert_true(sse2.low == avx2.low && sse2.high == avx2.high);
+		assert_true(checksum_is(page, length, sse2));
+		page[n] ^= 1;
+		assert_false(checksum_is(page, length, sse2));
+	}
+}
+
 static void blobs_do_not_overlap(void **state)
 {
 	enum { N = 2000 };
@@ -595,6 +620,7 @@ int main(void)
 		cmocka_unit_test(no_memory_at_any_moment_is_survived),
 		cmocka_unit_test(random_operations_agree_with_a_model),
 		cmocka_unit_test(threads_do_not_disturb_one_another),
+		cmocka_unit_test(checksums_are_the_same_on_every_cpu),
 		cmocka_unit_test(blobs_do_not_overlap),
 	};
 
