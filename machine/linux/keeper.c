@@ -50,6 +50,8 @@
  * limit allows; doubled while it helps. */
 #define LEAST_RETRY 64U
 #define MOST_RETRY  8192U
+/* Once paging has begun the peak is told to this: bytes. */
+#define PEAK_STEP (256ULL << 10)
 /* Between two looks at whether all changes are told. */
 #define ORDER_NAP_NS (20 * 1000ULL)
 /* At most this part of the time goes into scans. */
@@ -202,10 +204,10 @@ static void measure_agent(void)
 
 static void note_peak(void)
 {
-	if (program_bytes() <= agent.slot->peak_resident_bytes)
-		return;
 	/* A new peak, or the agent has grown since it was last measured; before it makes ready it
-	 * does not. */
+	 * does not.  To measure it is not cheap, and little more is no peak. */
+	if (program_bytes() <= agent.slot->peak_resident_bytes + (agent.paging ? PEAK_STEP : 0))
+		return;
 	if (agent.paging)
 		measure_agent();
 	if (program_bytes() > agent.slot->peak_resident_bytes)
@@ -230,9 +232,8 @@ static int start_engine(void)
 		return err ? err : -ENOMEM;
 	proc_memory(agent.statm, &now);
 	config.prefetch = agent.options.prefetch;
-	/* All of them take as much memory again as what is evicted; with a quarter, a sort that
-	 * thrashes compressed the same pages again 1.5 million times. */
 	config.kept_slots = agent.options.limit / PAGE_SIZE;
+	config.kept_within_savings = true;
 	config.runs = RUNS_AT_ONCE;
 	config.may_exceed = true;
 	config.stats = &agent.slot->stats;
