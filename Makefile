@@ -10,7 +10,7 @@ all: ## build the library, the agent and the command in build/
 	$(call configure,build,)
 	@ninja -C build --quiet
 
-run: ## show a real program paged: sort, with a quarter of the memory it wants
+run: ## show a real program paged: sort, with half of the memory it wants
 	@scripts/setup run
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
