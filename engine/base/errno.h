@@ -23,6 +23,7 @@
 #define EBADMSG	   74
 #define EOVERFLOW  75
 #define EOPNOTSUPP 95
+#define ETIMEDOUT  110
 #endif
 
 #endif

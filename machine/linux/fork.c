@@ -423,6 +423,7 @@ void fork_in_parent(void)
 
 static void child_start(void)
 {
+	agent.nr_handlers = 0; /* the numbers that their descriptors name are the parent's */
 	atomic_store(&forking.frozen, THAWED);
 	spin_init(&forking.log_lock);
 	hooks_reset();

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The gate: see agent.h.  Bit 31: held exclusively; below: how many are inside. */
 #include "machine/linux/agent.h"
+#include "machine/linux/place.h"
 #include "machine/linux/sys.h"
 
 #include <time.h>
 
 #define GATE_CLOSED (1u << 31)
+/* Some milliseconds of waiting. */
+#define LONG_ROUNDS 320
 
 static _Atomic u32 gate;
 
@@ -19,6 +22,8 @@ static void pause_or_yield(unsigned round)
 		sys(sched_yield);
 	else /* the holder may be of a lower priority, and on this CPU */
 		sys(nanosleep, &moment, 0);
+	if (round % LONG_ROUNDS == LONG_ROUNDS - 1)
+		place_waits_long();
 }
 
 bool gate_trylock(void)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The machine contract's link-time half, for threads that must not call libc. */
 #include "machine/linux/agent.h"
+#include "engine/base/errno.h"
+#include "machine/linux/place.h"
 #include "machine/linux/sys.h"
 
 #include <linux/futex.h>
@@ -39,9 +41,15 @@ unsigned machine_nr_cpus(void)
 	return n ? n : 1;
 }
 
+/* Nobody holds a lock of the engine for so long, but who does not get a CPU. */
+#define LONG_WAIT_NS (2 * 1000 * 1000)
+
 void machine_wait(_Atomic u32 *word, u32 expected)
 {
-	sys(futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, expected, 0);
+	struct timespec most = { .tv_nsec = LONG_WAIT_NS };
+
+	if (sys(futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, expected, &most) == -ETIMEDOUT)
+		place_waits_long();
 }
 
 void machine_wake(_Atomic u32 *word, u32 n)

@@ -13,7 +13,8 @@
  * of that policy therefore keep the thread that they wake where it is; with the usual policy it
  * goes to an idle CPU each time, and both CPUs leave idle at each fault, and each flush of the TLBs
  * interrupts the other.  But such handlers starve where programs take all CPUs.  The keeper gives
- * them the program's priority for a while when it finds a fault that nobody gets on with.
+ * them the program's priority for a while when it finds a fault that nobody gets on with; and so
+ * does whoever waits long for a lock, which one that starves may hold.
  */
 #include "machine/linux/place.h"
 #include "engine/base/errno.h"
@@ -56,10 +57,12 @@ static struct {
 } recent;
 
 static struct {
-	bool may;  /* there and back again is permitted */
-	bool idle; /* the policy in force */
+	bool may; /* there and back again is permitted */
 	bool waiting;
-	u64 checked_at, until, penance;
+	u64 checked_at;
+	spinlock_t lock;   /* guards all below; only tried, for its holder may starve, too */
+	_Atomic bool idle; /* the policy in force */
+	u64 until, penance;
 } policy;
 
 /* ---- CPUs ---- */
@@ -208,14 +211,33 @@ static bool starving(void)
 	return stuck || (waits && waited && !any);
 }
 
-static void give_priority(u64 now)
+static void give_priority(void)
 {
+	u64 now = machine_now_ns();
+
+	if (!policy.idle || !spin_trylock(&policy.lock))
+		return;
 	/* Again so soon?  Then it is not going to be better soon. */
 	policy.penance = now - policy.until < policy.penance
 				 ? min_of(policy.penance * 2, MOST_PENANCE)
 				 : LEAST_PENANCE;
 	policy.until = now + policy.penance;
 	set_policies(false);
+	spin_unlock(&policy.lock);
+}
+
+static void take_priority(u64 now)
+{
+	if (!policy.may || policy.idle || !spin_trylock(&policy.lock))
+		return;
+	if (now > policy.until)
+		set_policies(true);
+	spin_unlock(&policy.lock);
+}
+
+void place_waits_long(void)
+{
+	give_priority();
 }
 
 void place_check(void)
@@ -227,10 +249,9 @@ void place_check(void)
 		if (starving()) {
 			place_all_listen(); /* one may wait for another to serve a fault of its own
 					     */
-			if (policy.idle)
-				give_priority(now);
-		} else if (policy.may && !policy.idle && now > policy.until) {
-			set_policies(true);
+			give_priority();
+		} else {
+			take_priority(now);
 		}
 	}
 	choose_listeners(now);
@@ -263,6 +284,7 @@ void place_start(bool privileged)
 {
 	policy.may = policy.idle = privileged;
 	policy.checked_at = policy.until = 0;
+	spin_init(&policy.lock);
 	for (unsigned i = 0; i < MAX_HANDLERS; i++)
 		places[i] = (struct place){ .cpu = -1 };
 }

@@ -19,6 +19,7 @@
 #include "engine/fault/fault.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/place.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
@@ -58,6 +59,11 @@ void agent_warn(const char *text)
 	sys(write, 2, "agent: ", 7);
 	sys(write, 2, text, __builtin_strlen(text));
 	sys(write, 2, "\n", 1);
+}
+
+/* All threads here have one policy. */
+void place_waits_long(void)
+{
 }
 
 /* ---- operations from any thread ---- */
