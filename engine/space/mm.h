@@ -19,6 +19,7 @@
 #include "engine/page/page.h"
 
 struct engine;
+struct file;
 struct mm;
 
 /* vma->flags: Linux's values. */
@@ -30,8 +31,21 @@ enum vm_flag {
 	VM_MAYREAD = 1u << 4,
 	VM_MAYWRITE = 1u << 5,
 	VM_MAYEXEC = 1u << 6,
+	VM_MAYSHARE = 1u << 7,
 	VM_GROWSDOWN = 1u << 8,
 	VM_LOCKED = 1u << 13, /* its pages are not reclaimed */
+	VM_SEQ_READ = 1u << 15,
+	VM_RAND_READ = 1u << 16,
+	VM_DONTCOPY = 1u << 17,
+	VM_DONTEXPAND = 1u << 18,
+	VM_LOCKONFAULT = 1u << 19,
+	VM_ACCOUNT = 1u << 20,
+	VM_NORESERVE = 1u << 21,
+	VM_WIPEONFORK = 1u << 25,
+	VM_DONTDUMP = 1u << 26,
+	VM_HUGEPAGE = 1u << 29,
+	VM_NOHUGEPAGE = 1u << 30,
+	VM_MERGEABLE = 1u << 31,
 };
 #define VM_ACCESS (VM_READ | VM_WRITE | VM_EXEC)
 
@@ -72,6 +86,7 @@ struct vma {
 	_Atomic u32 refcount; /* a holder of lock without mmap_lock also holds one */
 	bool detached;	      /* no longer in the tree */
 	struct mm *mm;
+	struct file *file;	   /* NULL: anonymous; pgoff counts from the file's start */
 	struct rb_node node;	   /* mm->tree */
 	u64 hole_before;	   /* bytes free between the VMA below (or mm->low) and this */
 	u64 largest_hole;	   /* greatest hole_before in this subtree */
