@@ -17,17 +17,18 @@ typedef struct {
 	u64 v;
 } pte_t;
 
-#define PTE_PRESENT  (1ULL << 0)
-#define PTE_WRITE    (1ULL << 1)
-#define PTE_USER     (1ULL << 2)
-#define PTE_PWT	     (1ULL << 3)
-#define PTE_PCD	     (1ULL << 4)
-#define PTE_ACCESSED (1ULL << 5)
-#define PTE_DIRTY    (1ULL << 6)
-#define PTE_HUGE     (1ULL << 7) /* page size, in a PMD or PUD entry */
-#define PTE_GLOBAL   (1ULL << 8) /* in an absent entry: PROT_NONE */
-#define PTE_SPECIAL  (1ULL << 9) /* software: the zero page, no frame of ours */
-#define PTE_NX	     (1ULL << 63)
+#define PTE_PRESENT   (1ULL << 0)
+#define PTE_WRITE     (1ULL << 1)
+#define PTE_USER      (1ULL << 2)
+#define PTE_PWT	      (1ULL << 3)
+#define PTE_PCD	      (1ULL << 4)
+#define PTE_ACCESSED  (1ULL << 5)
+#define PTE_DIRTY     (1ULL << 6)
+#define PTE_HUGE      (1ULL << 7) /* page size, in a PMD or PUD entry */
+#define PTE_GLOBAL    (1ULL << 8) /* in an absent entry: PROT_NONE */
+#define PTE_SPECIAL   (1ULL << 9) /* software: the zero page, no frame of ours */
+#define PTE_NX	      (1ULL << 63)
+#define PTE_KEY_SHIFT 59 /* the protection key, in a leaf: four bits */
 
 #define PTE_PFN_MASK 0x000ffffffffff000ULL
 
@@ -67,6 +68,14 @@ static inline bool pte_user(pte_t p)
 static inline bool pte_nx(pte_t p)
 {
 	return p.v & PTE_NX;
+}
+static inline unsigned pte_key(pte_t p)
+{
+	return p.v >> PTE_KEY_SHIFT & 15;
+}
+static inline bool pte_global(pte_t p)
+{
+	return p.v & PTE_GLOBAL;
 }
 /* In a PMD or PUD entry: it maps a huge page itself. */
 static inline bool pte_huge(pte_t p)

@@ -38,6 +38,18 @@ static u64 reserved_bits(const struct mmu_control *c, enum mmu_level level, pte_
 	return reserved;
 }
 
+/* Does the page's protection key forbid this access?  SDM vol. 3A, 4.6.2. */
+static bool key_forbids(const struct mmu_control *c, u32 access, const struct walk_result *r,
+			pte_t leaf)
+{
+	if (!c->pke || !r->user || (access & PF_INSTR))
+		return false;
+	if (pkru_no_access(c->pkru, pte_key(leaf)))
+		return true;
+	return (access & PF_WRITE) && ((access & PF_USER) || c->wp) &&
+	       pkru_no_write(c->pkru, pte_key(leaf));
+}
+
 static bool allowed(const struct mmu_control *c, u32 access, const struct walk_result *r)
 {
 	if (access & PF_INSTR) {
@@ -47,7 +59,7 @@ static bool allowed(const struct mmu_control *c, u32 access, const struct walk_r
 	}
 	if (access & PF_USER)
 		return r->user && (r->write || !(access & PF_WRITE));
-	if (c->smap && !c->ac && r->user)
+	if (c->smap && r->user && (!c->ac || (access & ACCESS_IMPLICIT)))
 		return false;
 	return r->write || !c->wp || !(access & PF_WRITE);
 }
@@ -102,10 +114,11 @@ static enum walk_status step(const struct mmu_control *c, u32 access, struct wal
 		rights.nx |= pte_nx(*entry);
 		bits = PTE_ACCESSED;
 		if (is_leaf(r->level, *entry)) {
-			if (!allowed(c, access, &rights)) {
-				*cause = PF_PROT;
+			*cause = key_forbids(c, access, &rights, *entry) ? PF_PROT | PF_PK : 0;
+			if (!allowed(c, access, &rights))
+				*cause |= PF_PROT;
+			if (*cause)
 				return WALK_FAULT;
-			}
 			if (access & PF_WRITE)
 				bits |= PTE_DIRTY;
 		}

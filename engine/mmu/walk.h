@@ -38,8 +38,23 @@ struct mmu_control {
 	bool ac;	 /* EFLAGS.AC for this access: SMAP is suspended (explicit accesses) */
 	bool la57;	 /* CR4.LA57: five levels */
 	bool gb_pages;	 /* the CPU knows 1 GiB pages; otherwise their bit is reserved */
+	bool pke;	 /* CR4.PKE: protection keys bind data accesses to user pages */
 	unsigned char phys_bits; /* MAXPHYADDR: address bits from here to 51 are reserved */
+	u32 pkru;		 /* two bits for each of 16 keys: no access, no write */
 };
+
+/* Of an access, beside PF_WRITE, PF_INSTR and PF_USER: the CPU makes it by itself, for a descriptor
+ * table or a stack switch.  It is the supervisor's, and AC does not suspend SMAP for it. */
+#define ACCESS_IMPLICIT (1u << 31)
+
+static inline bool pkru_no_access(u32 pkru, unsigned key)
+{
+	return pkru >> 2 * key & 1;
+}
+static inline bool pkru_no_write(u32 pkru, unsigned key)
+{
+	return pkru >> (2 * key + 1) & 1;
+}
 
 /* What a 64-bit operating system of today sets up. */
 #define MMU_CONTROL_USUAL                                                                          \
@@ -62,7 +77,8 @@ struct walk_result {
 	pte_t *entry;	      /* that entry */
 	pte_t leaf;	      /* WALK_OK: the leaf, its accessed and dirty bits as they are now */
 	u64 phys;	      /* WALK_OK: the physical address of va itself */
-	bool write, user, nx; /* WALK_OK: the rights of all levels together */
+	/* WALK_OK: the rights of all levels together; the protection key binds beside them. */
+	bool write, user, nx;
 };
 
 /* The table at a physical address, which is page aligned. */
@@ -70,7 +86,7 @@ typedef pte_t *(*mmu_table_fn)(void *ctx, u64 phys);
 
 /*
  * Translate va from the root table at physical address `root` for an access of kind `access`:
- * PF_WRITE, PF_INSTR (not both), PF_USER.
+ * PF_WRITE, PF_INSTR (not both), PF_USER or (data only) ACCESS_IMPLICIT.
  *
  * The accessed bit is set in every entry that leads on, even if the walk faults further down; the
  * leaf gets it, and the dirty bit on a write, only if the access is allowed.
