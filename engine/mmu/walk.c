@@ -39,29 +39,28 @@ static u64 reserved_bits(const struct mmu_control *c, enum mmu_level level, pte_
 }
 
 /* Does the page's protection key forbid this access?  SDM vol. 3A, 4.6.2. */
-static bool key_forbids(const struct mmu_control *c, u32 access, const struct walk_result *r,
-			pte_t leaf)
+static bool key_forbids(const struct mmu_control *c, u32 access, bool user, unsigned key)
 {
-	if (!c->pke || !r->user || (access & PF_INSTR))
+	if (!c->pke || !user || (access & PF_INSTR))
 		return false;
-	if (pkru_no_access(c->pkru, pte_key(leaf)))
+	if (pkru_no_access(c->pkru, key))
 		return true;
-	return (access & PF_WRITE) && ((access & PF_USER) || c->wp) &&
-	       pkru_no_write(c->pkru, pte_key(leaf));
+	return (access & PF_WRITE) && ((access & PF_USER) || c->wp) && pkru_no_write(c->pkru, key);
 }
 
-static bool allowed(const struct mmu_control *c, u32 access, const struct walk_result *r)
+/* SDM vol. 3A, 4.6.1. */
+static bool allowed(const struct mmu_control *c, u32 access, bool write, bool user, bool nx)
 {
 	if (access & PF_INSTR) {
-		if (c->nxe && r->nx)
+		if (c->nxe && nx)
 			return false;
-		return access & PF_USER ? r->user : !(c->smep && r->user);
+		return access & PF_USER ? user : !(c->smep && user);
 	}
 	if (access & PF_USER)
-		return r->user && (r->write || !(access & PF_WRITE));
-	if (c->smap && r->user && (!c->ac || (access & ACCESS_IMPLICIT)))
+		return user && (write || !(access & PF_WRITE));
+	if (c->smap && user && (!c->ac || (access & ACCESS_IMPLICIT)))
 		return false;
-	return r->write || !c->wp || !(access & PF_WRITE);
+	return write || !c->wp || !(access & PF_WRITE);
 }
 
 /* The error code of a fault on this access.  A fetch is told from a read only where fetching can
@@ -75,18 +74,26 @@ static u32 error_code(const struct mmu_control *c, u32 access, u32 cause)
 	return code;
 }
 
-/* Does the entry itself stop the walk, whoever asks?  *cause: the error code's bits for that. */
-static bool entry_faults(const struct mmu_control *c, enum mmu_level level, pte_t entry, u32 *cause)
+u32 mmu_check_rights(const struct mmu_control *c, u32 access, bool write, bool user, bool nx,
+		     unsigned key)
 {
-	if (!pte_present(entry)) {
-		*cause = 0;
-		return true;
-	}
-	if (entry.v & reserved_bits(c, level, entry)) {
-		*cause = PF_PROT | PF_RSVD;
-		return true;
-	}
-	return false;
+	u32 cause = key_forbids(c, access, user, key) ? PF_PROT | PF_PK : 0;
+
+	if (!allowed(c, access, write, user, nx))
+		cause |= PF_PROT;
+	return cause ? error_code(c, access, cause) : 0;
+}
+
+/* Does the entry itself stop the walk, whoever asks?  *code: the fault's error code. */
+static bool entry_faults(const struct mmu_control *c, enum mmu_level level, pte_t entry, u32 access,
+			 u32 *code)
+{
+	bool present = pte_present(entry);
+
+	if (present && !(entry.v & reserved_bits(c, level, entry)))
+		return false;
+	*code = error_code(c, access, present ? PF_PROT | PF_RSVD : 0);
+	return true;
 }
 
 static u64 leaf_address(enum mmu_level level, pte_t leaf, u64 va)
@@ -97,16 +104,16 @@ static u64 leaf_address(enum mmu_level level, pte_t leaf, u64 va)
 }
 
 /* One level: judge the entry, set its bits.  WALK_OK with *entry as it is now, or WALK_FAULT with
- * the cause. */
+ * r->error_code. */
 static enum walk_status step(const struct mmu_control *c, u32 access, struct walk_result *r,
-			     pte_t *entry, u32 *cause)
+			     pte_t *entry)
 {
 	struct walk_result rights;
 	u64 bits;
 
 	for (;;) {
 		*entry = pte_read(r->entry);
-		if (entry_faults(c, r->level, *entry, cause))
+		if (entry_faults(c, r->level, *entry, access, &r->error_code))
 			return WALK_FAULT;
 		rights = *r;
 		rights.write &= pte_write(*entry);
@@ -114,10 +121,9 @@ static enum walk_status step(const struct mmu_control *c, u32 access, struct wal
 		rights.nx |= pte_nx(*entry);
 		bits = PTE_ACCESSED;
 		if (is_leaf(r->level, *entry)) {
-			*cause = key_forbids(c, access, &rights, *entry) ? PF_PROT | PF_PK : 0;
-			if (!allowed(c, access, &rights))
-				*cause |= PF_PROT;
-			if (*cause)
+			r->error_code = mmu_check_rights(c, access, rights.write, rights.user,
+							 rights.nx, pte_key(*entry));
+			if (r->error_code)
 				return WALK_FAULT;
 			if (access & PF_WRITE)
 				bits |= PTE_DIRTY;
@@ -144,17 +150,14 @@ enum walk_status mmu_walk(const struct mmu_control *c, u64 root, u64 va, u32 acc
 {
 	u64 next = root & PTE_PFN_MASK;
 	pte_t entry;
-	u32 cause;
 
 	*r = (struct walk_result){ .write = true, .user = true };
 	if (!mmu_canonical(c, va))
 		return WALK_NONCANONICAL;
 	for (r->level = c->la57 ? LEVEL_PGD : LEVEL_P4D;; r->level--) {
 		r->entry = &table(ctx, next)[level_index(r->level, va)];
-		if (step(c, access, r, &entry, &cause) != WALK_OK) {
-			r->error_code = error_code(c, access, cause);
+		if (step(c, access, r, &entry) != WALK_OK)
 			return WALK_FAULT;
-		}
 		if (is_leaf(r->level, entry))
 			break;
 		next = entry.v & PTE_PFN_MASK;

@@ -94,6 +94,13 @@ typedef pte_t *(*mmu_table_fn)(void *ctx, u64 phys);
 enum walk_status mmu_walk(const struct mmu_control *control, u64 root, u64 va, u32 access,
 			  mmu_table_fn table, void *ctx, struct walk_result *result);
 
+/*
+ * Do the rights of a present translation allow the access?  0, or the error code of the fault: for
+ * a CPU that has the translation in its TLB and makes no walk.
+ */
+u32 mmu_check_rights(const struct mmu_control *control, u32 access, bool write, bool user, bool nx,
+		     unsigned key);
+
 /* Is va what a 48-bit (57-bit) sign extension gives? */
 bool mmu_canonical(const struct mmu_control *control, u64 va);
 
