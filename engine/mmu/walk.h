@@ -38,6 +38,7 @@ struct mmu_control {
 	bool ac;	 /* EFLAGS.AC for this access: SMAP is suspended (explicit accesses) */
 	bool la57;	 /* CR4.LA57: five levels */
 	bool gb_pages;	 /* the CPU knows 1 GiB pages; otherwise their bit is reserved */
+	bool pge;	 /* CR4.PGE: leaves may be global */
 	bool pke;	 /* CR4.PKE: protection keys bind data accesses to user pages */
 	unsigned char phys_bits; /* MAXPHYADDR: address bits from here to 51 are reserved */
 	u32 pkru;		 /* two bits for each of 16 keys: no access, no write */
@@ -63,6 +64,7 @@ static inline bool pkru_no_write(u32 pkru, unsigned key)
 			       .smep = true,                                                       \
 			       .smap = true,                                                       \
 			       .gb_pages = true,                                                   \
+			       .pge = true,                                                        \
 			       .phys_bits = 46 })
 
 enum walk_status {

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/text.h"
-#include "machine/soft/soft.h"
+#include "machine/soft/tlb.h"
 
 /* An access that faults so often in a row will never succeed: the engine says that it resolved the
  * fault, and did not. */
@@ -20,68 +20,6 @@ static void count(_Atomic u64 *counter)
 			      memory_order_relaxed);
 }
 
-/* ---- the TLB ---- */
-
-static void drop_entry(struct tlb_entry *t)
-{
-	t->read = t->write = t->fetch = TLB_NONE;
-}
-
-static u64 entry_page(const struct tlb_entry *t)
-{
-	/* Whatever is allowed, reading is: x86 has no page that is only written or fetched. */
-	return t->read;
-}
-
-static void drop_all(struct soft_cpu *cpu)
-{
-	unsigned i;
-
-	for (i = 0; i < TLB_ENTRIES; i++)
-		drop_entry(&cpu->tlb[i]);
-}
-
-static void drop_range(struct soft_cpu *cpu, u64 start, u64 end)
-{
-	unsigned i;
-	u64 va;
-
-	if (end - start <= TLB_ENTRIES / 4 * PAGE_SIZE) {
-		for (va = start; va < end; va += PAGE_SIZE)
-			if (entry_page(tlb_entry_for(cpu, va)) == va)
-				drop_entry(tlb_entry_for(cpu, va));
-		return;
-	}
-	for (i = 0; i < TLB_ENTRIES; i++)
-		if (entry_page(&cpu->tlb[i]) >= start && entry_page(&cpu->tlb[i]) < end)
-			drop_entry(&cpu->tlb[i]);
-}
-
-static void fill_entry(struct soft_cpu *cpu, u64 va, const struct walk_result *w)
-{
-	struct soft_machine *m = cpu->machine;
-	struct tlb_entry *t = tlb_entry_for(cpu, va);
-	struct tlb_origin *o = &cpu->origin[t - cpu->tlb];
-	u64 page = va & PAGE_MASK;
-
-	o->pfn = w->phys >> PAGE_SHIFT;
-	if (o->pfn >= m->nr_table + m->nr_user)
-		vmf_panic("soft: entry for %lx names frame %lx, which is not there",
-			  (unsigned long)va, (unsigned long)o->pfn);
-	o->generation = atomic_load_explicit(&m->generations[o->pfn], memory_order_relaxed);
-	t->host = m->memory + (o->pfn << PAGE_SHIFT);
-	t->read = page;
-	t->write = w->write && pte_dirty(w->leaf) ? page : TLB_NONE;
-	t->fetch = w->nx ? TLB_NONE : page;
-}
-
-static u64 tag_for(const struct tlb_entry *t, u32 access)
-{
-	if (access & PF_WRITE)
-		return t->write;
-	return access & PF_INSTR ? t->fetch : t->read;
-}
-
 /* The frame behind the entry must not have been released since: it may be anybody's by now. */
 static void check_entry(const struct soft_cpu *cpu, const struct tlb_entry *t)
 {
@@ -91,20 +29,34 @@ static void check_entry(const struct soft_cpu *cpu, const struct tlb_entry *t)
 	    o->generation)
 		vmf_panic("soft: CPU %u still translates %lx to frame %lx, which was freed: "
 			  "a flush was forgotten",
-			  cpu->number, (unsigned long)entry_page(t), (unsigned long)o->pfn);
+			  cpu->number, (unsigned long)o->page, (unsigned long)o->pfn);
 }
 
 /* ---- flushes from elsewhere ---- */
 
+/* The PCID that the space has on this CPU; -1: it has none. */
+static int pcid_of(const struct soft_cpu *cpu, const struct mm *mm)
+{
+	if (!cpu->machine->pcids)
+		return 0;
+	for (unsigned i = 0; i < SOFT_PCIDS; i++)
+		if (cpu->contexts[i].mm == mm)
+			return (int)i + 1;
+	return -1;
+}
+
 static void take_mail(struct soft_cpu *cpu)
 {
-	unsigned i;
-
 	spin_lock(&cpu->mailbox.lock);
 	if (cpu->mailbox.all)
-		drop_all(cpu);
-	for (i = 0; i < cpu->mailbox.n; i++)
-		drop_range(cpu, cpu->mailbox.ranges[i].start, cpu->mailbox.ranges[i].end);
+		tlb_drop_all(cpu, true);
+	for (unsigned i = 0; i < cpu->mailbox.n; i++) {
+		int pcid = pcid_of(cpu, cpu->mailbox.ranges[i].mm);
+
+		if (pcid >= 0)
+			tlb_drop_range(cpu, (u32)pcid, cpu->mailbox.ranges[i].start,
+				       cpu->mailbox.ranges[i].end);
+	}
 	cpu->mailbox.all = false;
 	cpu->mailbox.n = 0;
 	atomic_fetch_and_explicit(&cpu->attention, ~SOFT_FLUSH_POSTED, memory_order_relaxed);
@@ -112,7 +64,7 @@ static void take_mail(struct soft_cpu *cpu)
 	count(&cpu->flushes);
 }
 
-static void post_flush(struct soft_cpu *cpu, u64 start, u64 end)
+static void post_flush(struct soft_cpu *cpu, struct mm *mm, u64 start, u64 end)
 {
 	unsigned n;
 
@@ -121,6 +73,7 @@ static void post_flush(struct soft_cpu *cpu, u64 start, u64 end)
 	if (n == MAILBOX_RANGES) {
 		cpu->mailbox.all = true;
 	} else {
+		cpu->mailbox.ranges[n].mm = mm;
 		cpu->mailbox.ranges[n].start = start;
 		cpu->mailbox.ranges[n].end = end;
 		cpu->mailbox.n++;
@@ -141,10 +94,24 @@ static void wait_until_outside(const struct soft_cpu *cpu)
 			nanosleep(&nap, NULL);
 }
 
+/* A space's stamp is new after each of its flushes, and no other space ever has the same. */
+static void stamp_space(struct soft_machine *m, struct mm *mm)
+{
+	u64 stamp = atomic_fetch_add(&m->stamp, 1) + 1;
+
+	__atomic_store_n((u64 *)&mm->machine, stamp, __ATOMIC_SEQ_CST);
+}
+
+static u64 space_stamp(const struct mm *mm)
+{
+	return __atomic_load_n((const u64 *)&mm->machine, __ATOMIC_SEQ_CST);
+}
+
 /*
- * A CPU that loads mm only after we have looked at it starts with an empty TLB and walks tables
- * that have been changed already: loading is a sequentially consistent exchange, and the caller
- * changed the entries by exchanges, too.
+ * A CPU that loads mm only after we have looked at it walks tables that have been changed already:
+ * loading is a sequentially consistent exchange, and the caller changed the entries by exchanges,
+ * too.  What it kept of mm from an earlier time it drops, because it finds another stamp than it
+ * had then: it looks at the stamp after the exchange, and we change it before we look at the CPU.
  */
 void soft_shootdown(struct mm *mm, u64 start, u64 end)
 {
@@ -152,10 +119,12 @@ void soft_shootdown(struct mm *mm, u64 start, u64 end)
 	bool posted[SOFT_MAX_CPUS] = { false }, any = false;
 	unsigned i;
 
+	if (m->pcids)
+		stamp_space(m, mm);
 	for (i = 0; i < m->nr_cpus; i++) {
 		if (atomic_load(&m->cpus[i].mm) != mm)
 			continue;
-		post_flush(&m->cpus[i], start, end);
+		post_flush(&m->cpus[i], mm, start, end);
 		posted[i] = any = true;
 	}
 	if (!any)
@@ -167,11 +136,67 @@ void soft_shootdown(struct mm *mm, u64 start, u64 end)
 	atomic_fetch_add_explicit(&m->shootdowns, 1, memory_order_relaxed);
 }
 
+/* A PCID for mm: its own if it has one here, else one that is taken from another space. */
+static struct soft_context *context_for(struct soft_cpu *cpu, struct mm *mm)
+{
+	int pcid = pcid_of(cpu, mm);
+	struct soft_context *c;
+
+	if (pcid > 0)
+		return &cpu->contexts[pcid - 1];
+	c = &cpu->contexts[cpu->next_context++ % SOFT_PCIDS];
+	*c = (struct soft_context){ .mm = mm };
+	return c;
+}
+
+static void load_with_pcid(struct soft_cpu *cpu, struct mm *mm)
+{
+	struct soft_machine *m = cpu->machine;
+	struct soft_context *c;
+	u64 stamp;
+
+	/* What is posted for the old space until now is for its PCID. */
+	atomic_exchange(&cpu->mm, mm);
+	take_mail(cpu);
+	if (!mm)
+		return;
+	if (!space_stamp(mm))
+		stamp_space(m, mm);
+	c = context_for(cpu, mm);
+	cpu->pcid = (u32)(c - cpu->contexts) + 1;
+	stamp = space_stamp(mm);
+	if (c->stamp != stamp)
+		tlb_drop_pcid(cpu, cpu->pcid);
+	c->stamp = stamp;
+}
+
 void soft_load_mm(struct soft_cpu *cpu, struct mm *mm)
 {
+	if (cpu->machine->pcids) {
+		load_with_pcid(cpu, mm);
+		return;
+	}
 	take_mail(cpu);
-	drop_all(cpu);
+	tlb_drop_all(cpu, false);
 	atomic_exchange(&cpu->mm, mm);
+}
+
+void soft_set_control(struct soft_cpu *cpu, const struct mmu_control *control)
+{
+	const struct mmu_control *old = &cpu->control;
+	bool empties = control->pge != old->pge || control->nxe != old->nxe ||
+		       control->la57 != old->la57 || control->wp != old->wp;
+
+	cpu->control = *control;
+	if (empties)
+		tlb_drop_all(cpu, true);
+	else
+		tlb_judge_again(cpu);
+}
+
+void soft_invlpg(struct soft_cpu *cpu, u64 va)
+{
+	tlb_drop_range(cpu, cpu->pcid, va & PAGE_MASK, (va & PAGE_MASK) + PAGE_SIZE);
 }
 
 /* ---- the access beyond a hit ---- */
@@ -198,40 +223,56 @@ static void enter_without_mail(struct soft_cpu *cpu)
 	}
 }
 
+/* Of one access: what kind, and under which control bits. */
+struct access {
+	u32 kind; /* PF_WRITE, PF_INSTR, PF_USER, ACCESS_IMPLICIT */
+	const struct mmu_control *control;
+};
+
+static struct tlb_entry *fault(struct soft_cpu *cpu, u64 va, u32 code)
+{
+	cpu->cr2 = va;
+	cpu->error_code = code;
+	count(&cpu->faults);
+	/* A fault drops the entry of its page (SDM 4.10.4.1). */
+	tlb_drop_range(cpu, cpu->pcid, va & PAGE_MASK, (va & PAGE_MASK) + PAGE_SIZE);
+	return NULL;
+}
+
 /* The entry that allows the access, from the TLB or by a walk, or NULL with *status saying what the
  * walk met.  Inside. */
-static struct tlb_entry *translate(struct soft_cpu *cpu, const struct mm *mm, u64 va, u32 access,
-				   enum walk_status *status)
+static struct tlb_entry *translate(struct soft_cpu *cpu, const struct mm *mm, u64 va,
+				   const struct access *a, enum walk_status *status)
 {
 	struct soft_machine *m = cpu->machine;
-	struct tlb_entry *t = tlb_entry_for(cpu, va);
+	struct tlb_entry *t;
 	struct walk_result w;
+	u32 code;
 
-	if (tag_for(t, access) == (va & PAGE_MASK)) {
+	switch (tlb_look(cpu, a->control, va, a->kind, &t, &code)) {
+	case TLB_HIT:
 		if (m->checked)
 			check_entry(cpu, t);
 		return t;
+	case TLB_FORBIDS:
+		*status = WALK_FAULT;
+		if (m->stale_rights)
+			return fault(cpu, va, code);
+		break;
+	case TLB_MISS:
+		break;
 	}
 	count(&cpu->misses);
-	*status = mmu_walk(&m->control, mm->pgd_phys, va, access, table_at, m, &w);
-	if (*status == WALK_OK) {
-		fill_entry(cpu, va, &w);
-		return t;
-	}
-	if (*status == WALK_FAULT) {
-		cpu->cr2 = va;
-		cpu->error_code = w.error_code;
-		count(&cpu->faults);
-		/* A fault drops the entry of its page (SDM 4.10.4.1). */
-		if (entry_page(t) == (va & PAGE_MASK))
-			drop_entry(t);
-	}
-	return NULL;
+	*status = mmu_walk(a->control, mm->pgd_phys, va, a->kind, table_at, m, &w);
+	if (*status == WALK_OK)
+		return tlb_fill(cpu, va, &w);
+	return *status == WALK_FAULT ? fault(cpu, va, w.error_code) : NULL;
 }
 
 /* FAULT_OK: the CPU is inside and *host is the byte at va; soft_leave() when done with it.
  * Otherwise it is outside, and the access cannot be made. */
-static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, u32 access, char **host)
+static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, const struct access *a,
+				      char **host)
 {
 	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
 	enum fault_reason reason;
@@ -244,7 +285,7 @@ static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, u32 access, 
 			  (unsigned long)va);
 	for (n = 0; n < FAULTS_IN_A_ROW; n++) {
 		enter_without_mail(cpu);
-		t = translate(cpu, mm, va, access | PF_USER, &status);
+		t = translate(cpu, mm, va, a, &status);
 		if (t) {
 			*host = t->host + page_offset(va);
 			return FAULT_OK;
@@ -267,7 +308,8 @@ static size_t piece(u64 va, size_t len)
 	return min_of(len, PAGE_SIZE - page_offset(va));
 }
 
-static enum fault_reason read_slow(struct soft_cpu *cpu, u64 va, char *buf, size_t len, u32 access)
+static enum fault_reason read_as(struct soft_cpu *cpu, const struct access *a, u64 va, char *buf,
+				 size_t len)
 {
 	enum fault_reason reason;
 	char *host;
@@ -275,7 +317,7 @@ static enum fault_reason read_slow(struct soft_cpu *cpu, u64 va, char *buf, size
 
 	for (; len; va += n, buf += n, len -= n) {
 		n = piece(va, len);
-		reason = begin_access(cpu, va, access, &host);
+		reason = begin_access(cpu, va, a, &host);
 		if (reason != FAULT_OK)
 			return reason;
 		memcpy(buf, host, n);
@@ -284,42 +326,92 @@ static enum fault_reason read_slow(struct soft_cpu *cpu, u64 va, char *buf, size
 	return FAULT_OK;
 }
 
-enum fault_reason soft_read_slow(struct soft_cpu *cpu, u64 va, void *buf, size_t len)
+static enum fault_reason write_as(struct soft_cpu *cpu, const struct access *a, u64 va,
+				  const char *buf, size_t len)
 {
-	return read_slow(cpu, va, buf, len, 0);
-}
-
-enum fault_reason soft_fetch(struct soft_cpu *cpu, u64 va, void *buf, size_t len)
-{
-	return read_slow(cpu, va, buf, len, PF_INSTR);
-}
-
-enum fault_reason soft_write_slow(struct soft_cpu *cpu, u64 va, const void *buf, size_t len)
-{
-	const char *from = buf;
 	enum fault_reason reason;
 	char *host;
 	size_t n;
 
-	for (; len; va += n, from += n, len -= n) {
+	for (; len; va += n, buf += n, len -= n) {
 		n = piece(va, len);
-		reason = begin_access(cpu, va, PF_WRITE, &host);
+		reason = begin_access(cpu, va, a, &host);
 		if (reason != FAULT_OK)
 			return reason;
-		memcpy(host, from, n);
+		memcpy(host, buf, n);
 		soft_leave(cpu);
 	}
 	return FAULT_OK;
 }
 
+static struct access user_access(const struct soft_cpu *cpu, u32 kind)
+{
+	return (struct access){ .kind = PF_USER | kind, .control = &cpu->control };
+}
+
+enum fault_reason soft_read_slow(struct soft_cpu *cpu, u64 va, void *buf, size_t len)
+{
+	struct access a = user_access(cpu, 0);
+
+	return read_as(cpu, &a, va, buf, len);
+}
+
+enum fault_reason soft_fetch(struct soft_cpu *cpu, u64 va, void *buf, size_t len)
+{
+	struct access a = user_access(cpu, PF_INSTR);
+
+	return read_as(cpu, &a, va, buf, len);
+}
+
+enum fault_reason soft_write_slow(struct soft_cpu *cpu, u64 va, const void *buf, size_t len)
+{
+	struct access a = user_access(cpu, PF_WRITE);
+
+	return write_as(cpu, &a, va, buf, len);
+}
+
+enum fault_reason soft_kernel_read(struct soft_cpu *cpu, u64 va, void *buf, size_t len, bool ac)
+{
+	struct mmu_control c = cpu->control;
+	struct access a = { .control = &c };
+
+	c.ac = ac;
+	return read_as(cpu, &a, va, buf, len);
+}
+
+enum fault_reason soft_kernel_write(struct soft_cpu *cpu, u64 va, const void *buf, size_t len,
+				    bool ac)
+{
+	struct mmu_control c = cpu->control;
+	struct access a = { .kind = PF_WRITE, .control = &c };
+
+	c.ac = ac;
+	return write_as(cpu, &a, va, buf, len);
+}
+
+enum fault_reason soft_kernel_fetch(struct soft_cpu *cpu, u64 va, void *buf, size_t len)
+{
+	struct access a = { .kind = PF_INSTR, .control = &cpu->control };
+
+	return read_as(cpu, &a, va, buf, len);
+}
+
+enum fault_reason soft_implicit_read(struct soft_cpu *cpu, u64 va, void *buf, size_t len)
+{
+	struct access a = { .kind = ACCESS_IMPLICIT, .control = &cpu->control };
+
+	return read_as(cpu, &a, va, buf, len);
+}
+
 enum fault_reason soft_add_u64(struct soft_cpu *cpu, u64 va, u64 add, u64 *old)
 {
+	struct access a = user_access(cpu, PF_WRITE);
 	enum fault_reason reason;
 	char *host;
 
 	if (va % sizeof(u64))
 		vmf_panic("soft: locked access to %lx is not aligned", (unsigned long)va);
-	reason = begin_access(cpu, va, PF_WRITE, &host);
+	reason = begin_access(cpu, va, &a, &host);
 	if (reason != FAULT_OK)
 		return reason;
 	*old = __atomic_fetch_add((u64 *)host, add, __ATOMIC_SEQ_CST);
@@ -336,42 +428,53 @@ void soft_cpu_init(struct soft_cpu *cpu, struct soft_machine *m, unsigned number
 	cpu->number = number;
 	atomic_init(&cpu->attention, m->checked ? SOFT_CHECKED : 0);
 	spin_init(&cpu->mailbox.lock);
-	drop_all(cpu);
+	cpu->control = m->control;
+	for (unsigned i = 0; i < TLB_ENTRIES; i++)
+		cpu->origin[i].page = TLB_NONE;
+	tlb_drop_all(cpu, true);
 }
 
-/* By the hardware's own walk, which sets the bits that the CPU's use of the entry set already; an
- * accessed bit that was reset since is set again. */
-static void check_against_tables(struct soft_cpu *cpu, const struct tlb_entry *t, u32 access)
+/*
+ * What the entry was made from is what the tables give now, and allows no more.  By the hardware's
+ * own walk, which sets the bits that the CPU's use of the entry set already; an accessed bit that
+ * was reset since is set again.
+ */
+static void check_against_tables(struct soft_cpu *cpu, const struct tlb_origin *o,
+				 const struct mm *mm)
 {
-	struct soft_machine *m = cpu->machine;
-	const struct mm *mm = atomic_load(&cpu->mm);
-	u64 va = entry_page(t);
+	struct mmu_control all = cpu->control;
 	struct walk_result w;
 
-	if (tag_for(t, access) == TLB_NONE)
-		return;
-	if (mmu_walk(&m->control, mm->pgd_phys, va, access | PF_USER, table_at, m, &w) != WALK_OK)
-		vmf_panic("soft: CPU %u holds %lx for access %x, which the tables do not allow",
-			  cpu->number, (unsigned long)va, access);
-	if (w.phys >> PAGE_SHIFT != cpu->origin[t - cpu->tlb].pfn)
+	/* The kernel may read whatever is there. */
+	all.ac = true;
+	if (mmu_walk(&all, mm->pgd_phys, o->page, 0, table_at, cpu->machine, &w) != WALK_OK)
+		vmf_panic("soft: CPU %u holds %lx, which the tables do not", cpu->number,
+			  (unsigned long)o->page);
+	if (w.phys >> PAGE_SHIFT != o->pfn)
 		vmf_panic("soft: CPU %u holds %lx as another frame than the tables do", cpu->number,
-			  (unsigned long)va);
+			  (unsigned long)o->page);
+	if ((o->write && !w.write) || (o->user && !w.user) || (!o->nx && w.nx))
+		vmf_panic("soft: CPU %u allows more at %lx than the tables do", cpu->number,
+			  (unsigned long)o->page);
+	if (o->dirty && !pte_dirty(w.leaf))
+		vmf_panic("soft: CPU %u would write to %lx, whose entry is clean, without a walk",
+			  cpu->number, (unsigned long)o->page);
 }
 
 void soft_check_tlbs(struct soft_machine *m)
 {
-	unsigned i, k;
-
-	for (i = 0; i < m->nr_cpus; i++) {
+	for (unsigned i = 0; i < m->nr_cpus; i++) {
 		struct soft_cpu *cpu = &m->cpus[i];
 
-		if (!atomic_load(&cpu->mm))
-			continue;
+		const struct mm *mm = atomic_load(&cpu->mm);
+
 		take_mail(cpu);
-		for (k = 0; k < TLB_ENTRIES; k++) {
-			check_against_tables(cpu, &cpu->tlb[k], 0);
-			check_against_tables(cpu, &cpu->tlb[k], PF_WRITE);
-			check_against_tables(cpu, &cpu->tlb[k], PF_INSTR);
+		for (unsigned k = 0; mm && k < TLB_ENTRIES; k++) {
+			const struct tlb_origin *o = &cpu->origin[k];
+
+			/* Those of spaces that are not loaded may be out of date. */
+			if (o->page != TLB_NONE && (o->global || o->pcid == cpu->pcid))
+				check_against_tables(cpu, o, mm);
 		}
 	}
 }

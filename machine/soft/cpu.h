@@ -4,7 +4,13 @@
  *
  * The TLB behaves as a real one: an entry stays until it is flushed, replaced, or faulted on, even
  * if the page table has changed long since.  So a flush that the engine forgets shows, as it would
- * on real hardware.
+ * on real hardware.  Where the machine is told to (soft_options.stale_rights), the rights of an
+ * entry are believed, too, when they forbid an access that the tables have come to allow: a fault
+ * that is for nothing, as real CPUs may give it.
+ *
+ * With PCIDs (soft_options.pcids) loading another space keeps the entries of those before it, as an
+ * operating system has it: each CPU has a few numbers to give, and a space that finds its number
+ * still its own, and has not been flushed anywhere meanwhile, goes on with its entries.
  *
  * An access and a flush from elsewhere meet as on real hardware, where a CPU finishes the access
  * that it has begun before it acknowledges the shootdown:
@@ -23,23 +29,36 @@
 
 #include "engine/fault/fault.h"
 
-#define TLB_ENTRIES 256	 /* direct mapped */
-#define TLB_NONE    1ULL /* never the address of a page */
+#define TLB_ENTRIES 256	    /* direct mapped */
+#define TLB_NONE    (~0ULL) /* never a tag */
+
+/* PCIDs that a CPU gives to spaces: 1 and up.  0: the only one, without PCIDs. */
+#define SOFT_PCIDS 6
 
 struct soft_machine;
 
-/* Three tags, one for each kind of access that the entry allows without another walk: the page's
- * address or TLB_NONE.  `write` is set only if the page is dirty already, so that the first write
- * walks and sets the dirty bit. */
+/* Three tags, one for each kind of user-mode access that the entry allows without another look: the
+ * page's address with the PCID in its lowest bits, or TLB_NONE.  `write` is set only if the page is
+ * dirty already, so that the first write walks and sets the dirty bit. */
 struct tlb_entry {
 	u64 read, write, fetch;
 	char *host; /* the frame's bytes */
 };
 
-/* What the entry was made from, for checks. */
+/* What the entry was made from. */
 struct tlb_origin {
+	u64 page; /* its address, or TLB_NONE: no entry */
 	u64 pfn;
 	u32 generation; /* of the frame, when the entry was made */
+	u16 pcid;
+	u8 level, key; /* of the leaf */
+	bool write, user, nx, dirty, global;
+};
+
+/* A PCID of a CPU's, and the space that has it. */
+struct soft_context {
+	struct mm *mm;
+	u64 stamp; /* of the space's last flush, when it was loaded here */
 };
 
 /* cpu->attention */
@@ -55,8 +74,13 @@ struct soft_cpu {
 	_Alignas(64) _Atomic u32 inside;
 	/* Set by others, reset by the CPU; with mailbox.lock, but for looking. */
 	_Atomic u32 attention;
-	struct tlb_entry tlb[TLB_ENTRIES]; /* the CPU's own, as all down to machine */
+	u32 pcid; /* the CPU's own, as all down to machine */
+	struct tlb_entry tlb[TLB_ENTRIES];
 	struct tlb_origin origin[TLB_ENTRIES];
+	unsigned nr_large; /* entries that are pieces of large pages */
+	struct mmu_control control;
+	struct soft_context contexts[SOFT_PCIDS];
+	unsigned next_context;
 	u64 cr2;			     /* of the last fault */
 	u32 error_code;			     /* of the last fault */
 	_Atomic u64 misses, faults, flushes; /* counted by the CPU, read anywhere */
@@ -69,14 +93,22 @@ struct soft_cpu {
 		bool all;
 		unsigned n;
 		struct {
+			struct mm *mm;
 			u64 start, end;
 		} ranges[MAILBOX_RANGES];
 	} mailbox;
 };
 
-/* As a write to CR3: drop all of the TLB, use mm (or none, NULL) from now on.  By the thread that
- * drives the CPU.  An mm must be loaded nowhere when it is destroyed. */
+/* As a write to CR3: use mm (or none, NULL) from now on.  All but global entries of the TLB are
+ * dropped; with PCIDs, those of this space that are out of date.  By the thread that drives the
+ * CPU. An mm must be loaded nowhere when it is destroyed. */
 void soft_load_mm(struct soft_cpu *cpu, struct mm *mm);
+/* Control registers, EFER, PKRU: as they are to be from now on.  What they change for translations
+ * that are in the TLB is seen to, as hardware does (a change of PGE, NXE, LA57 or WP empties it;
+ * PKRU and the others bind at the next access).  By the thread that drives the CPU. */
+void soft_set_control(struct soft_cpu *cpu, const struct mmu_control *control);
+/* INVLPG: this CPU's translation of va goes, global or not. */
+void soft_invlpg(struct soft_cpu *cpu, u64 va);
 
 /*
  * User-mode accesses, each by the thread that drives the CPU, without engine locks (they fault).
@@ -90,6 +122,17 @@ static inline enum fault_reason soft_write(struct soft_cpu *cpu, u64 va, const v
 enum fault_reason soft_fetch(struct soft_cpu *cpu, u64 va, void *buf, size_t len);
 /* The locked read-modify-write: add to the aligned 8 bytes at va; *old is what was there. */
 enum fault_reason soft_add_u64(struct soft_cpu *cpu, u64 va, u64 add, u64 *old);
+
+/*
+ * Supervisor-mode accesses, to either half of the address space; `ac`: with EFLAGS.AC, that is
+ * between STAC and CLAC.  A fault's error code has no PF_USER.  Otherwise as above.
+ */
+enum fault_reason soft_kernel_read(struct soft_cpu *cpu, u64 va, void *buf, size_t len, bool ac);
+enum fault_reason soft_kernel_write(struct soft_cpu *cpu, u64 va, const void *buf, size_t len,
+				    bool ac);
+enum fault_reason soft_kernel_fetch(struct soft_cpu *cpu, u64 va, void *buf, size_t len);
+/* As the CPU reads a descriptor by itself. */
+enum fault_reason soft_implicit_read(struct soft_cpu *cpu, u64 va, void *buf, size_t len);
 
 /* ---- for the machine itself ---- */
 
@@ -126,6 +169,11 @@ static inline struct tlb_entry *tlb_entry_for(struct soft_cpu *cpu, u64 va)
 	return &cpu->tlb[va >> PAGE_SHIFT & (TLB_ENTRIES - 1)];
 }
 
+static inline u64 tlb_tag(const struct soft_cpu *cpu, u64 va)
+{
+	return (va & PAGE_MASK) | cpu->pcid;
+}
+
 static inline u64 page_offset(u64 va)
 {
 	return va & (PAGE_SIZE - 1);
@@ -141,7 +189,7 @@ static inline enum fault_reason soft_read(struct soft_cpu *cpu, u64 va, void *bu
 	const struct tlb_entry *t = tlb_entry_for(cpu, va);
 
 	soft_enter(cpu);
-	if (likely(!soft_attention(cpu) && t->read == (va & PAGE_MASK) && within_page(va, len))) {
+	if (likely(!soft_attention(cpu) && t->read == tlb_tag(cpu, va) && within_page(va, len))) {
 		memcpy(buf, t->host + page_offset(va), len);
 		soft_leave(cpu);
 		return FAULT_OK;
@@ -156,7 +204,7 @@ static inline enum fault_reason soft_write(struct soft_cpu *cpu, u64 va, const v
 	const struct tlb_entry *t = tlb_entry_for(cpu, va);
 
 	soft_enter(cpu);
-	if (likely(!soft_attention(cpu) && t->write == (va & PAGE_MASK) && within_page(va, len))) {
+	if (likely(!soft_attention(cpu) && t->write == tlb_tag(cpu, va) && within_page(va, len))) {
 		memcpy(t->host + page_offset(va), buf, len);
 		soft_leave(cpu);
 		return FAULT_OK;

@@ -56,6 +56,8 @@ int soft_create_bare(const struct soft_options *o, struct soft_machine **machine
 	m->nr_user = o->user_frames;
 	m->nr_cpus = o->nr_cpus;
 	m->checked = o->checked;
+	m->pcids = o->pcids;
+	m->stale_rights = o->stale_rights;
 	m->control = MMU_CONTROL_USUAL;
 	m->trap = o->trap;
 	if (allocate(m)) {

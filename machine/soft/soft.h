@@ -36,10 +36,12 @@ struct soft_machine {
 	struct engine engine;
 	char *memory; /* frame 0; table frames, then user frames */
 	u64 nr_table, nr_user;
-	_Atomic u32 *generations; /* [nr_table + nr_user]: how often each frame was released */
-	struct mmu_control control;
+	_Atomic u32 *generations;   /* [nr_table + nr_user]: how often each frame was released */
+	struct mmu_control control; /* what CPUs start with */
 	soft_trap_fn trap;
 	bool checked; /* hits are checked, released frames are overwritten */
+	bool pcids, stale_rights;
+	_Atomic u64 stamp; /* the last given to a space that was flushed */
 	struct soft_inject inject;
 	_Atomic unsigned stages, sets, takes; /* calls (pages) so far, for inject */
 	_Atomic u64 memory_refused;	      /* allocations that memory_left made fail */
@@ -54,7 +56,9 @@ struct soft_options {
 	/* Check every TLB hit: a frame that was released since the entry was made is a flush
 	 * forgotten, and panics; released frames are overwritten.  About 20 ns an access. */
 	bool checked;
-	struct store *store;		    /* where evicted pages go */
+	bool pcids;	     /* CR4.PCIDE: loading a space keeps the entries of others */
+	bool stale_rights;   /* a TLB entry may forbid what the tables allow by now */
+	struct store *store; /* where evicted pages go */
 	const struct engine_config *config; /* NULL: engine_default_config() */
 	soft_trap_fn trap;		    /* NULL: do_user_addr_fault() on the CPU's mm */
 };

@@ -73,6 +73,8 @@ static inline int world_create(struct world *w, struct world_options o)
 		.user_frames = frames,
 		.nr_cpus = o.cpus ? o.cpus : 1,
 		.checked = !o.unchecked,
+		.pcids = true,
+		.stale_rights = true,
 		.config = &config,
 		.store = o.store,
 	};

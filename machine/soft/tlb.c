@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+#include "machine/soft/tlb.h"
+
+#include "engine/base/text.h"
+
+static struct tlb_origin *origin_of(struct soft_cpu *cpu, const struct tlb_entry *t)
+{
+	return &cpu->origin[t - cpu->tlb];
+}
+
+static void drop(struct soft_cpu *cpu, struct tlb_entry *t)
+{
+	struct tlb_origin *o = origin_of(cpu, t);
+
+	if (o->page != TLB_NONE && o->level > LEVEL_PTE)
+		cpu->nr_large--;
+	o->page = TLB_NONE;
+	t->read = t->write = t->fetch = TLB_NONE;
+}
+
+static bool is_for(const struct tlb_origin *o, u32 pcid)
+{
+	return o->page != TLB_NONE && (o->global || o->pcid == pcid);
+}
+
+void tlb_drop_all(struct soft_cpu *cpu, bool globals)
+{
+	for (unsigned i = 0; i < TLB_ENTRIES; i++)
+		if (globals || !cpu->origin[i].global)
+			drop(cpu, &cpu->tlb[i]);
+}
+
+void tlb_drop_pcid(struct soft_cpu *cpu, u32 pcid)
+{
+	for (unsigned i = 0; i < TLB_ENTRIES; i++)
+		if (!cpu->origin[i].global && cpu->origin[i].pcid == pcid)
+			drop(cpu, &cpu->tlb[i]);
+}
+
+/* Does the translation that the entry is a piece of overlap [start, end)? */
+static bool overlaps(const struct tlb_origin *o, u64 start, u64 end)
+{
+	u64 size = 1ULL << level_shift(o->level), first = o->page & ~(size - 1);
+
+	return first < end && start < first + size;
+}
+
+void tlb_drop_range(struct soft_cpu *cpu, u32 pcid, u64 start, u64 end)
+{
+	if (!cpu->nr_large && end - start <= TLB_ENTRIES / 4 * PAGE_SIZE) {
+		for (u64 va = start & PAGE_MASK; va < end; va += PAGE_SIZE) {
+			struct tlb_entry *t = tlb_entry_for(cpu, va);
+			struct tlb_origin *o = origin_of(cpu, t);
+
+			if (is_for(o, pcid) && o->page == va)
+				drop(cpu, t);
+		}
+		return;
+	}
+	for (unsigned i = 0; i < TLB_ENTRIES; i++)
+		if (is_for(&cpu->origin[i], pcid) && overlaps(&cpu->origin[i], start, end))
+			drop(cpu, &cpu->tlb[i]);
+}
+
+/* Which user-mode accesses need not look twice?  A write only if the page is dirty already, so that
+ * the first one walks and sets the bit. */
+static void set_tags(struct soft_cpu *cpu, struct tlb_entry *t)
+{
+	const struct mmu_control *c = &cpu->control;
+	const struct tlb_origin *o = origin_of(cpu, t);
+	u64 tag = o->page | cpu->pcid;
+	bool data = o->user && !(c->pke && pkru_no_access(c->pkru, o->key));
+	bool write = o->write && o->dirty && !(c->pke && pkru_no_write(c->pkru, o->key));
+
+	t->read = data ? tag : TLB_NONE;
+	t->write = data && write ? tag : TLB_NONE;
+	t->fetch = o->user && !(c->nxe && o->nx) ? tag : TLB_NONE;
+}
+
+struct tlb_entry *tlb_fill(struct soft_cpu *cpu, u64 va, const struct walk_result *w)
+{
+	struct soft_machine *m = cpu->machine;
+	struct tlb_entry *t = tlb_entry_for(cpu, va);
+	u64 pfn = w->phys >> PAGE_SHIFT;
+
+	if (pfn >= m->nr_table + m->nr_user)
+		vmf_panic("soft: entry for %lx names frame %lx, which is not there",
+			  (unsigned long)va, (unsigned long)pfn);
+	drop(cpu, t);
+	*origin_of(cpu, t) = (struct tlb_origin){
+		.page = va & PAGE_MASK,
+		.pfn = pfn,
+		.generation = atomic_load_explicit(&m->generations[pfn], memory_order_relaxed),
+		.pcid = cpu->pcid,
+		.level = w->level,
+		.key = pte_key(w->leaf),
+		.write = w->write,
+		.user = w->user,
+		.nx = w->nx,
+		.dirty = pte_dirty(w->leaf),
+		.global = cpu->control.pge && pte_global(w->leaf),
+	};
+	cpu->nr_large += w->level > LEVEL_PTE;
+	t->host = m->memory + (pfn << PAGE_SHIFT);
+	set_tags(cpu, t);
+	return t;
+}
+
+enum tlb_answer tlb_look(struct soft_cpu *cpu, const struct mmu_control *control, u64 va,
+			 u32 access, struct tlb_entry **entry, u32 *code)
+{
+	struct tlb_entry *t = tlb_entry_for(cpu, va);
+	const struct tlb_origin *o = origin_of(cpu, t);
+
+	if (!is_for(o, cpu->pcid) || o->page != (va & PAGE_MASK))
+		return TLB_MISS;
+	*code = mmu_check_rights(control, access, o->write, o->user, o->nx, o->key);
+	if (*code)
+		return TLB_FORBIDS;
+	if ((access & PF_WRITE) && !o->dirty)
+		return TLB_MISS;
+	if (o->global && o->pcid != cpu->pcid) {
+		/* Made under another PCID: from now on it is found at once under this. */
+		origin_of(cpu, t)->pcid = cpu->pcid;
+		set_tags(cpu, t);
+	}
+	*entry = t;
+	return TLB_HIT;
+}
+
+void tlb_judge_again(struct soft_cpu *cpu)
+{
+	for (unsigned i = 0; i < TLB_ENTRIES; i++)
+		if (cpu->origin[i].page != TLB_NONE)
+			set_tags(cpu, &cpu->tlb[i]);
+}
