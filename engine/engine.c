@@ -174,7 +174,7 @@ static void check_slots(struct engine *e, s64 entries)
 
 void engine_check(struct engine *e)
 {
-	u64 mapped, leaving, tables = 0, zero = e->zero_pfn != NO_PFN;
+	u64 mapped, leaving, tables = (u64)atomic_load(&e->kernel_tables), zero = e->zero_pfn != NO_PFN;
 	s64 rss = 0, entries = 0;
 	struct mm *mm;
 

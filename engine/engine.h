@@ -82,6 +82,7 @@ struct engine {
 	spinlock_t anon_vma_lock; /* guards the two below */
 	struct anon_vma *anon_vma_free;
 	void *anon_vma_chunks;
+	_Atomic s64 kernel_tables; /* frames in use for the kernel half of all spaces */
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;

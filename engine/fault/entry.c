@@ -136,7 +136,7 @@ static bool frames_in_flight(struct engine *e, u64 refused)
 static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 			  struct fault_result *res)
 {
-	struct vma *vma = lock_vma(mm, address);
+	struct vma *vma = flags & FAULT_FLAG_USER ? lock_vma(mm, address) : NULL;
 	unsigned ret;
 
 	if (vma) {
@@ -151,7 +151,13 @@ static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 		return ret;
 	}
 
-	down_read(&mm->mmap_lock);
+	if (!down_read_trylock(&mm->mmap_lock)) {
+		if (flags & FAULT_FLAG_TRYLOCK) {
+			res->reason = FAULT_MAPERR;
+			return 0;
+		}
+		down_read(&mm->mmap_lock);
+	}
 	vma = find_vma(mm, address);
 	if (!vma || vma->start > address) {
 		up_read(&mm->mmap_lock);
@@ -169,15 +175,15 @@ static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 	return ret;
 }
 
-struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code)
+struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned flags)
 {
-	unsigned flags = FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
 	struct fault_result res = { 0 };
 	struct engine *e = mm->engine;
 	unsigned ret, tries = 0;
 
 	if (unlikely(code & PF_RSVD))
 		vmf_panic("reserved bit set in the entry of %lx", (unsigned long)address);
+	flags |= FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
 	if (code & PF_WRITE)
 		flags |= FAULT_FLAG_WRITE;
 	if (code & PF_INSTR)
@@ -198,4 +204,9 @@ struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code)
 	if (res.reason == FAULT_OK)
 		account_fault(mm, ret, &res);
 	return res;
+}
+
+struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code)
+{
+	return resolve_fault(mm, address, code, FAULT_FLAG_USER);
 }

@@ -20,7 +20,8 @@ enum fault_flag {
 	FAULT_FLAG_REMOTE = 0x80,
 	FAULT_FLAG_INSTRUCTION = 0x100,
 	FAULT_FLAG_VMA_LOCK = 0x1000,
-	FAULT_FLAG_ABSENT = 0x10000, /* ours: the machine had no translation (code without P) */
+	FAULT_FLAG_ABSENT = 0x10000,  /* ours: the machine had no translation (code without P) */
+	FAULT_FLAG_TRYLOCK = 0x20000, /* ours: mmap_lock may be the faulting thread's own */
 };
 
 enum vm_fault {
@@ -75,6 +76,11 @@ struct fault_result {
  * until its page is there lets it go after FAULT_OK and FAULT_RETRY in any case.
  */
 struct fault_result do_user_addr_fault(struct mm *mm, u64 address, u32 code);
+/*
+ * The same for an access of any mode, as `flags` say: FAULT_FLAG_USER, or FAULT_FLAG_TRYLOCK: a
+ * mmap_lock that somebody holds for writing gives FAULT_MAPERR at once.
+ */
+struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned flags);
 
 /*
  * Resolve a fault in a VMA that allows the access.  enum vm_fault bits.

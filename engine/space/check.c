@@ -117,8 +117,11 @@ static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 v
 	struct engine *e = mm->engine;
 	const struct zone *z = &e->zones[ZONE_TABLE];
 
+	/* The upper half of the root is the kernel's, whose tables are no space's. */
+	unsigned n = level == 4 ? PTRS_PER_TABLE / 2 : PTRS_PER_TABLE;
+
 	seen->tables++;
-	for (unsigned i = 0; i < PTRS_PER_TABLE; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		u64 at = va + ((u64)i << (PAGE_SHIFT + 9 * (level - 1)));
 		pte_t pte = pte_read(&table[i]);
 

@@ -291,8 +291,11 @@ static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, const struct
 			return FAULT_OK;
 		}
 		soft_leave(cpu);
-		if (status == WALK_NONCANONICAL)
+		if (status == WALK_NONCANONICAL) {
+			if (cpu->machine->general_protection)
+				cpu->machine->general_protection(cpu);
 			return FAULT_MAPERR;
+		}
 		reason = cpu->machine->trap(cpu, cpu->cr2, cpu->error_code).reason;
 		if (reason == FAULT_RETRY)
 			sched_yield();

@@ -15,6 +15,8 @@
 
 #define SOFT_MAX_CPUS 256
 
+struct soft_kernel;
+
 /* Who fields the fault.  Called on the CPU's thread, without locks. */
 typedef struct fault_result (*soft_trap_fn)(struct soft_cpu *cpu, u64 cr2, u32 error_code);
 
@@ -39,10 +41,13 @@ struct soft_machine {
 	_Atomic u32 *generations;   /* [nr_table + nr_user]: how often each frame was released */
 	struct mmu_control control; /* what CPUs start with */
 	soft_trap_fn trap;
+	/* Vector 13, for an address that is not canonical; NULL: nobody is told. */
+	void (*general_protection)(struct soft_cpu *cpu);
 	bool checked; /* hits are checked, released frames are overwritten */
 	bool pcids, stale_rights;
 	_Atomic u64 stamp; /* the last given to a space that was flushed */
 	struct soft_inject inject;
+	struct soft_kernel *kernel;	      /* NULL: traps go elsewhere */
 	_Atomic unsigned stages, sets, takes; /* calls (pages) so far, for inject */
 	_Atomic u64 memory_refused;	      /* allocations that memory_left made fail */
 	_Atomic u64 shootdowns;		      /* that reached at least one CPU */
