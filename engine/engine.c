@@ -105,7 +105,25 @@ void engine_fini(struct engine *e)
 	} while (0)
 #define ul(x) ((unsigned long)(x))
 
-static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 must_not)
+/* Each of the entries that the map count tells of is found from the page. */
+static s64 check_rmap(struct engine *e, struct page *page)
+{
+	struct rmap_walk w;
+	s64 n = 0;
+
+	if (rmap_begin(e, page, &w)) {
+		while (rmap_next(&w))
+			n++;
+		rmap_end(&w);
+	}
+	CHECK(n == page_mapcount(page), "frame %lu is mapped %d times, %ld are found",
+	      ul(page_pfn(e, page)), (int)page_mapcount(page), (long)n);
+	return n;
+}
+
+/* How many pages; *entries: how many map them. */
+static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 must_not,
+		      s64 *entries)
 {
 	struct page *page;
 	u64 n = 0;
@@ -115,34 +133,38 @@ static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 mu
 
 		CHECK((flags & must) == must && !(flags & must_not),
 		      "frame %lu is on a list with flags %x", ul(page_pfn(e, page)), flags);
+		*entries += check_rmap(e, page);
 		n++;
 	}
 	return n;
 }
 
-static void check_lru(struct engine *e, u64 *mapped, u64 *leaving)
+static void check_lru(struct engine *e, u64 *mapped, u64 *leaving, s64 *entries)
 {
 	struct lru *lru = &e->lru;
+	s64 none = 0;
 	u64 n;
 
+	*entries = 0;
 	n = check_list(e, &lru->inactive, PG_LRU,
-		       PG_UNEVICTABLE | PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+		       PG_UNEVICTABLE | PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED,
+		       entries);
 	CHECK(n == lru->nr_inactive, "inactive list is %lu long, not %lu", ul(n),
 	      ul(lru->nr_inactive));
 	*mapped = n;
 	n = check_list(e, &lru->active, PG_LRU | PG_ACTIVE,
-		       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+		       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, entries);
 	CHECK(n == lru->nr_active, "active list is %lu long, not %lu", ul(n), ul(lru->nr_active));
 	*mapped += n;
 	n = check_list(e, &lru->unevictable, PG_LRU | PG_UNEVICTABLE,
-		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED);
+		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, entries);
 	CHECK(n == lru->nr_unevictable, "unevictable list is %lu long, not %lu", ul(n),
 	      ul(lru->nr_unevictable));
 	*mapped += n;
 	n = check_list(e, &lru->writeout, PG_ISOLATED | PG_WRITEBACK | PG_SWAPCACHE,
-		       PG_LRU | PG_LOCKED);
-	CHECK(n == lru->nr_writeout, "write-out list is %lu long, not %lu", ul(n),
-	      ul(lru->nr_writeout));
+		       PG_LRU | PG_LOCKED, &none);
+	CHECK(n == lru->nr_writeout && !none, "write-out list is %lu long, not %lu, %ld mapped",
+	      ul(n), ul(lru->nr_writeout), (long)none);
 	*leaving = n;
 }
 
@@ -164,7 +186,12 @@ static void check_slots(struct engine *e, s64 entries)
 		CHECK(!slot->page || (page_test(slot->page, PG_SWAPCACHE) &&
 				      swp_offset(slot->page->swap) == i),
 		      "slot %lu: its page does not know it", ul(i));
-		CHECK(!slot->kept || (slot->page && slot->saved && slot->count == 1),
+		CHECK(!slot->page || !page_test(slot->page, PG_ANON_EXCLUSIVE) ||
+			      slot->count - 1 + page_mapcount(slot->page) <= 1,
+		      "slot %lu: its page is exclusive and has %u entries, %d of them swapped in",
+		      ul(i), slot->count - 1 + page_mapcount(slot->page),
+		      (int)page_mapcount(slot->page));
+		CHECK(slot->kept == (slot->page && page_mapcount(slot->page) && slot->count == 1),
 		      "slot %lu: kept and not kept", ul(i));
 	}
 	CHECK(!entries, "%ld swap entries more than slot references", (long)entries);
@@ -175,19 +202,20 @@ static void check_slots(struct engine *e, s64 entries)
 void engine_check(struct engine *e)
 {
 	u64 mapped, leaving, tables = (u64)atomic_load(&e->kernel_tables), zero = e->zero_pfn != NO_PFN;
-	s64 rss = 0, entries = 0;
+	s64 rss = 0, entries = 0, mappings;
 	struct mm *mm;
 
 	zone_check(e, ZONE_TABLE);
 	zone_check(e, ZONE_USER);
-	check_lru(e, &mapped, &leaving);
+	check_lru(e, &mapped, &leaving, &mappings);
 	list_for_each_entry (mm, &e->mms, link) {
 		mm_check(mm);
 		rss += mm->rss;
 		entries += mm->swapped;
 		tables += mm->tables;
 	}
-	CHECK(mapped == (u64)rss, "%lu pages on the LRU lists, %lu mapped", ul(mapped), ul(rss));
+	CHECK(mappings == rss, "%ld entries map pages on the LRU lists, %ld are there",
+	      (long)mappings, (long)rss);
 	CHECK(zone_free_pages(e, ZONE_USER) + mapped + leaving + zero == e->zones[ZONE_USER].nr,
 	      "%lu frames of programs, of which %lu free, %lu mapped, %lu leaving",
 	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(mapped),

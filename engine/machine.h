@@ -13,9 +13,10 @@
  *
  * The engine's page tables are always the truth.  An operation that succeeds has
  * written the entry itself; one that fails has changed nothing.  The engine writes an
- * entry with a plain store in three cases only, in which no translation of the machine
- * changes: dropping a swap entry, adopting a page that is there, and putting down at its
- * new address an entry that was cleared and flushed at the old one (remap).
+ * entry with a plain store in four cases only, in which no translation of the machine
+ * changes: dropping a swap entry, adopting a page that is there, putting down again an
+ * entry that was cleared and flushed (at its new address: remap; where it was: a copy that
+ * could not be mapped), and filling the tables of a space that has never run (fork).
  *
  * A machine is conforming if it passes tests/contract/.
  */
@@ -86,7 +87,8 @@ struct mmu_ops {
 
 	/*
 	 * Absent -> present for `n` <= MMU_BATCH consecutive entries of one page table, starting
-	 * at `va`; entry i becomes ptes[i].  Frames were staged, or taken and not freed since.
+	 * at `va`; entry i becomes ptes[i].  Frames were staged, or taken and not freed since, or
+	 * (shares_pages) are mapped read-only by other entries.
 	 * A machine whose MMU_SILENT_WRITE flag is set may make a page writable that ptes[i]
 	 * forbids only if the VMA allows writing.
 	 * Returns the number set, at least 1, from the first on, or a negative errno with none:
@@ -122,8 +124,8 @@ struct mmu_ops {
 	 */
 	unsigned (*take)(struct mm *mm, struct mmu_take *takes, unsigned n);
 
-	/* The flush owed for [start, end), done before the frames are freed.  Page-table lock not
-	 * held. */
+	/* The flush owed for [start, end), done before the frames are freed.  A page-table lock may
+	 * be held: a CPU that waits for one must answer all the same. */
 	void (*flush)(struct mm *mm, u64 start, u64 end);
 
 	/* A frame goes back to the allocator; forget its bytes.  The frame is in no table. */
@@ -137,6 +139,10 @@ struct mmu_ops {
 	 * present" on an entry that is present then asks set() for a page of zeros there, and
 	 * -EEXIST means that it was not gone. */
 	bool pages_vanish;
+
+	/* Set where several entries may map one frame, in one space or in several, and change()
+	 * can take the right to write away from an entry that is in use: fork needs it. */
+	bool shares_pages;
 };
 
 #endif

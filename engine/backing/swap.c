@@ -8,6 +8,7 @@
  *   the same, entry gone (unmapped)     cache            the writer frees it
  *   out                                 entry
  *   mapped again, copy kept             cache            slot->kept
+ *   mapped here, out there (fork)       entries + cache
  *
  * and besides, each fault that is loading the slot.  All of it is under swap->lock, which is held
  * for a batch and never over a call of the store.
@@ -77,7 +78,18 @@ static void set_kept(struct swap_area *a, struct swap_slot *slot, bool kept)
  * after it has told the store. */
 static bool put_slot(struct swap_area *a, u64 nr)
 {
-	return --slot_of(a, nr)->count == 0;
+	struct swap_slot *slot = slot_of(a, nr);
+
+	slot->count--;
+	if (unlikely(slot->page && slot->count == 1 && page_mapcount(slot->page)))
+		set_kept(a, slot, true); /* it was the last entry's */
+	return !slot->count;
+}
+
+/* Entries that name the slot. */
+static unsigned entries_of(const struct swap_slot *slot)
+{
+	return slot->count - slot->loaders - (slot->page != NULL);
 }
 
 static void give_slot(struct swap_area *a, u64 nr)
@@ -112,8 +124,13 @@ s64 swap_alloc(struct swap_area *a)
 
 void swap_dup(struct swap_area *a, u64 nr)
 {
+	struct swap_slot *slot;
+
 	spin_lock(&a->lock);
-	slot_of(a, nr)->count++;
+	slot = slot_of(a, nr);
+	slot->count++;
+	if (slot->page && page_test(slot->page, PG_ANON_EXCLUSIVE))
+		page_clear(slot->page, PG_ANON_EXCLUSIVE);
 	spin_unlock(&a->lock);
 }
 
@@ -166,14 +183,25 @@ static void cache_enter(struct swap_slot *slot, struct page *page, u64 nr)
 	page_set(page, PG_SWAPCACHE);
 }
 
-void swap_cache_add(struct engine *e, struct page *page, u64 nr)
+bool swap_cache_try_add(struct engine *e, struct page *page, u64 nr)
 {
 	struct swap_area *a = &e->swap;
+	bool added;
 
 	spin_lock(&a->lock);
-	slot_of(a, nr)->count++;
-	cache_enter(&a->slots[nr], page, nr);
+	added = !slot_of(a, nr)->page;
+	if (added) {
+		a->slots[nr].count++;
+		cache_enter(&a->slots[nr], page, nr);
+	}
 	spin_unlock(&a->lock);
+	return added;
+}
+
+void swap_cache_add(struct engine *e, struct page *page, u64 nr)
+{
+	if (!swap_cache_try_add(e, page, nr))
+		vmf_panic("swap: slot %lu has a page", (unsigned long)nr);
 }
 
 /* Leave; returns whether the slot's last reference went.  The page's is the caller's to drop. */
@@ -203,6 +231,38 @@ void swap_cache_del(struct engine *e, struct page *page)
 	if (last)
 		drop_slots(a, &nr, 1);
 	page_put(e, page);
+}
+
+unsigned swap_page_entries(struct engine *e, struct page *page)
+{
+	struct swap_area *a = &e->swap;
+	unsigned n = 0;
+
+	spin_lock(&a->lock);
+	if (page_test(page, PG_SWAPCACHE))
+		n = entries_of(slot_of(a, swp_offset(page->swap)));
+	spin_unlock(&a->lock);
+	return n;
+}
+
+bool swap_drop_kept(struct engine *e, struct page *page)
+{
+	struct swap_area *a = &e->swap;
+	bool kept, last = false;
+	u64 nr = 0;
+
+	spin_lock(&a->lock);
+	kept = page_test(page, PG_SWAPCACHE) && a->slots[swp_offset(page->swap)].kept;
+	if (kept) {
+		nr = swp_offset(page->swap);
+		last = cache_leave(a, page);
+	}
+	spin_unlock(&a->lock);
+	if (last)
+		drop_slots(a, &nr, 1);
+	if (kept)
+		page_put(e, page);
+	return kept;
 }
 
 /* ---- the journey out ---- */
@@ -248,9 +308,7 @@ void swap_cancel_out(struct engine *e, struct page *page)
 	spin_lock(&a->lock);
 	slot = slot_of(a, nr);
 	last = put_slot(a, nr); /* never the last: the cache has one */
-	if (slot->saved) {
-		set_kept(a, slot, true);
-	} else {
+	if (!entries_of(slot) && !slot->saved) {
 		last = cache_leave(a, page);
 		left_cache = true;
 	}
@@ -320,14 +378,18 @@ void swap_unpin(struct swap_area *a, const u64 *slots, unsigned n)
 	drop_slots(a, last, nr_last);
 }
 
-unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n)
+unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n, u64 *sole)
 {
 	unsigned i;
 
+	*sole = 0;
 	spin_lock(&a->lock);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		if (a->slots[slots[i]].page)
 			break;
+		if (entries_of(&a->slots[slots[i]]) == 1)
+			*sole |= 1ULL << i;
+	}
 	spin_unlock(&a->lock);
 	return i;
 }
@@ -364,7 +426,7 @@ void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsign
 		struct page *page = pages[i];
 		struct swap_slot *slot = slot_of(a, slots[i]);
 		bool in_cache = slot->page == page;
-		bool keep = slot->saved && room_for_kept(e);
+		bool keep = (slot->saved && room_for_kept(e)) || entries_of(slot) > 1;
 
 		taken_at[i] = slot->taken_at;
 		slot->loaders--;
@@ -374,7 +436,8 @@ void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsign
 				put_slot(a, slots[i]);
 			else
 				cache_enter(slot, page, slots[i]); /* with the entry's */
-			set_kept(a, slot, true);
+			if (slot->count == 1)
+				set_kept(a, slot, true);
 			continue;
 		}
 		if (in_cache) {

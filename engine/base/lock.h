@@ -12,8 +12,10 @@
  * Lock order, outer to inner, for the whole engine (never take one on the left
  * while holding one on its right):
  *
- *   mm->mmap_lock -> vma->lock -> page lock -> anon_vma->lock
+ *   mm->mmap_lock -> vma->lock -> page lock -> lock of an anon_vma's family
  *     -> page-table lock -> lru->lock, swap->lock, zone->lock (one at a time)
+ *
+ * Of two mmap_locks or two page-table locks (fork only) the parent's is the outer one.
  *
  * No memory is allocated with reclaim allowed under a page-table lock or any
  * lock to its right.

@@ -66,7 +66,7 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 		return VM_FAULT_OOM;
 	nr = run.n;
 	for (unsigned i = 0; i < nr; i++)
-		page_set(pages[i], PG_ZEROED);
+		page_set(pages[i], PG_ZEROED | PG_ANON_EXCLUSIVE);
 	if (e->mmu->stage(e, pages, nr)) {
 		run_free(e, pages, nr, false);
 		return VM_FAULT_RETRY;

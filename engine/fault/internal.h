@@ -40,10 +40,11 @@ void run_shrink(struct run *run, unsigned n);
  */
 bool run_alloc(struct engine *e, struct run *run, struct page **pages);
 void run_free(struct engine *e, struct page **pages, unsigned n, bool staged);
-/* Staged pages from `lo` to `hi` are mapped with set(); the entries' bits by whether the page is
- * the one asked for.  Returns set()'s result.  PTL held. */
+/* The pages, staged and mapped nowhere, are mapped with set() and told of their entries; what these
+ * allow goes by the VMA, by whether the page is the one asked for, and by whether it is exclusive.
+ * Returns set()'s result.  PTL held. */
 int run_set(struct vm_fault_info *vmf, const struct run *run, struct page **pages);
-/* After run_set(): reverse map, LRU and rss for the first n pages. */
+/* After run_set(): LRU and rss for the first n pages. */
 void run_account(struct vm_fault_info *vmf, const struct run *run, struct page **pages, unsigned n);
 /* set() said `err` and nothing is set; all is undone: what becomes of the fault? */
 unsigned set_failed(struct vm_fault_info *vmf, u64 va, int err);

@@ -43,14 +43,20 @@ int run_set(struct vm_fault_info *vmf, const struct run *run, struct page **page
 	struct vma *vma = vmf->vma;
 	struct engine *e = vma->mm->engine;
 	u64 bits = vma_pte_bits(vma);
-	pte_t ptes[MMU_BATCH];
+	pte_t ptes[MMU_BATCH], *asked = &ptes[run->asked];
+	int n;
 
 	for (unsigned i = 0; i < run->n; i++)
-		ptes[i] = pte_make(page_pfn(e, pages[i]), bits);
-	ptes[run->asked] = pte_with(ptes[run->asked], PTE_ACCESSED);
-	if (vmf->flags & FAULT_FLAG_WRITE)
-		ptes[run->asked] = pte_with(ptes[run->asked], PTE_DIRTY);
-	return e->mmu->set(vma->mm, run->start, vmf->ptep - run->asked, ptes, pages, run->n);
+		ptes[i] =
+			pte_make(page_pfn(e, pages[i]),
+				 page_test(pages[i], PG_ANON_EXCLUSIVE) ? bits : bits & ~PTE_WRITE);
+	*asked = pte_with(*asked, PTE_ACCESSED);
+	if ((vmf->flags & FAULT_FLAG_WRITE) && pte_write(*asked))
+		*asked = pte_with(*asked, PTE_DIRTY);
+	n = e->mmu->set(vma->mm, run->start, vmf->ptep - run->asked, ptes, pages, run->n);
+	for (int i = 0; i < n; i++)
+		page_add_anon_rmap(pages[i], vma, run->start + i * PAGE_SIZE);
+	return n;
 }
 
 void run_account(struct vm_fault_info *vmf, const struct run *run, struct page **pages, unsigned n)
@@ -58,7 +64,6 @@ void run_account(struct vm_fault_info *vmf, const struct run *run, struct page *
 	struct mm *mm = vmf->vma->mm;
 
 	for (unsigned i = 0; i < n; i++) {
-		page_add_anon_rmap(pages[i], vmf->vma, run->start + i * PAGE_SIZE);
 		if (i != run->asked)
 			page_set(pages[i], PG_PREFETCHED);
 		if (page_test(pages[i], PG_ZEROED))

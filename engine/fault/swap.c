@@ -12,41 +12,104 @@
  *
  *   A page that is in the swap cache is mapped again under its page lock, which the writer holds
  *   from taking it off the list until it has left the cache.
+ *
+ * A slot may have entries in several spaces.  Who brings its page in puts it into the swap cache
+ * before he maps it, locked, and so finds out whether another has been first; it is mapped
+ * read-only and stays there for the others to find.  Only who is alone with it may write.  A write
+ * goes on to do_wp_page(), which copies the page.
  */
 #include "engine/fault/internal.h"
 
-/* The page was on its way out.  Its slot is pinned, and we hold a reference. */
+/* The page is there, read-only: a write has to have one of its own. */
+static unsigned write_to_shared(struct vm_fault_info *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_WRITE))
+		return 0;
+	vmf->orig = pte_read(vmf->ptep);
+	if (!pte_mapped(vmf->orig) || pte_write(vmf->orig))
+		return 0;
+	return do_wp_page(vmf);
+}
+
+/* It was on its way out.  Page lock and PTL held.  As set(). */
+static int map_again(struct vm_fault_info *vmf, u64 slot, struct page *page)
+{
+	struct engine *e = vmf->vma->mm->engine;
+	struct run run = { .start = vmf->address, .n = 1 };
+	u64 taken_at;
+	int n;
+
+	/* As in wp_can_reuse_anon_page(): the list's reference, the swap cache's and ours. */
+	if (!page_test(page, PG_ANON_EXCLUSIVE) && swap_page_entries(e, page) == 1 &&
+	    atomic_load_explicit(&page->refcount, memory_order_acquire) == 3)
+		page_set(page, PG_ANON_EXCLUSIVE);
+	n = run_set(vmf, &run, &page);
+	if (n <= 0)
+		return n;
+	swap_end_in(e, &page, &slot, 1, &taken_at);
+	lru_return(e, page, true); /* missed at once: it is hot */
+	stat_add(&e->stats->refaults, 1);
+	vmf->res->second_chance = true;
+	return n;
+}
+
+/* It is mapped by others, or was until just now: then *gone, and the page is the caller's to hand
+ * to page_unmapped().  Page lock and PTL held.  As set(), or 0: it is being unmapped, try again. */
+static int map_with_others(struct vm_fault_info *vmf, u64 slot, struct page *page, bool *gone)
+{
+	struct engine *e = vmf->vma->mm->engine;
+	pte_t pte =
+		pte_make(page_pfn(e, page), (vma_pte_bits(vmf->vma) & ~PTE_WRITE) | PTE_ACCESSED);
+	u64 taken_at;
+	int n;
+
+	if (!page_try_dup_anon_rmap(page))
+		return 0;
+	page_get(page);
+	n = e->mmu->set(vmf->vma->mm, vmf->address, vmf->ptep, &pte, &page, 1);
+	if (n <= 0) {
+		*gone = page_remove_rmap(page, false);
+		if (*gone)
+			lru_del(e, page);
+		else
+			page_put(e, page);
+		return n;
+	}
+	swap_end_in(e, &page, &slot, 1, &taken_at);
+	return n;
+}
+
+/* The slot, which is pinned, has a page in the swap cache, and we hold a reference. */
 static unsigned map_cached(struct vm_fault_info *vmf, u64 slot, struct page *page)
 {
 	struct mm *mm = vmf->vma->mm;
 	struct engine *e = mm->engine;
-	struct run run = { .start = vmf->address, .n = 1 };
-	u64 taken_at;
+	bool found, gone = false;
 	int n = 0;
 
 	page_lock(page);
 	spin_lock(vmf->ptl);
-	if (page_test(page, PG_SWAPCACHE) && swp_offset(page->swap) == slot &&
-	    page_test(page, PG_WRITEBACK) && pte_same(pte_read(vmf->ptep), vmf->orig)) {
-		n = run_set(vmf, &run, &page);
+	found = page_test(page, PG_SWAPCACHE) && swp_offset(page->swap) == slot &&
+		pte_same(pte_read(vmf->ptep), vmf->orig);
+	if (found) {
+		n = page_test(page, PG_WRITEBACK) ? map_again(vmf, slot, page)
+						  : map_with_others(vmf, slot, page, &gone);
 		if (n > 0) {
-			page_add_anon_rmap(page, vmf->vma, vmf->address);
-			swap_end_in(e, &page, &slot, 1, &taken_at);
-			lru_return(e, page, true); /* missed at once: it is hot */
 			atomic_fetch_add_explicit(&mm->rss, 1, memory_order_relaxed);
 			atomic_fetch_sub_explicit(&mm->swapped, 1, memory_order_relaxed);
 		}
 	}
 	spin_unlock(vmf->ptl);
 	page_unlock(page);
+	if (gone)
+		page_unmapped(e, page);
 	page_put(e, page);
-	if (n > 0) {
-		stat_add(&e->stats->refaults, 1);
-		vmf->res->second_chance = true;
-		return 0;
-	}
+	if (n > 0)
+		return write_to_shared(vmf);
 	swap_unpin(&e->swap, &slot, 1);
-	return n < 0 ? set_failed(vmf, vmf->address, n) : VM_FAULT_NOPAGE;
+	if (n < 0)
+		return set_failed(vmf, vmf->address, n);
+	return found ? VM_FAULT_RETRY : VM_FAULT_NOPAGE;
 }
 
 /* Swap entries next to (and with) the one asked for, as they are now, in order of address. */
@@ -107,14 +170,16 @@ static int load(struct engine *e, struct run *run, struct page **pages, u64 *slo
 	return 0;
 }
 
-/* How many pages next to (and with) the one asked for may be mapped?  PTL held. */
+/* How many pages next to (and with) the one asked for may be mapped, and (bit i of *sole) which
+ * will have no other entry?  PTL held. */
 static unsigned still_wanted(const struct vm_fault_info *vmf, const struct run *run,
-			     const u64 *slots)
+			     const u64 *slots, u64 *sole)
 {
 	struct engine *e = vmf->vma->mm->engine;
 	const pte_t *first = vmf->ptep - run->asked;
 	unsigned n;
 
+	*sole = 0;
 	for (n = 0; n < run->n; n++) {
 		unsigned i = run->down ? run->n - 1 - n : n;
 
@@ -122,12 +187,50 @@ static unsigned still_wanted(const struct vm_fault_info *vmf, const struct run *
 			break;
 	}
 	if (run->down) {
-		for (unsigned i = 0; i < n; i++)
-			if (!swap_uncached(&e->swap, &slots[run->n - 1 - i], 1))
+		for (unsigned i = 0; i < n; i++) {
+			unsigned at = run->n - 1 - i;
+			u64 one;
+
+			if (!swap_uncached(&e->swap, &slots[at], 1, &one))
 				return i;
+			*sole |= one << at;
+		}
 		return n;
 	}
-	return n ? swap_uncached(&e->swap, slots, n) : 0;
+	return n ? swap_uncached(&e->swap, slots, n, sole) : 0;
+}
+
+/* Put those of the first n pages whose slots others name, too, into the swap cache, locked: from
+ * the page asked for outwards, up to one that has a page by now.  How many of the n may be mapped;
+ * bit i of *claimed: this one was put there.  PTL held. */
+static unsigned claim_slots(struct engine *e, const struct run *run, struct page **pages,
+			    const u64 *slots, unsigned n, u64 sole, u64 *claimed)
+{
+	for (unsigned k = 0; k < n; k++) {
+		unsigned i = run->down ? run->n - 1 - k : k;
+
+		if (sole >> i & 1)
+			continue;
+		page_init_flags(pages[i], PG_LOCKED); /* nobody knows it yet */
+		if (!swap_cache_try_add(e, pages[i], slots[i])) {
+			page_unlock(pages[i]);
+			return k;
+		}
+		*claimed |= 1ULL << i;
+	}
+	return n;
+}
+
+/* Those of them that were mapped stay there, the first n; the others leave again. */
+static void settle_claims(struct engine *e, struct page **pages, unsigned n, u64 claimed)
+{
+	for (; claimed; claimed &= claimed - 1) {
+		unsigned i = __builtin_ctzll(claimed);
+
+		if (i >= n)
+			swap_cache_del(e, pages[i]);
+		page_unlock(pages[i]);
+	}
 }
 
 /* Refault distance; the LRU comes after this. */
@@ -146,7 +249,7 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	struct mm *mm = vmf->vma->mm;
 	struct engine *e = mm->engine;
 	struct page *pages[MMU_BATCH], *cached;
-	u64 slots[MMU_BATCH], taken_at[MMU_BATCH];
+	u64 slots[MMU_BATCH], taken_at[MMU_BATCH], sole, claimed = 0;
 	struct run run;
 	unsigned n, nr;
 	int err;
@@ -204,8 +307,11 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	err = load(e, &run, pages, slots);
 
 	spin_lock(vmf->ptl);
-	n = still_wanted(vmf, &run, slots);
+	n = still_wanted(vmf, &run, slots, &sole);
+	if (unlikely(!err && n && sole != ~0ULL >> (MMU_BATCH - n)))
+		n = claim_slots(e, &run, pages, slots, n, sole, &claimed);
 	if (unlikely(err || !n || (n < run.n && run.down))) {
+		settle_claims(e, pages, 0, claimed);
 		spin_unlock(vmf->ptl);
 		run_free(e, pages, run.n, true);
 		swap_unpin(&e->swap, slots, run.n);
@@ -216,6 +322,9 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	}
 	nr = run.n;
 	run_shrink(&run, n);
+	for (unsigned i = 0; i < n; i++)
+		if (likely(sole >> i & 1))
+			page_init_flags(pages[i], PG_ANON_EXCLUSIVE);
 	err = run_set(vmf, &run, pages);
 	n = max_of(err, 0);
 	if (n) {
@@ -224,6 +333,7 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 		run_account(vmf, &run, pages, n);
 		atomic_fetch_sub_explicit(&mm->swapped, (s64)n, memory_order_relaxed);
 	}
+	settle_claims(e, pages, n, claimed);
 	spin_unlock(vmf->ptl);
 
 	if (unlikely(n < nr)) {
@@ -232,8 +342,11 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	}
 	if (err < 0)
 		return set_failed(vmf, run.start, err);
+	sole = sole >> run.asked & 1;
 	n = run.asked < n ? n : 0; /* did the page asked for come? */
 	run_shrink(&run, max_of(n, 1u));
 	readahead_done(e, &run);
-	return n ? VM_FAULT_MAJOR : VM_FAULT_NOPAGE;
+	if (!n)
+		return VM_FAULT_NOPAGE;
+	return VM_FAULT_MAJOR | (likely(sole) ? 0 : write_to_shared(vmf));
 }

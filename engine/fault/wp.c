@@ -1,83 +1,161 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Writes to a page that is present and read-only, and pages that are present here and nowhere else.
+ *
+ *   exclusive                         written where it is
+ *   was shared and is not any more    becomes exclusive
+ *   shared, by entries or by swap     copied: the frame filled first, then under the page-table
+ * lock entries; the zero page            the entry cleared, flushed and set, and only then is the
+ * old page told that it lost an entry
  */
 #include "engine/fault/internal.h"
 
-/* One staged frame of zeros, or NULL and *ret. */
-static struct page *zeroed_page(struct engine *e, unsigned *ret)
+/* One staged frame with the bytes of `from`, or (NULL) zeros; or NULL and *ret. */
+static struct page *staged_copy(struct engine *e, struct page *from, unsigned *ret)
 {
 	struct page *page = page_alloc(e, ZONE_USER, 0, 0);
 
 	*ret = VM_FAULT_OOM;
 	if (!page)
 		return NULL;
-	page_set(page, PG_ZEROED);
+	page_init_flags(page, PG_ANON_EXCLUSIVE | (from ? 0 : PG_ZEROED));
 	if (e->mmu->stage(e, &page, 1)) {
 		page_put(e, page);
 		*ret = VM_FAULT_RETRY;
 		return NULL;
 	}
-	memset(e->mmu->bytes(e, page), 0, PAGE_SIZE);
+	if (from)
+		memcpy(e->mmu->bytes(e, page), e->mmu->bytes(e, from), PAGE_SIZE);
+	else
+		memset(e->mmu->bytes(e, page), 0, PAGE_SIZE);
 	return page;
 }
 
-/* The first write to a page that reads from the shared zero page. */
-static unsigned break_zero_page(struct vm_fault_info *vmf)
+/*
+ * Map `page` in place of what the entry maps (`old`; NULL: the zero page).  PTL held, and kept all
+ * the while: an entry that were seen empty would be filled with zeros by another fault.  As set().
+ */
+static int replace_page(struct vm_fault_info *vmf, struct page *old, struct page *page, bool *last)
 {
 	struct mm *mm = vmf->vma->mm;
 	struct engine *e = mm->engine;
 	struct run run = { .start = vmf->address, .n = 1 };
+	pte_t was;
+	int n;
+
+	/* Away with the old translation on every CPU before the new one is there: else another CPU
+	 * could go on reading the old page after this one has written to the new. */
+	was = e->mmu->clear(mm, vmf->address, vmf->ptep, (pte_t){ 0 });
+	e->mmu->flush(mm, vmf->address, vmf->address + PAGE_SIZE);
+	n = run_set(vmf, &run, &page);
+	if (n <= 0) {
+		pte_store(vmf->ptep, was);
+		return n;
+	}
+	/* Now that no entry of ours leads to it, others may find themselves alone with it. */
+	if (old) {
+		*last = page_remove_rmap(old, pte_dirty(was));
+		if (*last)
+			lru_del(e, old);
+		atomic_fetch_sub_explicit(&mm->rss, 1, memory_order_relaxed);
+	}
+	run_account(vmf, &run, &page, 1);
+	return n;
+}
+
+/* The true copy.  `old` is the page that the entry maps, with a reference of ours, or NULL: the
+ * zero page. */
+static unsigned wp_page_copy(struct vm_fault_info *vmf, struct page *old)
+{
+	struct engine *e = vmf->vma->mm->engine;
+	bool last = false;
 	struct page *page;
 	unsigned ret;
 	int n = 0;
 
 	if (!vma_anon(vmf->vma) && anon_vma_prepare(vmf->vma))
 		return VM_FAULT_OOM;
-	page = zeroed_page(e, &ret);
+	/* While our entry maps the old page nobody writes to it.  If it does not any more, the copy
+	 * is thrown away. */
+	page = staged_copy(e, old, &ret);
 	if (!page)
 		return ret;
-
-	/* Away with the old translation on every CPU before the new one is there: else another CPU
-	 * could go on reading zeros after this one has written. */
 	spin_lock(vmf->ptl);
-	if (!pte_same(pte_read(vmf->ptep), vmf->orig)) {
-		spin_unlock(vmf->ptl);
-		goto undo;
-	}
-	e->mmu->clear(mm, vmf->address, vmf->ptep, (pte_t){ 0 });
+	if (pte_same(pte_read(vmf->ptep), vmf->orig))
+		n = replace_page(vmf, old, page, &last);
 	spin_unlock(vmf->ptl);
-	e->mmu->flush(mm, vmf->address, vmf->address + PAGE_SIZE);
-
-	spin_lock(vmf->ptl);
-	if (pte_none(pte_read(vmf->ptep))) {
-		n = run_set(vmf, &run, &page);
-		if (n > 0)
-			run_account(vmf, &run, &page, 1);
+	if (n <= 0) {
+		run_free(e, &page, 1, true);
+		return n < 0 ? set_failed(vmf, vmf->address, n) : 0;
 	}
-	spin_unlock(vmf->ptl);
-	if (n > 0) {
+	if (!old)
 		vmf->res->zero = true;
-		return 0;
+	if (last)
+		page_unmapped(e, old); /* the mapping's reference */
+	else if (old)
+		page_put(e, old);
+	return 0;
+}
+
+/*
+ * Is the page this entry's alone, though it was not when it was mapped?  Then it is from now on.
+ * With its page lock held no swap entry becomes a mapping, nor the other way round, between our two
+ * looks.  Who holds a reference beside the mapping and the swap cache may be copying it just now.
+ * When in doubt, no.  PTL held.
+ */
+static bool wp_can_reuse_anon_page(struct vm_fault_info *vmf, struct page *page)
+{
+	struct engine *e = vmf->vma->mm->engine;
+	bool alone;
+	u32 cached;
+
+	if (page_mapcount(page) > 1 || !page_trylock(page))
+		return false;
+	cached = page_test(page, PG_SWAPCACHE);
+	alone = page_mapcount(page) == 1 &&
+		atomic_load_explicit(&page->refcount, memory_order_acquire) == 1 + cached &&
+		!swap_page_entries(e, page);
+	if (alone) {
+		page_set(page, PG_ANON_EXCLUSIVE);
+		page_move_anon_rmap(page, vmf->vma);
 	}
-undo:
-	run_free(e, &page, 1, true);
-	return n < 0 ? set_failed(vmf, vmf->address, n) : 0;
+	page_unlock(page);
+	return alone;
+}
+
+/* Let the entry allow writing.  PTL held. */
+static void wp_page_reuse(struct vm_fault_info *vmf)
+{
+	struct mm *mm = vmf->vma->mm;
+
+	mm->engine->mmu->change(mm, vmf->address, vmf->ptep,
+				pte_with(vmf->orig, PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
 }
 
 unsigned do_wp_page(struct vm_fault_info *vmf)
 {
-	struct mm *mm = vmf->vma->mm;
+	struct engine *e = vmf->vma->mm->engine;
+	struct page *page;
+	unsigned ret;
 
 	if (pte_special(vmf->orig))
-		return break_zero_page(vmf);
-	/* An anonymous page is mapped once only: it is ours to write. */
+		return wp_page_copy(vmf, NULL);
 	spin_lock(vmf->ptl);
-	if (pte_same(pte_read(vmf->ptep), vmf->orig))
-		mm->engine->mmu->change(mm, vmf->address, vmf->ptep,
-					pte_with(vmf->orig, PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
+	if (!pte_same(pte_read(vmf->ptep), vmf->orig)) {
+		spin_unlock(vmf->ptl);
+		return 0;
+	}
+	page = pfn_page(e, pte_pfn(vmf->orig));
+	if (page_test(page, PG_ANON_EXCLUSIVE) || wp_can_reuse_anon_page(vmf, page)) {
+		wp_page_reuse(vmf);
+		spin_unlock(vmf->ptl);
+		return 0;
+	}
+	page_get(page);
 	spin_unlock(vmf->ptl);
-	return 0;
+	ret = wp_page_copy(vmf, page);
+	page_put(e, page);
+	return ret;
 }
 
 /*
@@ -91,11 +169,10 @@ unsigned do_vanished_page(struct vm_fault_info *vmf)
 	struct engine *e = mm->engine;
 	struct run run = { .start = vmf->address, .n = 1 };
 	struct page *page, *old = NULL;
-	struct list_head gone;
 	unsigned ret;
 	int n = 0;
 
-	page = zeroed_page(e, &ret);
+	page = staged_copy(e, NULL, &ret);
 	if (!page)
 		return ret;
 	spin_lock(vmf->ptl);
@@ -104,10 +181,8 @@ unsigned do_vanished_page(struct vm_fault_info *vmf)
 		if (n > 0) {
 			if (!pte_special(vmf->orig)) {
 				old = pfn_page(e, pte_pfn(vmf->orig));
-				list_init(&gone);
-				page_remove_rmap(old);
-				lru_del_batch(e, &old, 1, &gone);
-				list_del(&old->lru);
+				page_remove_rmap(old, false); /* the only one */
+				lru_del(e, old);
 				atomic_fetch_sub_explicit(&mm->rss, 1, memory_order_relaxed);
 			}
 			run_account(vmf, &run, &page, 1);
@@ -116,13 +191,8 @@ unsigned do_vanished_page(struct vm_fault_info *vmf)
 	spin_unlock(vmf->ptl);
 	if (n <= 0)
 		run_free(e, &page, 1, true);
-	if (old) {
-		page_lock(old);
-		if (page_test(old, PG_SWAPCACHE))
-			swap_cache_del(e, old);
-		page_unlock(old);
-		page_put(e, old);
-	}
+	if (old)
+		page_unmapped(e, old);
 	if (n == 0 || n == -EEXIST)
 		return 0;
 	if (n < 0)

@@ -40,6 +40,10 @@ enum page_flag {
 	PG_ZEROED = 1u << 12,	  /* installed as zeros (machine may use a cheaper call) */
 	PG_WORKINGSET = 1u << 13, /* came back soon after it was taken: was hot */
 	PG_WAITERS = 1u << 14,	  /* somebody sleeps for the page lock; see lock.c of this room */
+	/* One entry maps it and no swap entry names it, or (on its way out) the other way round;
+	 * nobody is copying it.  The entry that maps it may allow writing, and no other may.
+	 * Changes under the page-table lock of that entry. */
+	PG_ANON_EXCLUSIVE = 1u << 15,
 };
 
 struct page {
@@ -50,8 +54,8 @@ struct page {
 	u8 zone;
 	u16 _pad;
 	struct list_head lru; /* free list, LRU list or write-out list */
-	/* Anonymous pages: where its entries can be found.  Page lock, or the page is not yet
-	 * mapped. */
+	/* Anonymous pages: where its entries can be found.  Page lock (and its entry's page-table
+	 * lock, to change it), or the page is not yet mapped. */
 	struct anon_vma *anon_vma;
 	u64 index;	  /* linear page index: vma->pgoff + (va - vma->start) / PAGE_SIZE */
 	swp_entry_t swap; /* with PG_SWAPCACHE; otherwise 0 */
@@ -118,9 +122,20 @@ u64 zone_free_pages(const struct engine *e, enum zone_type zone);
  * as many frames as nr_free says.  Panics with a message.  Nobody else active. */
 void zone_check(const struct engine *e, enum zone_type zone);
 
+static inline s32 page_mapcount(const struct page *p)
+{
+	return atomic_load_explicit(&p->mapcount, memory_order_acquire);
+}
 static inline bool page_test(const struct page *p, u32 flags)
 {
 	return atomic_load_explicit(&p->flags, memory_order_acquire) & flags;
+}
+/* Of a page that nobody else knows of yet. */
+static inline void page_init_flags(struct page *p, u32 flags)
+{
+	atomic_store_explicit(&p->flags,
+			      atomic_load_explicit(&p->flags, memory_order_relaxed) | flags,
+			      memory_order_relaxed);
 }
 static inline bool page_test_set(struct page *p, u32 flag)
 {

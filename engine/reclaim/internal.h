@@ -6,15 +6,21 @@
 #include "engine/engine.h"
 
 /*
- * A page is on an LRU list exactly while it is mapped, seen from outside the page-table lock: who
- * maps it adds it, who unmaps it takes it off, both under that lock.  So the mapping's reference
- * keeps it alive on the list.
+ * A page is on an LRU list exactly while it is mapped, seen from outside the page-table locks: who
+ * maps it first adds it, who unmaps it last takes it off, each under his page-table lock (rmap.c
+ * has why there is no quarrel).  So the mappings' references keep it alive on the list.
  */
+
+/* What is forgotten of a page on its way out. */
+#define PG_TAKEN_CLEARS (PG_REFERENCED | PG_WORKINGSET | PG_PREFETCHED | PG_UNEVICTABLE)
 
 /* As lru_add() for several pages. */
 void lru_add_batch(struct engine *e, struct page **pages, unsigned n);
 /* Take unmapped pages off the lists and string them up on `to`. */
 void lru_del_batch(struct engine *e, struct page **pages, unsigned n, struct list_head *to);
+/* A page goes to the write-out list; the mapping's reference becomes the list's.  It is mapped
+ * nowhere, in the swap cache, and on an LRU list or none.  Page lock held. */
+void lru_write_out(struct engine *e, struct page *page);
 /* A page that is on its way out is mapped again: off the write-out list, onto an LRU list (active:
  * it was hot).  Page lock held; the list's reference becomes the mapping's. */
 void lru_return(struct engine *e, struct page *page, bool active);
@@ -44,11 +50,11 @@ struct taken {
 	bool not_now;	    /* the machine could not say yet which can be taken */
 };
 
-/* Take one segment around a victim from the inactive list's tail.  `force`: young pages, too.
- * False: the list is empty. */
+/* Take one segment around a victim from the inactive list's tail, or a victim that is mapped more
+ * than once from all its entries.  `force`: young pages, too.  False: the list is empty. */
 bool take_segment(struct engine *e, bool force, struct taken *t);
-/* Take what is mapped of the group of entries that [start, end) is (at most MMU_BATCH, within one
- * table and one VMA). */
+/* Take what is mapped, and mapped once, of the group of entries that [start, end) is (at most
+ * MMU_BATCH, within one table and one VMA). */
 void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct taken *t);
 
 /* Write out up to n pages, oldest first.  Returns frames freed; *full: the store takes no more. */

@@ -168,6 +168,21 @@ void lru_retry_unevictable(struct engine *e, unsigned n)
 	spin_unlock(&lru->lock);
 }
 
+void lru_write_out(struct engine *e, struct page *page)
+{
+	struct lru *lru = &e->lru;
+
+	VMF_ASSERT(page_test(page, PG_SWAPCACHE) && !page_mapcount(page));
+	spin_lock(&lru->lock);
+	if (page_test(page, PG_LRU))
+		del(lru, page);
+	page_set(page, PG_ISOLATED | PG_WRITEBACK);
+	page_clear(page, PG_TAKEN_CLEARS);
+	list_add_tail(&page->lru, &lru->writeout);
+	count(&lru->nr_writeout, 1);
+	spin_unlock(&lru->lock);
+}
+
 void lru_return(struct engine *e, struct page *page, bool active)
 {
 	struct lru *lru = &e->lru;
@@ -222,12 +237,7 @@ unsigned lru_drop_kept(struct engine *e)
 	n = lock_kept(&e->lru.unevictable, KEPT_LOOK, pages, n, KEPT_BATCH);
 	spin_unlock(&e->lru.lock);
 	for (unsigned i = 0; i < n; i++) {
-		/* Only with the page lock is it sure that the page is still mapped, or that its
-		 * bytes are elsewhere, too. */
-		if (page_test(pages[i], PG_SWAPCACHE) && !page_test(pages[i], PG_WRITEBACK)) {
-			swap_cache_del(e, pages[i]);
-			dropped++;
-		}
+		dropped += swap_drop_kept(e, pages[i]);
 		page_unlock(pages[i]);
 		page_put(e, pages[i]);
 	}

@@ -13,6 +13,11 @@
  * are two steps: segments are taken when free frames fall below `low`, and pages are written out
  * a few at each fault (reclaim_step), so that no fault waits for many.
  *
+ * A page that several entries map (after a fork) is no part of another's segment.  As a victim it
+ * is taken from one entry after the other; it leaves for the store with the last.  Until then, and
+ * after a fault that brought it back, some entries map it and others name its slot; it sits in the
+ * swap cache and nobody can write to it.
+ *
  * Second chance: a page found young, or that came back within the active list's length of other
  * evictions (refault distance), goes to the active list.
  */
@@ -21,7 +26,10 @@
 
 #include "engine/base/list.h"
 #include "engine/base/lock.h"
+#include "engine/mmu/pte.h"
 
+struct anon_vma;
+struct anon_vma_chain;
 struct engine;
 struct mm;
 struct page;
@@ -66,18 +74,54 @@ u64 reclaim_direct(struct engine *e, u64 want);
 bool reclaim_step(struct engine *e, u64 pages);
 /* Run until free frames reach high; for a background thread (kswapd).  Returns frames freed. */
 u64 reclaim_balance(struct engine *e);
-/* madvise(MADV_PAGEOUT)-like: take and write out all pages of [start, end).  mmap_lock not held. */
+/* madvise(MADV_PAGEOUT)-like: take and write out the pages of [start, end), but for those that are
+ * mapped more than once.  mmap_lock not held. */
 u64 reclaim_range(struct mm *mm, u64 start, u64 end);
 
 /* ---- reverse mapping (reclaim/rmap.c) ---- */
 
-/* A page is mapped at va of vma for the first time: fills anon_vma, index, mapcount.  PTL held. */
+/* A page that is mapped nowhere is mapped at va of vma: fills anon_vma, index, mapcount.  It is
+ * known to nobody else, or the page lock is held.  PTL held. */
 void page_add_anon_rmap(struct page *page, struct vma *vma, u64 va);
-void page_remove_rmap(struct page *page);
-/* The VMA and address at which the page is mapped, with anon_vma->lock held for reading; NULL:
- * nowhere (no lock held).  Page lock and a reference held.  The page-table lock is not: look again
- * under it. */
-struct vma *rmap_lock_vma(struct page *page, u64 *va);
-void rmap_unlock(struct page *page);
+/* Another entry for a page that is mapped by one that cannot go (its page-table lock is held). */
+void page_dup_anon_rmap(struct page *page);
+/* The same where it can: false if it has gone, and the page is mapped nowhere.  Page lock held. */
+bool page_try_dup_anon_rmap(struct page *page);
+/* The page is the VMA's alone from now on: have its own anon_vma lead there.  Page lock and PTL
+ * held. */
+void page_move_anon_rmap(struct page *page, struct vma *vma);
+/* An entry went; its dirty bit was set.  True: it was the last, and the page is the caller's, to be
+ * taken off the LRU at once and handed to page_unmapped().  PTL held. */
+bool page_remove_rmap(struct page *page, bool dirty);
+/* Once its last entry is gone and flushed: drop the mapping's reference, or, if swap entries still
+ * name its slot, give the page to the writer.  No lock held but mmap_lock. */
+void page_unmapped(struct engine *e, struct page *page);
+
+/* The entries that map a page, one after the other. */
+struct rmap_walk {
+	/* of the entry found, as read without its page-table lock: look again under it */
+	struct vma *vma;
+	u64 va;
+	pte_t *ptep;
+	spinlock_t *ptl;
+	/* the walk's own */
+	struct page *page;
+	u64 pfn;
+	struct anon_vma *anon_vma, *root;
+	struct anon_vma_chain *link;
+};
+/* Page lock and a reference held.  True: the lock of its anon_vma's family is held for reading, and
+ * the VMAs in it stay where they are; false: mapped nowhere, no lock held. */
+bool rmap_begin(struct engine *e, struct page *page, struct rmap_walk *w);
+/* False at the end; after that it begins anew. */
+bool rmap_next(struct rmap_walk *w);
+void rmap_end(struct rmap_walk *w);
+/* Does the entry found map the page?  Its page-table lock held. */
+static inline bool rmap_is_at(const struct rmap_walk *w)
+{
+	pte_t pte = pte_read(w->ptep);
+
+	return pte_mapped(pte) && pte_pfn(pte) == w->pfn;
+}
 
 #endif

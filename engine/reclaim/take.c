@@ -11,6 +11,10 @@
  *
  * From 2 to 5 the page-table lock is held: nobody else sees a page that is mapped and off the
  * lists, nor an entry that names a slot before the swap cache knows its page.
+ *
+ * A page that several entries map is taken alone, from one entry after the other, each under its
+ * page-table lock (take_shared).  With its page lock held no entry of it comes that is not copied
+ * from one that it has; so the one whose entry is the last takes it off the list.
  */
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
@@ -41,12 +45,20 @@ static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsi
 		page = pfn_page(e, pte_pfn(pte));
 		if (page != g->victim && !all && page_test(page, PG_ACTIVE | PG_UNEVICTABLE))
 			continue;
+		if (unlikely(page_mapcount(page) > 1))
+			continue;
 		if (e->mmu->test_and_clear_young(g->mm, va, ptep) && !all && !force) {
 			g->young[g->nr_young++] = page;
 			continue;
 		}
 		if (page != g->victim && !page_trylock(page))
 			continue;
+		/* Another may have found it by its slot before it was locked; not any more. */
+		if (unlikely(page_mapcount(page) > 1)) {
+			if (page != g->victim)
+				page_unlock(page);
+			continue;
+		}
 		g->takes[g->n] = (struct mmu_take){ .va = va, .ptep = ptep, .page = page };
 		g->pages[g->n++] = page;
 	}
@@ -106,7 +118,7 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 			swap_cancel_out(e, page);
 			continue;
 		}
-		page_remove_rmap(page);
+		page_remove_rmap(page, false); /* the only one */
 		if (g->takes[i].result) {
 			swap_cancel_out(e, page);
 			continue;
@@ -123,8 +135,7 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 		if (!result) {
 			/* The mapping's reference is the list's now. */
 			page_set(page, PG_WRITEBACK);
-			page_clear(page,
-				   PG_REFERENCED | PG_WORKINGSET | PG_PREFETCHED | PG_UNEVICTABLE);
+			page_clear(page, PG_TAKEN_CLEARS);
 			list_add_tail(&page->lru, &lru->writeout);
 		} else if (result == -ENOENT) {
 			page_clear(page, PG_ISOLATED);
@@ -194,6 +205,94 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 		page_put(e, gone[i]);
 }
 
+/* ---- a page with several entries ---- */
+
+enum whose { YOUNG_NOWHERE, YOUNG_SOMEWHERE, LOCKED_SOMEWHERE };
+
+/* Look at all its entries, and make them old. */
+static enum whose look_at_all(struct engine *e, struct rmap_walk *w)
+{
+	enum whose found = YOUNG_NOWHERE;
+
+	while (rmap_next(w)) {
+		if (__atomic_load_n(&w->vma->flags, __ATOMIC_RELAXED) & VM_LOCKED)
+			found = LOCKED_SOMEWHERE;
+		spin_lock(w->ptl);
+		if (rmap_is_at(w) && e->mmu->test_and_clear_young(w->vma->mm, w->va, w->ptep) &&
+		    found == YOUNG_NOWHERE)
+			found = YOUNG_SOMEWHERE;
+		spin_unlock(w->ptl);
+	}
+	return found;
+}
+
+/* Take the page from one entry.  0, or why it stays: -ENOSPC (no slot), or as the machine says.
+ * Page-table lock held. */
+static int take_entry(struct engine *e, struct rmap_walk *w, struct taken *t)
+{
+	struct mm *mm = w->vma->mm;
+	struct page *page = w->page;
+	struct mmu_take take = { .va = w->va, .ptep = w->ptep, .page = page };
+	swp_entry_t left;
+
+	if (!swap_begin_out(e, &page, 1, &left))
+		return -ENOSPC;
+	take.left = swp_to_pte(left);
+	e->mmu->take(mm, &take, 1);
+	stat_add(&e->stats->segments, 1);
+	if (take.result) {
+		swap_cancel_out(e, page);
+		return take.result;
+	}
+	atomic_fetch_sub_explicit(&mm->rss, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&mm->swapped, 1, memory_order_relaxed);
+	if (take.dirty)
+		page_set(page, PG_DIRTY);
+	if (page_remove_rmap(page, false)) {
+		lru_write_out(e, page);
+		t->taken = 1;
+	} else {
+		page_put(e, page);
+	}
+	return 0;
+}
+
+/* The family's lock is held for reading; the page is locked. */
+static void take_shared(struct engine *e, struct rmap_walk *w, bool force, struct taken *t)
+{
+	enum whose young = look_at_all(e, w);
+	int err = 0;
+
+	t->looked_at = 1;
+	if (young == LOCKED_SOMEWHERE) {
+		lru_make_unevictable(e, w->page);
+		return;
+	}
+	if (young == YOUNG_SOMEWHERE && !force) {
+		t->aged = 1;
+		spin_lock(&e->lru.lock);
+		lru_found_young(e, w->page);
+		spin_unlock(&e->lru.lock);
+		return;
+	}
+	while (!err && rmap_next(w)) {
+		spin_lock(w->ptl);
+		if (rmap_is_at(w))
+			err = take_entry(e, w, t);
+		spin_unlock(w->ptl);
+	}
+	t->no_slots = err == -ENOSPC;
+	t->not_now = err == -EAGAIN;
+	if (err && !t->no_slots && !t->not_now) {
+		stat_add(&e->stats->untakeable, 1);
+		lru_make_unevictable(e, w->page);
+	} else if (!t->taken) {
+		lru_rotate(e, w->page, false);
+	}
+}
+
+/* ---- choosing ---- */
+
 /* The page at the inactive list's tail, locked and with a reference, still on the list. */
 static struct page *pick_victim(struct engine *e)
 {
@@ -218,6 +317,7 @@ static struct page *pick_victim(struct engine *e)
 bool take_segment(struct engine *e, bool force, struct taken *t)
 {
 	struct page *victim = pick_victim(e);
+	struct rmap_walk w;
 	struct group g;
 	struct vma *vma;
 	spinlock_t *ptl;
@@ -227,17 +327,25 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	*t = (struct taken){ 0 };
 	if (!victim)
 		return false;
-	vma = rmap_lock_vma(victim, &va);
-	if (!vma) {
+	if (!rmap_begin(e, victim, &w)) {
 		/* It is being unmapped or moved just now. */
 		lru_rotate(e, victim, false);
 		goto out;
 	}
+	if (unlikely(page_mapcount(victim) > 1)) {
+		take_shared(e, &w, force, t);
+		goto out_rmap;
+	}
+	if (!rmap_next(&w)) {
+		lru_rotate(e, victim, false);
+		goto out_rmap;
+	}
+	vma = w.vma;
+	va = w.va;
 	if (__atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_LOCKED) {
 		lru_make_unevictable(e, victim);
 		t->looked_at = 1;
-		rmap_unlock(victim);
-		goto out;
+		goto out_rmap;
 	}
 	start = va >> PAGE_SHIFT;
 	start = (start - start % e->config.segment) << PAGE_SHIFT;
@@ -250,9 +358,10 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	g.at = (va - start) >> PAGE_SHIFT;
 	g.n = g.nr_young = 0;
 	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, false, force, t);
-	rmap_unlock(victim);
 	if (!t->looked_at)
 		lru_rotate(e, victim, false);
+out_rmap:
+	rmap_end(&w);
 out:
 	page_unlock(victim);
 	page_put(e, victim);

@@ -29,7 +29,7 @@ int adopt_page(struct mm *mm, struct vma *vma, u64 va)
 		page = page_alloc(e, ZONE_USER, 0, 0);
 	if (!page)
 		return -ENOMEM;
-	page_set(page, PG_DIRTY);
+	page_set(page, PG_DIRTY | PG_ANON_EXCLUSIVE);
 
 	spin_lock(ptl);
 	old = pte_read(ptep);

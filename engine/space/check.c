@@ -29,6 +29,35 @@ static u64 check_holes(const struct rb_node *node)
 	return largest;
 }
 
+static const struct anon_vma_chain *link_to(const struct vma *vma, const struct anon_vma *av)
+{
+	const struct anon_vma_chain *link = vma->anon_vma_chain;
+
+	while (link && link->anon_vma != av)
+		link = link->next;
+	return link;
+}
+
+/* In the tree of each anon_vma that it is linked into, which are its own and all above that. */
+static void check_links(const struct vma *vma)
+{
+	const struct anon_vma *av = vma->anon_vma;
+
+	CHECK(!av == !vma->anon_vma_chain, "VMA %lx is linked and has no anon_vma", ul(vma->start));
+	CHECK(!av || link_to(vma, av), "VMA %lx is not linked into its anon_vma", ul(vma->start));
+	for (const struct anon_vma_chain *l = vma->anon_vma_chain; l; l = l->next) {
+		const struct anon_vma_chain *found = anon_vma_first(l->anon_vma, vma->pgoff);
+
+		while (found && found != l)
+			found = anon_vma_next((struct anon_vma_chain *)found, vma->pgoff);
+		CHECK(found && l->vma == vma, "VMA %lx is not in its anon_vma", ul(vma->start));
+		CHECK(l->anon_vma->root == av->root, "VMA %lx is in two families", ul(vma->start));
+		CHECK(link_to(vma, l->anon_vma->parent), "VMA %lx is not in a parent anon_vma",
+		      ul(vma->start));
+		CHECK(!rwsem_is_locked(&l->anon_vma->lock), "anon_vma is locked");
+	}
+}
+
 static void check_vma(const struct mm *mm, const struct vma *vma, const struct vma *prev)
 {
 	CHECK(PAGE_ALIGNED(vma->start) && PAGE_ALIGNED(vma->end) && vma->start < vma->end,
@@ -46,19 +75,39 @@ static void check_vma(const struct mm *mm, const struct vma *vma, const struct v
 	CHECK(!vma->detached && vma->mm == mm && atomic_load(&vma->refcount) == 1 &&
 		      !rwsem_is_locked(&vma->lock),
 	      "VMA %lx is detached, held or locked", ul(vma->start));
-	if (vma->anon_vma) {
-		struct vma *v = anon_vma_first(vma->anon_vma, vma->pgoff);
-
-		while (v && v != vma)
-			v = anon_vma_next(v, vma->pgoff);
-		CHECK(v, "VMA %lx is not in its anon_vma", ul(vma->start));
-		CHECK(!rwsem_is_locked(&vma->anon_vma->lock), "anon_vma is locked");
-	}
+	check_links(vma);
 }
 
 struct seen {
 	s64 rss, swapped, tables;
 };
+
+static void check_page(struct mm *mm, const struct vma *vma, struct page *page, u64 va)
+{
+	struct engine *e = mm->engine;
+	s32 mapped = page_mapcount(page);
+	bool cached = page_test(page, PG_SWAPCACHE);
+	bool exclusive = page_test(page, PG_ANON_EXCLUSIVE);
+
+	CHECK(mapped > 0 && (!exclusive || mapped == 1), "page at %lx: map count is %d", ul(va),
+	      (int)mapped);
+	CHECK(atomic_load(&page->refcount) == (u32)mapped + cached, "page at %lx: %u references",
+	      ul(va), atomic_load(&page->refcount));
+	CHECK(page_test(page, PG_LRU), "page at %lx is on no list", ul(va));
+	CHECK(!page_test(page, PG_LOCKED | PG_ISOLATED | PG_WRITEBACK | PG_TABLE | PG_BUDDY),
+	      "page at %lx: flags %x", ul(va), atomic_load(&page->flags));
+	CHECK(link_to(vma, page->anon_vma), "page at %lx: wrong anon_vma", ul(va));
+	CHECK(page->index == vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
+	      "page at %lx: wrong index", ul(va));
+	if (cached) {
+		const struct swap_slot *slot = &e->swap.slots[swp_offset(page->swap)];
+
+		CHECK(slot->page == page && slot->kept == (slot->count == 1),
+		      "page at %lx: its kept copy is none", ul(va));
+		CHECK(!exclusive || slot->count == 1, "page at %lx: exclusive and swapped out",
+		      ul(va));
+	}
+}
 
 static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 {
@@ -92,23 +141,9 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 	}
 	page = pfn_page(e, pte_pfn(pte));
 	seen->rss++;
-	CHECK(atomic_load(&page->mapcount) == 1, "page at %lx: map count is %d", ul(va),
-	      (int)atomic_load(&page->mapcount));
-	CHECK(atomic_load(&page->refcount) == (page_test(page, PG_SWAPCACHE) ? 2 : 1),
-	      "page at %lx: %u references", ul(va), atomic_load(&page->refcount));
-	CHECK(page_test(page, PG_LRU), "page at %lx is on no list", ul(va));
-	CHECK(!page_test(page, PG_LOCKED | PG_ISOLATED | PG_WRITEBACK | PG_TABLE | PG_BUDDY),
-	      "page at %lx: flags %x", ul(va), atomic_load(&page->flags));
-	CHECK(vma->anon_vma && page->anon_vma == vma->anon_vma, "page at %lx: wrong anon_vma",
-	      ul(va));
-	CHECK(page->index == vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
-	      "page at %lx: wrong index", ul(va));
-	if (page_test(page, PG_SWAPCACHE)) {
-		const struct swap_slot *slot = &e->swap.slots[swp_offset(page->swap)];
-
-		CHECK(slot->page == page && slot->count == 1 && slot->kept && slot->saved,
-		      "page at %lx: its kept copy is none", ul(va));
-	}
+	check_page(mm, vma, page, va);
+	CHECK(!pte_write(pte) || page_test(page, PG_ANON_EXCLUSIVE),
+	      "entry at %lx allows writing to a page that is not exclusive", ul(va));
 }
 
 static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 va,

@@ -44,11 +44,31 @@ static inline u64 vma_pgoff_end(const struct vma *vma)
 
 /* ---- anon_vma.c ---- */
 
-/* The interval tree; anon_vma->lock held for writing. */
-void anon_vma_insert(struct anon_vma *av, struct vma *vma);
-void anon_vma_remove(struct anon_vma *av, struct vma *vma);
-/* Leave the anon_vma; the last frees it.  Takes its lock. */
+/*
+ * Who changes a VMA's start, end or pgoff does it between these four, mmap_lock held for writing,
+ * and the VMA drained.  All do nothing for a VMA without anon_vma.
+ */
+void anon_vma_lock_write(const struct vma *vma);
+void anon_vma_remove(struct vma *vma); /* out of the trees, the links stay */
+void anon_vma_insert(struct vma *vma);
+void anon_vma_unlock_write(const struct vma *vma);
+
+/* Link `dst`, which has no anon_vma, into all that `src` is linked into, and give it the same as
+ * its own; it is in the trees after anon_vma_insert().  0, -ENOMEM; -ENOMEM only if src has
+ * several. mmap_lock of both held for writing. */
+int anon_vma_clone(struct vma *dst, const struct vma *src);
+/* The same for the copy of a VMA in a child, with an anon_vma of its own, and inserted.
+ * 0, -ENOMEM.  Takes the family's lock. */
+int anon_vma_fork(struct vma *vma, const struct vma *parent);
+/* Forget the links of a VMA that is out of the trees. */
+void anon_vma_unlink(struct vma *vma);
+/* Leave all anon_vmas; the last frees them.  Takes the family's lock. */
 void anon_vma_leave(struct vma *vma);
+/* It is linked into several: it came by fork.  Such a VMA gives its anon_vma to no neighbour. */
+static inline bool vma_is_fork_child(const struct vma *vma)
+{
+	return vma->anon_vma_chain && vma->anon_vma_chain->next;
+}
 
 /* ---- map.c ---- */
 

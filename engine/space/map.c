@@ -125,6 +125,8 @@ static void change_protection(struct vma *vma)
 			new = pte_make(pte_pfn(old), bits);
 			if (pte_special(old))
 				new = pte_without(pte_with(new, PTE_SPECIAL), PTE_WRITE);
+			else if (!page_test(pfn_page(e, pte_pfn(old)), PG_ANON_EXCLUSIVE))
+				new = pte_without(new, PTE_WRITE); /* do_wp_page() has to copy */
 			new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
 			if (pte_same(old, new))
 				continue;

@@ -8,7 +8,7 @@
  * A fault may instead hold vma->lock for reading only.  That lock is only ever got under mmap_lock
  * (for an instant, by trylock, in lock_vma()), so a writer of mmap_lock that has once waited for
  * vma->lock knows that nobody can hold it until mmap_lock is free again.  Whoever changes start,
- * end or pgoff also holds anon_vma->lock for writing, because reclaim comes from there.
+ * end or pgoff also holds the anon_vma's lock for writing, because reclaim comes from there.
  */
 #ifndef VMF_SPACE_MM_H
 #define VMF_SPACE_MM_H
@@ -65,16 +65,36 @@ enum vm_advice {
 };
 
 /*
- * Reverse mapping of anonymous pages: the VMAs in which a page can be mapped.  Shared by VMAs
- * that were split from one another; a page is at vma->start + (index - pgoff) pages in the one
- * VMA whose range holds that address.  Counted by VMAs and (while PageAnon) not by pages: a page
- * is unmapped before its last VMA goes.
+ * Reverse mapping of anonymous pages: the VMAs in which a page can be mapped.  Shared by VMAs that
+ * were split from one another; a page is at vma->start + (index - pgoff) pages in those whose range
+ * holds that address.
+ *
+ * fork() makes a family: a child's VMA is linked into all anon_vmas that its parent's VMA is linked
+ * into, where the pages are that the two share, and gets one of its own for the pages that it will
+ * have alone.  So a page's anon_vma leads to every VMA that can map it, and not to many others.
+ * Each VMA that is linked into an anon_vma is linked into the root of its family, too.
+ *
+ * Counted by VMAs and not by pages: a page is unmapped before its last VMA goes.
  */
 struct anon_vma {
-	rwsem_t lock;	       /* guards vmas and, of each VMA in it, start, end and pgoff */
-	u64 nr_vmas;	       /* under lock; 0: free */
-	struct rb_root vmas;   /* vma->anon_node, by pgoff: an interval tree */
-	struct anon_vma *next; /* free list; an anon_vma's memory is never anything else */
+	rwsem_t lock; /* the root's: guards the whole family and, of each VMA linked into it, start,
+		       * end and pgoff */
+	u32 nr_children;	 /* anon_vmas whose parent this is */
+	u32 nr_active;		 /* VMAs whose own it is (vma->anon_vma) */
+	u64 nr_vmas;		 /* VMAs linked into it; 0: free */
+	struct anon_vma *root;	 /* itself, for a root; see anon_vma_root() */
+	struct anon_vma *parent; /* itself, for a root */
+	struct rb_root vmas;	 /* struct anon_vma_chain, by pgoff: an interval tree */
+	struct anon_vma *next;	 /* free list; an anon_vma's memory is never anything else */
+};
+
+/* One VMA in one anon_vma. */
+struct anon_vma_chain {
+	struct vma *vma;
+	struct anon_vma *anon_vma;   /* NULL: not in use */
+	struct anon_vma_chain *next; /* of the same VMA, from its family's root on; mmap_lock */
+	struct rb_node node;	     /* anon_vma->vmas */
+	u64 end;		     /* greatest index + 1 in this subtree of it */
 };
 
 struct vma {
@@ -91,9 +111,9 @@ struct vma {
 	u64 hole_before;	   /* bytes free between the VMA below (or mm->low) and this */
 	u64 largest_hole;	   /* greatest hole_before in this subtree */
 	struct list_head link;	   /* mm->vmas, by address */
-	struct anon_vma *anon_vma; /* NULL until the first page; see vma_anon() */
-	struct rb_node anon_node;  /* anon_vma->vmas */
-	u64 anon_end;		   /* greatest index + 1 in this subtree of it */
+	struct anon_vma *anon_vma; /* its own: NULL until the first page; see vma_anon() */
+	struct anon_vma_chain *anon_vma_chain; /* all that it is linked into */
+	struct anon_vma_chain first_link;      /* of these: most VMAs have no other */
 };
 
 struct mm {
@@ -155,9 +175,15 @@ static inline struct anon_vma *vma_anon(const struct vma *vma)
 {
 	return __atomic_load_n(&vma->anon_vma, __ATOMIC_ACQUIRE);
 }
-/* The VMAs of an anon_vma that hold a linear index, one after the other.  anon_vma->lock held. */
-struct vma *anon_vma_first(struct anon_vma *av, u64 index);
-struct vma *anon_vma_next(struct vma *vma, u64 index);
+/* Whose lock guards the family.  Of an anon_vma that may be free by now it is the right one only if
+ * it is the same when that lock is held. */
+static inline struct anon_vma *anon_vma_root(const struct anon_vma *av)
+{
+	return __atomic_load_n(&av->root, __ATOMIC_RELAXED);
+}
+/* The VMAs in an anon_vma that hold a linear index, one after the other.  Root's lock held. */
+struct anon_vma_chain *anon_vma_first(struct anon_vma *av, u64 index);
+struct anon_vma_chain *anon_vma_next(struct anon_vma_chain *link, u64 index);
 /* Give the memory of all anon_vmas back, when all spaces are gone. */
 void anon_vma_fini(struct engine *e);
 /* Bits of the entry of a page of this VMA, without accessed and dirty. */

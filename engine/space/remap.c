@@ -13,7 +13,6 @@ static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, 
 {
 	struct mm *mm = vma->mm;
 	struct vma *moved;
-	struct anon_vma *av;
 	int err;
 
 	/* Headroom for both cuts and the copy, so that nothing fails in the middle. */
@@ -22,22 +21,20 @@ static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, 
 	vma = vma_isolate(vma, old, old + old_len);
 	if (!vma)
 		return -ENOMEM;
-	av = vma->anon_vma;
-	moved = vma_new(mm, to, to + new_len, av ? vma->pgoff : to >> PAGE_SHIFT, vma->flags);
-	if (!moved) {
+	moved = vma_new(mm, to, to + new_len, vma->anon_vma ? vma->pgoff : to >> PAGE_SHIFT,
+			vma->flags);
+	if (!moved || anon_vma_clone(moved, vma)) {
+		if (moved)
+			vma_put(moved);
 		vma_merge(vma);
 		return -ENOMEM;
 	}
 	vma_drain(vma);
 	vma_link(mm, moved);
-	if (av) {
-		down_write(&av->lock);
-		moved->anon_vma = av;
-		anon_vma_insert(av, moved);
-	}
+	anon_vma_lock_write(vma);
+	anon_vma_insert(moved);
 	err = move_tables(mm, old, to, old_len);
-	if (av)
-		up_write(&av->lock);
+	anon_vma_unlock_write(vma);
 	if (err) {
 		vma_unlink(mm, moved);
 		free_tables(mm, to, to + new_len);

@@ -168,24 +168,17 @@ static void __vma_set_end(struct vma *vma, u64 end)
 
 void vma_set_end(struct vma *vma, u64 end)
 {
-	struct anon_vma *av = vma->anon_vma;
-
 	vma_drain(vma);
-	if (av) {
-		down_write(&av->lock);
-		anon_vma_remove(av, vma);
-	}
+	anon_vma_lock_write(vma);
+	anon_vma_remove(vma);
 	__vma_set_end(vma, end);
-	if (av) {
-		anon_vma_insert(av, vma);
-		up_write(&av->lock);
-	}
+	anon_vma_insert(vma);
+	anon_vma_unlock_write(vma);
 }
 
 struct vma *vma_split(struct vma *vma, u64 addr)
 {
 	struct mm *mm = vma->mm;
-	struct anon_vma *av = vma->anon_vma;
 	struct vma *upper;
 
 	if (mm->map_count >= MAX_MAP_COUNT)
@@ -194,19 +187,18 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 			vma->flags);
 	if (!upper)
 		return NULL;
-	vma_drain(vma);
-	if (av) {
-		down_write(&av->lock);
-		anon_vma_remove(av, vma);
+	if (anon_vma_clone(upper, vma)) {
+		vma_put(upper);
+		return NULL;
 	}
+	vma_drain(vma);
+	anon_vma_lock_write(vma);
+	anon_vma_remove(vma);
 	vma->end = addr;
 	vma_link(mm, upper);
-	if (av) {
-		anon_vma_insert(av, vma);
-		upper->anon_vma = av;
-		anon_vma_insert(av, upper);
-		up_write(&av->lock);
-	}
+	anon_vma_insert(vma);
+	anon_vma_insert(upper);
+	anon_vma_unlock_write(vma);
 	return upper;
 }
 
@@ -226,37 +218,41 @@ struct vma *vma_isolate(struct vma *vma, u64 start, u64 end)
 	return vma;
 }
 
+/* One of the two that has no anon_vma takes the other's, but not one that came by fork: pages of
+ * the first would have all the family's VMAs to look through. */
+static bool anon_vma_mergeable(const struct vma *a, const struct vma *b)
+{
+	if (a->anon_vma == b->anon_vma)
+		return true;
+	if (a->anon_vma && b->anon_vma)
+		return false;
+	return !vma_is_fork_child(a) && !vma_is_fork_child(b);
+}
+
 bool vma_mergeable(const struct vma *below, const struct vma *above)
 {
 	return below->end == above->start && below->flags == above->flags &&
-	       vma_pgoff_end(below) == above->pgoff &&
-	       (below->anon_vma == above->anon_vma || !below->anon_vma || !above->anon_vma);
+	       vma_pgoff_end(below) == above->pgoff && anon_vma_mergeable(below, above);
 }
 
 /* `below` takes over the range of `above`, which goes. */
 static void merge_pair(struct vma *below, struct vma *above)
 {
 	struct mm *mm = below->mm;
-	struct anon_vma *av = below->anon_vma ? below->anon_vma : above->anon_vma;
 	u64 end = above->end;
 
 	vma_drain(below);
 	vma_drain(above);
-	if (av) {
-		down_write(&av->lock);
-		if (below->anon_vma)
-			anon_vma_remove(av, below);
-		if (above->anon_vma)
-			anon_vma_remove(av, above);
-	}
-	above->anon_vma = NULL;
+	anon_vma_lock_write(below->anon_vma ? below : above);
+	anon_vma_remove(below);
+	anon_vma_remove(above);
+	if (!below->anon_vma)
+		anon_vma_clone(below, above); /* one link at most: nothing to allocate */
+	anon_vma_unlink(above);
 	vma_unlink(mm, above);
 	__vma_set_end(below, end);
-	if (av) {
-		__atomic_store_n(&below->anon_vma, av, __ATOMIC_RELEASE);
-		anon_vma_insert(av, below);
-		up_write(&av->lock);
-	}
+	anon_vma_insert(below);
+	anon_vma_unlock_write(below);
 }
 
 struct vma *vma_merge(struct vma *vma)

@@ -2,8 +2,11 @@
 /*
  * Taking the pages out of a range.
  *
- * => entries are cleared table by table under the page-table lock; the pages leave the LRU there
- *    and are strung up on a private list; one flush for all; then the frames go.
+ * => entries are cleared table by table under the page-table lock; the pages that had no other
+ *    leave the LRU there and are strung up on a private list; one flush for all; then the frames
+ * go.
+ * => pages that others map, too, stay on the LRU; our references to them are kept until the flush,
+ *    and there is one as soon as there is no more room to remember them.
  * => a page that is on its way out when its entry goes keeps its place in the write-out list, as
  *    nobody's page; the writer frees it when it comes to it.
  */
@@ -14,13 +17,27 @@
 struct zap {
 	struct mm *mm;
 	struct list_head pages; /* to be freed after the flush */
+	u64 start;		/* not flushed yet from here on */
 	bool flush;		/* translations went */
 	s64 rss, swapped;	/* went */
 	u64 slots[MMU_BATCH];	/* references to drop */
 	unsigned nr_slots;
 	struct page *batch[MMU_BATCH]; /* off the LRU next */
 	unsigned nr_batch;
+	struct page *shared[MMU_BATCH]; /* a reference to be dropped after the flush */
+	unsigned nr_shared;
 };
+
+/* Others may free them at any time, and CPUs may have them in their TLBs until now. */
+static void zap_shared(struct zap *z, u64 end)
+{
+	struct engine *e = z->mm->engine;
+
+	e->mmu->flush(z->mm, z->start, end);
+	z->start = end;
+	while (z->nr_shared)
+		page_put(e, z->shared[--z->nr_shared]);
+}
 
 static void zap_batch(struct zap *z)
 {
@@ -50,9 +67,13 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 		if (pte_special(pte))
 			return;
 		page = pfn_page(mm->engine, pte_pfn(pte));
-		page_remove_rmap(page);
-		z->batch[z->nr_batch++] = page;
+		if (likely(page_remove_rmap(page, pte_dirty(pte))))
+			z->batch[z->nr_batch++] = page;
+		else
+			z->shared[z->nr_shared++] = page;
 		z->rss++;
+		if (unlikely(z->nr_shared == MMU_BATCH))
+			zap_shared(z, va + PAGE_SIZE);
 	}
 	if (z->nr_batch == MMU_BATCH || z->nr_slots == MMU_BATCH)
 		zap_batch(z);
@@ -67,19 +88,13 @@ static void zap_finish(struct zap *z)
 		struct page *page = list_first_entry(&z->pages, struct page, lru);
 
 		list_del(&page->lru);
-		if (page_test(page, PG_SWAPCACHE)) {
-			page_lock(page);
-			if (page_test(page, PG_SWAPCACHE))
-				swap_cache_del(e, page);
-			page_unlock(page);
-		}
-		page_put(e, page);
+		page_unmapped(e, page);
 	}
 }
 
 void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables)
 {
-	struct zap z = { .mm = mm };
+	struct zap z = { .mm = mm, .start = start };
 	spinlock_t *ptl;
 	pte_t *ptep;
 	u64 va;
@@ -100,7 +115,7 @@ void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables)
 	if (z.swapped)
 		atomic_fetch_sub_explicit(&mm->swapped, z.swapped, memory_order_relaxed);
 	if (z.flush)
-		mm->engine->mmu->flush(mm, start, end);
+		zap_shared(&z, end);
 	zap_finish(&z);
 	if (with_tables)
 		free_tables(mm, start, end);

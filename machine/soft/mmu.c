@@ -161,4 +161,5 @@ const struct mmu_ops soft_mmu_ops = {
 	.flush = soft_flush,
 	.release = soft_release,
 	.silent_write = false,
+	.shares_pages = true,
 };

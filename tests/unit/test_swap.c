@@ -195,7 +195,7 @@ static void a_page_that_somebody_is_loading_is_not_written_out(void **state)
 {
 	struct page *cached;
 	struct taken t;
-	u64 slot = 0;
+	u64 slot = 0, sole;
 	bool full;
 
 	(void)state;
@@ -205,7 +205,8 @@ static void a_page_that_somebody_is_loading_is_not_written_out(void **state)
 	/* A slow fault pins the slot, finds no page, and loads 1. */
 	assert_int_equal(swap_pin(area, &slot, 1, &cached), 1);
 	assert_null(cached);
-	assert_int_equal(swap_uncached(area, &slot, 1), 1);
+	assert_int_equal(swap_uncached(area, &slot, 1, &sole), 1);
+	assert_int_equal(sole, 1); /* the pin is no entry */
 	/* Meanwhile another brings the page in, changes it, and it is taken again: the entry is
 	 * the same as before. */
 	put(0, 2);
@@ -214,7 +215,7 @@ static void a_page_that_somebody_is_loading_is_not_written_out(void **state)
 	/* The slow one can tell, because the writer waits for it. */
 	assert_int_equal(writeout(w.e, 10, &full), 0);
 	assert_false(full);
-	assert_int_equal(swap_uncached(area, &slot, 1), 0);
+	assert_int_equal(swap_uncached(area, &slot, 1, &sole), 0);
 	swap_unpin(area, &slot, 1);
 	assert_int_equal(writeout(w.e, 10, &full), 1);
 	assert_int_equal(get(0), 2);
