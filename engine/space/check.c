@@ -66,8 +66,8 @@ static void check_vma(const struct mm *mm, const struct vma *vma, const struct v
 	      ul(vma->start), ul(vma->end));
 	CHECK(!prev || prev->end <= vma->start, "VMA %lx and the one below overlap",
 	      ul(vma->start));
-	CHECK(!prev || !vma_mergeable(prev, vma), "VMA %lx could merge with the one below",
-	      ul(vma->start));
+	CHECK(!prev || mm->unmerged || !vma_mergeable(prev, vma),
+	      "VMA %lx could merge with the one below", ul(vma->start));
 	CHECK(vma->hole_before == vma->start - (prev ? prev->end : mm->low),
 	      "hole below VMA %lx is wrong", ul(vma->start));
 	CHECK(find_vma(mm, vma->start) == vma && find_vma(mm, vma->end - 1) == vma,

@@ -129,6 +129,7 @@ struct mm {
 	_Atomic s64 rss;	  /* pages mapped (without the shared zero page) */
 	_Atomic s64 swapped;	  /* entries that are swap entries */
 	_Atomic s64 tables;	  /* page-table frames */
+	bool unmerged;		  /* fork left neighbours that could merge; see mm_fork() */
 	_Atomic u64 minor, major; /* faults */
 	struct list_head link;	  /* engine->mms; engine->mms_lock */
 	void *machine;		  /* the machine's own */
@@ -138,6 +139,19 @@ struct mm {
 int mm_create(struct engine *e, u64 low, u64 high, struct mm **mm);
 /* Unmap everything and free it.  No other user may be left. */
 void mm_destroy(struct mm *mm);
+/*
+ * fork(2): a new space with what the parent has, as far as it is inherited:
+ *   VM_DONTCOPY    not there;
+ *   VM_WIPEONFORK  there, without its pages;
+ *   VM_LOCKED      there, not locked (and not merged with a neighbour that is now alike);
+ *   all others     there; private pages and swap entries are shared, read-only on both sides, until
+ *                  one writes.  What a file has is left for the child's faults to find.
+ * Takes the parent's mmap_lock for writing, so no thread of it faults meanwhile; those that write
+ * to pages that they have go on until the one flush in the end, and what they write until then is
+ * in the child, too.  0; -ENOMEM: there is no child, and the parent is as it was (its next write to
+ * a page may fault); -ENOSYS: the machine does not share pages.
+ */
+int mm_fork(struct mm *parent, struct mm **child);
 
 /*
  * Map `len` bytes (rounded up to pages) of private anonymous memory with access `prot`

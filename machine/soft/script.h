@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small language of operations on an address space of the soft machine, for tests: what a program
+ * A small language of operations on address spaces of the soft machine, for tests: what a program
  * does, and what is to come of it.  One operation a line; '#' begins a comment.
  *
- *   map ADDR LEN PROT [fixed|noreplace] [locked] [as X]     any: no address asked for
+ *   map ADDR LEN PROT [fixed|noreplace] [locked] [dontcopy] [wipeonfork] [as X]
+ *                               any: no address asked for
  *   unmap ADDR LEN
  *   protect ADDR LEN PROT
  *   remap ADDR LEN NEWLEN [maymove] [to ADDR] [keep] [as X]
@@ -11,12 +12,19 @@
  *   read ADDR LEN [BYTE]        every byte is readable (and is BYTE)
  *   write ADDR LEN BYTE         fill
  *   touch ADDR LEN r|w|x        one access to each page; leaves its bytes as they are
- *   pageout ADDR LEN            reclaim what can be
- *   cpu N                       the operations from here on are done on this CPU
+ *   pageout ADDR LEN            reclaim what can be and is mapped once
+ *   reclaim N                   reclaim N pages of whoever, if there are so many
+ *   fork as P                   the process that runs here gets a child
+ *   process P|first             it runs on this CPU from here on
+ *   exit P                      it ends; where it ran, the first runs
+ *   cpu N                       the operations from here on are done on this CPU, by the process
+ *                               that runs there
  *   check                       every invariant of engine and TLBs
  *   expect COUNTER N            minor major rss swapped maps
  *
- * ADDR: a number, or the name given by `as` with an offset (X, X+4K); names are A to Z.
+ * ADDR: a number, or the name given by `as` with an offset (X, X+4K); names are A to Z, those of
+ * processes apart from those of addresses.  The first process is there from the beginning and does
+ * not exit; it runs on all CPUs.
  * Numbers: 123, 0x7b, with a suffix K, M, G or P (pages).  PROT: none, r, rw, rx, rwx, w, x, wx.
  *
  * Each line may end with what is to come of it; without, it is to succeed:
@@ -42,8 +50,9 @@ int script_parse(const char *text, struct script **script, char *message);
 void script_free(struct script *script);
 
 /*
- * Run it on a space that is loaded on every CPU it uses.  0; -ERANGE: a line's outcome is not the
- * one that was expected, and message says so: "line 4: read: expected segv accerr, got ok".
+ * Run it on a space that is loaded on every CPU it uses, which it is in the end, too; the children
+ * that it made are gone.  0; -ERANGE: a line's outcome is not the one that was expected, and
+ * message says so: "line 4: read: expected segv accerr, got ok".
  */
 int script_run(const struct script *script, struct soft_machine *m, struct mm *mm, char *message);
 

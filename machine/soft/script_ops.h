@@ -15,6 +15,10 @@ enum script_verb {
 	OP_WRITE,
 	OP_TOUCH,
 	OP_PAGEOUT,
+	OP_RECLAIM,
+	OP_FORK,
+	OP_PROCESS,
+	OP_EXIT,
 	OP_CPU,
 	OP_CHECK,
 	OP_EXPECT,
@@ -45,11 +49,12 @@ struct script_op {
 	enum script_verb verb;
 	struct script_addr addr, to;
 	u64 len, new_len;
-	u32 prot, flags, vm_flags; /* VM_READ ...; VMAP_ or VREMAP_; VM_LOCKED */
+	u32 prot, flags, vm_flags; /* VM_READ ...; VMAP_ or VREMAP_; VM_LOCKED ... */
 	enum vm_advice advice;
-	int byte;   /* -1: any */
-	u32 access; /* touch: PF_WRITE, PF_INSTR or 0 */
-	int as;	    /* name for the result; -1: none */
+	int byte;    /* -1: any */
+	u32 access;  /* touch: PF_WRITE, PF_INSTR or 0 */
+	int as;	     /* name for the result; -1: none */
+	int process; /* the name; -1: the first */
 	unsigned cpu;
 	enum script_counter counter;
 	u64 count;

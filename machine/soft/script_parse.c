@@ -21,10 +21,12 @@ struct line {
 };
 
 static const char *const verbs[] = {
-	[OP_MAP] = "map",     [OP_UNMAP] = "unmap",   [OP_PROTECT] = "protect",
-	[OP_REMAP] = "remap", [OP_ADVISE] = "advise", [OP_READ] = "read",
-	[OP_WRITE] = "write", [OP_TOUCH] = "touch",   [OP_PAGEOUT] = "pageout",
-	[OP_CPU] = "cpu",     [OP_CHECK] = "check",   [OP_EXPECT] = "expect",
+	[OP_MAP] = "map",	  [OP_UNMAP] = "unmap",	    [OP_PROTECT] = "protect",
+	[OP_REMAP] = "remap",	  [OP_ADVISE] = "advise",   [OP_READ] = "read",
+	[OP_WRITE] = "write",	  [OP_TOUCH] = "touch",	    [OP_PAGEOUT] = "pageout",
+	[OP_CPU] = "cpu",	  [OP_CHECK] = "check",	    [OP_EXPECT] = "expect",
+	[OP_FORK] = "fork",	  [OP_PROCESS] = "process", [OP_EXIT] = "exit",
+	[OP_RECLAIM] = "reclaim",
 };
 
 static const char *const counters[] = {
@@ -190,7 +192,7 @@ static int want_range(struct line *l, struct script_op *op)
 
 static int want_byte(struct line *l, int *byte)
 {
-	u64 v;
+	u64 v = 0;
 	int err = want_number(l, "a byte", &v);
 
 	if (!err && v > 255)
@@ -220,20 +222,22 @@ static int want_prot(struct line *l, u32 *prot)
 	return *c ? complain(l, "not a protection:", word) : 0;
 }
 
-/* "as X", or nothing. */
-static int accept_as(struct line *l, int *as)
+static int want_name(struct line *l, int *name)
 {
 	const char *word;
-	int err;
+	int err = want(l, "a name", &word);
 
-	if (!accept(l, "as"))
-		return 0;
-	err = want(l, "a name", &word);
 	if (!err && (!is_name(word[0]) || word[1]))
 		err = complain(l, "not a name (A to Z):", word);
 	if (!err)
-		*as = word[0] - 'A';
+		*name = word[0] - 'A';
 	return err;
+}
+
+/* "as X", or nothing. */
+static int accept_as(struct line *l, int *as)
+{
+	return accept(l, "as") ? want_name(l, as) : 0;
 }
 
 /* ---- operations ---- */
@@ -257,6 +261,10 @@ static int parse_map(struct line *l, struct script_op *op)
 		op->flags |= VMAP_FIXED_NOREPLACE;
 	if (accept(l, "locked"))
 		op->vm_flags |= VM_LOCKED;
+	if (accept(l, "dontcopy"))
+		op->vm_flags |= VM_DONTCOPY;
+	if (accept(l, "wipeonfork"))
+		op->vm_flags |= VM_WIPEONFORK;
 	return accept_as(l, &op->as);
 }
 
@@ -328,6 +336,19 @@ static int parse_cpu(struct line *l, struct script_op *op)
 	return err;
 }
 
+static int parse_fork(struct line *l, struct script_op *op)
+{
+	if (!accept(l, "as"))
+		return complain(l, "as whom?", NULL);
+	return want_name(l, &op->process);
+}
+
+static int parse_process(struct line *l, struct script_op *op)
+{
+	op->process = -1;
+	return accept(l, "first") ? 0 : want_name(l, &op->process);
+}
+
 static int parse_expect(struct line *l, struct script_op *op)
 {
 	const char *word;
@@ -369,6 +390,14 @@ static int parse_arguments(struct line *l, struct script_op *op)
 		return err ? err : want_byte(l, &op->byte);
 	case OP_TOUCH:
 		return parse_touch(l, op);
+	case OP_RECLAIM:
+		return want_number(l, "a number of pages", &op->count);
+	case OP_FORK:
+		return parse_fork(l, op);
+	case OP_PROCESS:
+		return parse_process(l, op);
+	case OP_EXIT:
+		return want_name(l, &op->process);
 	case OP_CPU:
 		return parse_cpu(l, op);
 	case OP_CHECK:

@@ -7,8 +7,10 @@
 
 struct run {
 	struct soft_machine *m;
-	struct mm *mm;
+	struct mm *first;
+	struct mm *mm; /* what cpu has loaded */
 	struct soft_cpu *cpu;
+	struct mm *processes[SCRIPT_NAMES]; /* NULL: no such */
 	u64 names[SCRIPT_NAMES];
 	char *message;
 };
@@ -162,11 +164,58 @@ static int run_expect(struct run *r, const struct script_op *op)
 	return fail(r, op, what);
 }
 
+/* What the CPU runs from here on; a CPU that has none runs the first. */
+static void run_here(struct run *r, struct mm *mm)
+{
+	r->mm = mm ? mm : r->first;
+	if (atomic_load(&r->cpu->mm) != r->mm)
+		soft_load_mm(r->cpu, r->mm);
+}
+
 static int run_cpu(struct run *r, const struct script_op *op)
 {
 	if (op->cpu >= r->m->nr_cpus)
 		return fail(r, op, "the machine has no such CPU");
 	r->cpu = &r->m->cpus[op->cpu];
+	run_here(r, atomic_load(&r->cpu->mm));
+	return 0;
+}
+
+/* ---- processes ---- */
+
+static void end_process(struct run *r, int name)
+{
+	struct mm *mm = r->processes[name];
+
+	for (unsigned i = 0; i < r->m->nr_cpus; i++)
+		if (atomic_load(&r->m->cpus[i].mm) == mm)
+			soft_load_mm(&r->m->cpus[i], r->first);
+	run_here(r, atomic_load(&r->cpu->mm));
+	mm_destroy(mm);
+	r->processes[name] = NULL;
+}
+
+static int run_fork(struct run *r, const struct script_op *op, struct outcome *out)
+{
+	if (r->processes[op->process])
+		return fail(r, op, "there is a process of that name");
+	*out = of_errno(mm_fork(r->mm, &r->processes[op->process]));
+	return 0;
+}
+
+static int run_process(struct run *r, const struct script_op *op)
+{
+	if (op->process >= 0 && !r->processes[op->process])
+		return fail(r, op, "there is no such process");
+	run_here(r, op->process < 0 ? r->first : r->processes[op->process]);
+	return 0;
+}
+
+static int run_exit(struct run *r, const struct script_op *op)
+{
+	if (!r->processes[op->process])
+		return fail(r, op, "there is no such process");
+	end_process(r, op->process);
 	return 0;
 }
 
@@ -204,6 +253,15 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 	case OP_PAGEOUT:
 		reclaim_range(r->mm, addr, addr + op->len);
 		return 0;
+	case OP_RECLAIM:
+		reclaim_direct(&r->m->engine, op->count);
+		return 0;
+	case OP_FORK:
+		return run_fork(r, op, out);
+	case OP_PROCESS:
+		return run_process(r, op);
+	case OP_EXIT:
+		return run_exit(r, op);
 	case OP_CPU:
 		return run_cpu(r, op);
 	case OP_CHECK:
@@ -232,7 +290,7 @@ static int judge(struct run *r, const struct script_op *op, const struct outcome
 
 int script_run(const struct script *script, struct soft_machine *m, struct mm *mm, char *message)
 {
-	struct run r = { .m = m, .mm = mm, .cpu = &m->cpus[0], .message = message };
+	struct run r = { .m = m, .first = mm, .mm = mm, .cpu = &m->cpus[0], .message = message };
 	struct outcome out;
 	int err = 0;
 
@@ -246,5 +304,8 @@ int script_run(const struct script *script, struct soft_machine *m, struct mm *m
 		if (!err && op->as >= 0 && out.kind == OUT_ADDRESS)
 			r.names[op->as] = out.address;
 	}
+	for (int i = 0; i < SCRIPT_NAMES; i++)
+		if (r.processes[i])
+			end_process(&r, i);
 	return err;
 }

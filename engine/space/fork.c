@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork: a space like another one, that shares its private pages until somebody writes.
+ *
+ *   1  the parent's mmap_lock and each VMA's lock: no fault of the parent's can come between; only
+ *      reclaim can, by the reverse map, and it takes one page-table lock at a time;
+ *   2  each VMA is copied and linked where reclaim will look for the pages that it shares, before
+ * it has any; 3  its entries are copied table by table, under the parent's and the child's
+ * page-table lock: a page loses its exclusive mark, the parent's entry its right to write, and only
+ * then is the child's made from it, with the dirty bit as the hardware left it; 4  one flush of the
+ * parent's space.  Until then a CPU of the parent's may write through what its TLB holds, to the
+ * page that is the child's, too: the child has not run yet, and for it that was before the fork.
+ * After it every write faults.
+ */
+#include "engine/reclaim/internal.h"
+#include "engine/backing/file.h"
+#include "engine/space/internal.h"
+
+/* Lost by the copy of a VMA. */
+#define VM_NOT_INHERITED (VM_LOCKED | VM_LOCKONFAULT)
+
+struct copy {
+	struct mm *from, *to;
+	bool flush;	  /* rights of the parent's went */
+	s64 rss, swapped; /* of the child */
+};
+
+/* ---- entries ---- */
+
+/* From `src` a page is mapped.  What the child's entry shall be. */
+static pte_t share_page(struct copy *c, u64 va, pte_t *src, pte_t pte)
+{
+	struct engine *e = c->from->engine;
+	struct page *page = pfn_page(e, pte_pfn(pte));
+
+	page_get(page);
+	if (page_test(page, PG_ANON_EXCLUSIVE))
+		page_clear(page, PG_ANON_EXCLUSIVE);
+	page_dup_anon_rmap(page);
+	c->rss++;
+	if (pte_write(pte)) {
+		e->mmu->change(c->from, va, src, pte_without(pte, PTE_WRITE));
+		c->flush = true;
+		/* A CPU could still set the dirty bit until now. */
+		pte = pte_read(src);
+	}
+	return pte_without(pte, PTE_WRITE | PTE_ACCESSED);
+}
+
+static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
+{
+	pte_t pte = pte_read(src);
+
+	if (pte_none(pte))
+		return;
+	if (pte_is_swap(pte)) {
+		swap_dup(&c->from->engine->swap, swp_offset(pte_to_swp(pte)));
+		c->swapped++;
+	} else if (!pte_special(pte)) {
+		pte = share_page(c, va, src, pte);
+	}
+	/* No CPU has the child's tables: nothing of the machine's changes. */
+	pte_store(dst, pte);
+}
+
+/* 0, -ENOMEM: what was copied so far is there. */
+static int copy_page_range(struct copy *c, const struct vma *vma)
+{
+	spinlock_t *src_ptl, *dst_ptl;
+	pte_t *src, *dst;
+	u64 va = vma->start;
+
+	while ((src = pte_next_table(c->from, &va, vma->end, &src_ptl))) {
+		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, vma->end);
+
+		dst = pte_alloc(c->to, va, &dst_ptl);
+		if (!dst)
+			return -ENOMEM;
+		spin_lock(src_ptl);
+		spin_lock(dst_ptl);
+		for (; va < stop; va += PAGE_SIZE)
+			copy_entry(c, va, src++, dst++);
+		spin_unlock(dst_ptl);
+		spin_unlock(src_ptl);
+	}
+	return 0;
+}
+
+/* ---- VMAs ---- */
+
+/* A copy for the child, in its list and its family, or NULL. */
+static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
+{
+	struct vma *new =
+		vma_new(mm, vma->start, vma->end, vma->pgoff, vma->flags & ~(u32)VM_NOT_INHERITED);
+
+	if (!new)
+		return NULL;
+	if (!(vma->flags & VM_WIPEONFORK) && anon_vma_fork(new, vma)) {
+		vma_put(new);
+		return NULL;
+	}
+	new->file = vma->file;
+	if (new->file)
+		atomic_fetch_add_explicit(&new->file->refcount, 1, memory_order_relaxed);
+	vma_link(mm, new);
+	return new;
+}
+
+static int dup_mmap(struct copy *c)
+{
+	struct vma *vma, *new, *prev = NULL;
+	int err = 0;
+
+	list_for_each_entry (vma, &c->from->vmas, link) {
+		if (vma->flags & VM_DONTCOPY)
+			continue;
+		vma_drain(vma);
+		new = dup_vma(c->to, vma);
+		if (!new) {
+			err = -ENOMEM;
+			break;
+		}
+		if (prev && vma_mergeable(prev, new))
+			c->to->unmerged = true;
+		prev = new;
+		/* Without an anon_vma there is nothing that a fault would not find again: pages of
+		 * files, and the zero page. */
+		if (new->anon_vma)
+			err = copy_page_range(c, vma);
+		if (err)
+			break;
+	}
+	if (c->flush)
+		c->from->engine->mmu->flush(c->from, c->from->low, c->from->high);
+	atomic_fetch_add_explicit(&c->to->rss, c->rss, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->to->swapped, c->swapped, memory_order_relaxed);
+	return err;
+}
+
+int mm_fork(struct mm *parent, struct mm **child)
+{
+	struct engine *e = parent->engine;
+	struct copy c = { .from = parent };
+	int err;
+
+	if (!e->mmu->shares_pages)
+		return -ENOSYS;
+	err = mm_create(e, parent->low, parent->high, &c.to);
+	if (err)
+		return err;
+	down_write(&parent->mmap_lock);
+	down_write(&c.to->mmap_lock);
+	err = dup_mmap(&c);
+	up_write(&c.to->mmap_lock);
+	up_write(&parent->mmap_lock);
+	if (err)
+		mm_destroy(c.to);
+	else
+		*child = c.to;
+	return err;
+}
