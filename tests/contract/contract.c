@@ -163,6 +163,66 @@ static void change_never_loses_a_write(void **state)
 	drop_batch(&b);
 }
 
+/* What fork does to the parent: a batch loses its right to be written to, with one flush. */
+static void a_write_protected_batch_is_flushed_once_and_not_written_to(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	if (!ops->shares_pages)
+		skip();
+	map_batch(&b, 0, 16);
+	for (unsigned t = 0; t < CONTRACT_THREADS; t++)
+		for (unsigned i = 0; i < b.n; i++)
+			assert_true(program_can_write(&c, t, va_of(b.first + i) + t, t));
+	spin_lock(b.ptl);
+	for (unsigned i = 0; i < b.n; i++)
+		if (i != 5)
+			ops->change(c.mm, va_of(b.first + i), b.ptep + i,
+				    pte_without(pte_read(b.ptep + i), PTE_WRITE));
+	ops->flush(c.mm, va_of(b.first), va_of(b.first + b.n)); /* the lock may be held */
+	spin_unlock(b.ptl);
+	for (unsigned t = 0; t < CONTRACT_THREADS; t++)
+		for (unsigned i = 0; i < b.n; i++) {
+			u64 va = va_of(b.first + i) + t;
+
+			assert_int_equal(program_can_write(&c, t, va, 99), i == 5);
+			assert_int_equal(program_read(&c, t, va), i == 5 ? 99 : t);
+			assert_true(pte_dirty(b.ptep[i]));
+		}
+	drop_batch(&b);
+}
+
+/* And to the child: the same frame at another place. */
+static void a_frame_may_be_mapped_at_two_places(void **state)
+{
+	struct batch b;
+
+	(void)state;
+	if (!ops->shares_pages)
+		skip();
+	map_batch(&b, 0, 2);
+	spin_lock(b.ptl);
+	ops->change(c.mm, va_of(b.first), b.ptep, pte_without(b.ptes[0], PTE_WRITE));
+	spin_unlock(b.ptl);
+	ops->flush(c.mm, va_of(b.first), va_of(b.first + 1));
+	spin_lock(b.ptl);
+	ops->clear(c.mm, va_of(b.first + 1), b.ptep + 1, (pte_t){ 0 });
+	ops->flush(c.mm, va_of(b.first + 1), va_of(b.first + 2));
+	b.ptes[1] = pte_read(b.ptep);
+	assert_int_equal(ops->set(c.mm, va_of(b.first + 1), b.ptep + 1, b.ptes + 1, b.pages, 1), 1);
+	spin_unlock(b.ptl);
+	assert_int_equal(program_read(&c, 0, va_of(b.first + 1) + 5), pattern(b.first, 5));
+	assert_false(program_can_write(&c, 1, va_of(b.first + 1), 1));
+	/* Taken from one place it is still at the other. */
+	b.n = 1;
+	assert_int_equal(take_every(&b, 1), 1);
+	assert_false(program_present(&c, va_of(b.first)));
+	assert_int_equal(program_read(&c, 2, va_of(b.first + 1) + 7), pattern(b.first, 7));
+	b.n = 2;
+	drop_batch(&b);
+}
+
 /* ---- clear and flush ---- */
 
 static void cleared_and_flushed_pages_are_gone_and_leave_what_was_asked(void **state)
@@ -394,6 +454,8 @@ int main(void)
 		contract_test(a_page_that_is_there_already_is_not_overwritten),
 		contract_test(change_keeps_the_page_and_may_give_it_back_its_rights),
 		contract_test(change_never_loses_a_write),
+		contract_test(a_write_protected_batch_is_flushed_once_and_not_written_to),
+		contract_test(a_frame_may_be_mapped_at_two_places),
 		contract_test(cleared_and_flushed_pages_are_gone_and_leave_what_was_asked),
 		contract_test(an_empty_flush_is_nothing),
 		contract_test(young_once_read_is_not_young_until_it_is_touched),

@@ -43,6 +43,8 @@ u8 program_read(struct contract *c, unsigned thread, u64 va);
 void program_write(struct contract *c, unsigned thread, u64 va, u8 byte);
 /* Would the program's read go through without a fault?  CONTRACT_BARE only. */
 bool program_present(struct contract *c, u64 va);
+/* And its write of `byte`, by this thread?  CONTRACT_BARE, and where pages are shared, only. */
+bool program_can_write(struct contract *c, unsigned thread, u64 va, u8 byte);
 
 /* The program gives up its pages of [va, va + n pages), of which the engine is about to hear: what
  * comes before mmu_ops.clear() in life.  Nothing, where it is the engine that does it. */

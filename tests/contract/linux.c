@@ -496,6 +496,12 @@ bool program_present(struct contract *c, u64 va)
 	return linux_page(va) != LINUX_ABSENT;
 }
 
+bool program_can_write(struct contract *c, unsigned thread, u64 va, u8 byte)
+{
+	(void)c, (void)thread, (void)byte;
+	vmf_panic("%lx: this machine does not take the right to write away", va);
+}
+
 u8 program_read(struct contract *c, unsigned thread, u64 va)
 {
 	(void)c, (void)thread;

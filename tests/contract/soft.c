@@ -97,6 +97,11 @@ bool program_present(struct contract *c, u64 va)
 	return present;
 }
 
+bool program_can_write(struct contract *c, unsigned thread, u64 va, u8 byte)
+{
+	return soft_write_byte(cpu_of(c, thread), va, byte) == FAULT_OK;
+}
+
 void program_unmap(struct contract *c, u64 va, unsigned n)
 {
 	(void)c;

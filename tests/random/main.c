@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random operations on one space of the soft machine against a model that is one byte array.
+ * Random operations on a family of spaces of the soft machine against a model that is one byte
+ * array for each.  They act on one of them at a time, which forks, ends, and gives way to another.
  *
  *   random [OPERATIONS [SEED]]
  *
@@ -18,6 +19,7 @@
 #include "tests/unit/world.h"
 
 enum { PAGES = 1536, TOUCH = 48 }; /* of the model's window; most bytes of a read or write */
+enum { PROCESSES = 4, CPUS = 2 };  /* each process has its CPU, and shares it */
 
 #define WINDOW (WORLD_LOW + 0x1ff000) /* across a table's end */
 
@@ -38,13 +40,17 @@ enum kind {
 	OP_PAGEOUT,
 	OP_STEP,
 	OP_INJECT,
+	OP_FORK,
+	OP_SWITCH,
+	OP_EXIT,
 	NR_KINDS
 };
 
 static const char *const names[NR_KINDS] = {
-	"OP_MAP",	 "OP_MAP_ANYWHERE", "OP_UNMAP", "OP_PROTECT", "OP_REMAP", "OP_REMAP_KEEP",
-	"OP_REMAP_GROW", "OP_ADVISE",	    "OP_READ",	"OP_WRITE",   "OP_FETCH", "OP_SCAN",
-	"OP_FILL",	 "OP_PAGEOUT",	    "OP_STEP",	"OP_INJECT",
+	"OP_MAP",	 "OP_MAP_ANYWHERE", "OP_UNMAP",	 "OP_PROTECT", "OP_REMAP",
+	"OP_REMAP_KEEP", "OP_REMAP_GROW",   "OP_ADVISE", "OP_READ",    "OP_WRITE",
+	"OP_FETCH",	 "OP_SCAN",	    "OP_FILL",	 "OP_PAGEOUT", "OP_STEP",
+	"OP_INJECT",	 "OP_FORK",	    "OP_SWITCH", "OP_EXIT",
 };
 
 struct op {
@@ -61,7 +67,15 @@ struct model {
 
 #define MAPPED 0x80
 
-static struct model model;
+static struct process {
+	struct mm *mm; /* NULL: there is none */
+	struct model space;
+} processes[PROCESSES];
+
+/* The one that has its turn; world.mm and world.cpu are its own. */
+static unsigned current;
+#define model (processes[current].space)
+
 static struct world world;
 static jmp_buf failed;
 static char why[512];
@@ -84,6 +98,15 @@ static void fail(const char *text)
 static u64 va_of(unsigned page)
 {
 	return WINDOW + (u64)page * PAGE_SIZE;
+}
+
+static void give_turn_to(unsigned n)
+{
+	current = n;
+	world.mm = processes[n].mm;
+	world.cpu = &world.m->cpus[n % CPUS];
+	if (atomic_load(&world.cpu->mm) != world.mm)
+		soft_load_mm(world.cpu, world.mm);
 }
 
 static bool all_mapped(unsigned page, unsigned n)
@@ -226,6 +249,47 @@ static void run_write(unsigned page, unsigned offset, unsigned len, unsigned val
 		memcpy(model.bytes[page] + offset, buf, len);
 }
 
+/* ---- processes ---- */
+
+static void run_fork(const struct op *o)
+{
+	unsigned n = o->to % PROCESSES;
+
+	if (processes[n].mm)
+		return;
+	EXPECT(!mm_fork(world.mm, &processes[n].mm), "fork failed");
+	processes[n].space = model;
+	if (o->value & 1)
+		give_turn_to(n);
+}
+
+static void run_switch(const struct op *o)
+{
+	for (unsigned i = 0; i < PROCESSES; i++) {
+		unsigned n = (o->to + i) % PROCESSES;
+
+		if (n != current && processes[n].mm) {
+			give_turn_to(n);
+			return;
+		}
+	}
+}
+
+/* The last one does not end. */
+static void run_exit(const struct op *o)
+{
+	unsigned n = current;
+	struct soft_cpu *cpu = world.cpu;
+
+	run_switch(o);
+	if (n == current)
+		return;
+	if (atomic_load(&cpu->mm) == processes[n].mm)
+		soft_load_mm(cpu, NULL);
+	mm_destroy(processes[n].mm);
+	processes[n].mm = NULL;
+}
+
 static void run_op(const struct op *o)
 {
 	unsigned offset = o->value * 13 % (PAGE_SIZE - TOUCH), len = 1 + o->value % TOUCH;
@@ -316,6 +380,15 @@ static void run_op(const struct op *o)
 		world.m->inject.set_most = o->value & 4 ? 3 : 0;
 		world.m->inject.take_busy_every = o->value & 8 ? 5 : 0;
 		break;
+	case OP_FORK:
+		run_fork(o);
+		break;
+	case OP_SWITCH:
+		run_switch(o);
+		break;
+	case OP_EXIT:
+		run_exit(o);
+		break;
 	default:
 		break;
 	}
@@ -323,9 +396,25 @@ static void run_op(const struct op *o)
 
 static void check_all_bytes(void)
 {
-	for (unsigned i = 0; i < PAGES; i++)
-		if (model.prot[i] & VM_ACCESS)
-			run_read(i, 0, PAGE_SIZE);
+	unsigned turn = current;
+
+	for (unsigned n = 0; n < PROCESSES; n++) {
+		if (!processes[n].mm)
+			continue;
+		give_turn_to(n);
+		for (unsigned i = 0; i < PAGES; i++)
+			if (model.prot[i] & VM_ACCESS)
+				run_read(i, 0, PAGE_SIZE);
+	}
+	give_turn_to(turn);
+}
+
+static void end_all_but_one(void)
+{
+	const struct op o = { .kind = OP_EXIT };
+
+	for (unsigned i = 0; i < PROCESSES; i++)
+		run_exit(&o);
 }
 
 /* ---- sequences ---- */
@@ -339,9 +428,11 @@ static const char *run(const struct op *ops, const bool *skip, unsigned n, unsig
 	unsigned i = 0;
 	volatile unsigned *pos = at;
 
-	memset(&model, 0, sizeof(model));
+	memset(processes, 0, sizeof(processes));
 	if (world_create(&world, options))
 		abort();
+	processes[0].mm = world.mm;
+	give_turn_to(0);
 	host_on_panic(fail);
 	if (setjmp(failed))
 		return why; /* the world is left as it lies */
@@ -359,6 +450,7 @@ static const char *run(const struct op *ops, const bool *skip, unsigned n, unsig
 	*pos = n;
 	check_all_bytes();
 	stats = *world.e->stats;
+	end_all_but_one();
 	world_destroy(&world);
 	host_on_panic(NULL);
 	return NULL;
@@ -376,8 +468,8 @@ static unsigned below(unsigned n)
 
 static struct op random_op(void)
 {
-	static const unsigned char weights[NR_KINDS] = { 12, 2,	 6, 10, 6, 4, 6, 6,
-							 24, 30, 4, 14, 8, 6, 6, 1 };
+	static const unsigned char weights[NR_KINDS] = { 12, 2,	 6, 10, 6, 4, 6, 6, 24, 30,
+							 4,  14, 8, 6,	6, 1, 4, 8, 3 };
 	static const unsigned sizes[] = { 1, 2, 5, 16, 40, 150, 400 };
 	struct op o = { 0 };
 	unsigned sum = 0, r, size = sizes[below(ARRAY_SIZE(sizes))];
@@ -439,7 +531,8 @@ static int random_test(unsigned n, u64 seed)
 	state = seed * 0x9e3779b97f4a7c15ULL + 1;
 	options = (struct world_options){
 		.frames = 300,
-		.slots = 4096,
+		.slots = 8192,
+		.cpus = CPUS,
 		.prefetch = (unsigned[]){ 1, 4, 16, 64 }[below(4)],
 		.segment = (unsigned[]){ 1, 7, 16, 64 }[below(4)],
 		.kept = (unsigned[]){ 0, 20, 4096 }[below(3)],

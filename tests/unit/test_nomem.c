@@ -43,6 +43,29 @@ static void write_all(u8 byte)
 			holds[n] = byte + n;
 }
 
+/* The child has what the parent had, writes, and ends; or the parent does, and the child goes on.
+ */
+static void fork_and_go_on(void)
+{
+	struct mm *parent = w.mm, *child = NULL;
+	int held[PAGES];
+
+	if (!done(mm_fork(parent, &child)))
+		return;
+	memcpy(held, holds, sizeof(held));
+	write_all(40);
+	reclaim_direct(w.e, 4);
+	soft_load_mm(w.cpu, child);
+	w.mm = child;
+	memcpy(holds, held, sizeof(held));
+	write_all(70);
+	if (done(vm_protect(w.mm, va_of(3), 2 * PAGE_SIZE, VM_READ)))
+		done(vm_protect(w.mm, va_of(3), 2 * PAGE_SIZE, VM_READ | VM_WRITE));
+	mm_check(parent);
+	mm_check(child);
+	mm_destroy(parent);
+}
+
 /* The course of operations: maps, splits, merges, moves, pages out and in, and unmaps. */
 static void run_course(void)
 {
@@ -63,6 +86,7 @@ static void run_course(void)
 		holds[2] = 0;
 	if (done(vm_unmap(w.mm, va_of(6), 2 * PAGE_SIZE)))
 		holds[6] = holds[7] = -1;
+	fork_and_go_on();
 	reclaim_range(w.mm, at, va_of(PAGES));
 }
 
