@@ -68,7 +68,7 @@ static int map_with_others(struct vm_fault_info *vmf, u64 slot, struct page *pag
 	page_get(page);
 	n = e->mmu->set(vmf->vma->mm, vmf->address, vmf->ptep, &pte, &page, 1);
 	if (n <= 0) {
-		*gone = page_remove_rmap(page, false);
+		*gone = page_remove_rmap(page);
 		if (*gone)
 			lru_del(e, page);
 		else

@@ -54,7 +54,7 @@ static int replace_page(struct vm_fault_info *vmf, struct page *old, struct page
 	}
 	/* Now that no entry of ours leads to it, others may find themselves alone with it. */
 	if (old) {
-		*last = page_remove_rmap(old, pte_dirty(was));
+		*last = page_remove_rmap(old);
 		if (*last)
 			lru_del(e, old);
 		atomic_fetch_sub_explicit(&mm->rss, 1, memory_order_relaxed);
@@ -112,8 +112,7 @@ static bool wp_can_reuse_anon_page(struct vm_fault_info *vmf, struct page *page)
 	if (page_mapcount(page) > 1 || !page_trylock(page))
 		return false;
 	cached = page_test(page, PG_SWAPCACHE);
-	alone = page_mapcount(page) == 1 &&
-		atomic_load_explicit(&page->refcount, memory_order_acquire) == 1 + cached &&
+	alone = atomic_load_explicit(&page->refcount, memory_order_acquire) == 1 + cached &&
 		!swap_page_entries(e, page);
 	if (alone) {
 		page_set(page, PG_ANON_EXCLUSIVE);
@@ -181,7 +180,7 @@ unsigned do_vanished_page(struct vm_fault_info *vmf)
 		if (n > 0) {
 			if (!pte_special(vmf->orig)) {
 				old = pfn_page(e, pte_pfn(vmf->orig));
-				page_remove_rmap(old, false); /* the only one */
+				page_remove_rmap(old); /* the only one */
 				lru_del(e, old);
 				atomic_fetch_sub_explicit(&mm->rss, 1, memory_order_relaxed);
 			}

@@ -90,9 +90,9 @@ bool page_try_dup_anon_rmap(struct page *page);
 /* The page is the VMA's alone from now on: have its own anon_vma lead there.  Page lock and PTL
  * held. */
 void page_move_anon_rmap(struct page *page, struct vma *vma);
-/* An entry went; its dirty bit was set.  True: it was the last, and the page is the caller's, to be
- * taken off the LRU at once and handed to page_unmapped().  PTL held. */
-bool page_remove_rmap(struct page *page, bool dirty);
+/* An entry went.  True: it was the last, and the page is the caller's, to be taken off the LRU at
+ * once and handed to page_unmapped().  PTL held. */
+bool page_remove_rmap(struct page *page);
 /* Once its last entry is gone and flushed: drop the mapping's reference, or, if swap entries still
  * name its slot, give the page to the writer.  No lock held but mmap_lock. */
 void page_unmapped(struct engine *e, struct page *page);

@@ -10,6 +10,9 @@
  * Who makes the map count zero owns the page's place on the LRU list and its reference.  Nobody can
  * make it one again who has not that place from him: who finds the page by its slot counts an entry
  * only if there are others, or else finds the page on the write-out list, or waits (tries again).
+ *
+ * An entry that goes takes its dirty bit with it, and nothing is lost: while a page is shared
+ * nobody writes to it, fork gave each entry the bit, and reclaim tells the page when it takes one.
  */
 #include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
@@ -53,13 +56,9 @@ void page_move_anon_rmap(struct page *page, struct vma *vma)
 	__atomic_store_n(&page->anon_vma, vma_anon(vma), __ATOMIC_RELAXED);
 }
 
-bool page_remove_rmap(struct page *page, bool dirty)
+bool page_remove_rmap(struct page *page)
 {
 	VMF_ASSERT(page_mapcount(page) > 0);
-	/* What the entry knew, the slot's writer has to know if others go on using the page. */
-	if (dirty && (atomic_load_explicit(&page->flags, memory_order_relaxed) &
-		      (PG_SWAPCACHE | PG_ANON_EXCLUSIVE)) == PG_SWAPCACHE)
-		page_set(page, PG_DIRTY);
 	return atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_acq_rel) == 1;
 }
 

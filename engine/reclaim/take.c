@@ -118,7 +118,7 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 			swap_cancel_out(e, page);
 			continue;
 		}
-		page_remove_rmap(page, false); /* the only one */
+		page_remove_rmap(page); /* the only one */
 		if (g->takes[i].result) {
 			swap_cancel_out(e, page);
 			continue;
@@ -248,7 +248,7 @@ static int take_entry(struct engine *e, struct rmap_walk *w, struct taken *t)
 	atomic_fetch_add_explicit(&mm->swapped, 1, memory_order_relaxed);
 	if (take.dirty)
 		page_set(page, PG_DIRTY);
-	if (page_remove_rmap(page, false)) {
+	if (page_remove_rmap(page)) {
 		lru_write_out(e, page);
 		t->taken = 1;
 	} else {

@@ -67,7 +67,7 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 		if (pte_special(pte))
 			return;
 		page = pfn_page(mm->engine, pte_pfn(pte));
-		if (likely(page_remove_rmap(page, pte_dirty(pte))))
+		if (likely(page_remove_rmap(page)))
 			z->batch[z->nr_batch++] = page;
 		else
 			z->shared[z->nr_shared++] = page;

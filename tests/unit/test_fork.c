@@ -399,6 +399,7 @@ static void a_swapped_page_is_shared_by_its_slot(void **state)
 	       "check\n"
 	       "process first\n"
 	       "read A 1P 1\n" /* finds it in the swap cache */
+	       "check\n"
 	       "expect major 0\n"
 	       "write A 1P 2\n"
 	       "write A+1P 1P 3\n" /* from the store, and on to a copy, in one fault */
@@ -448,6 +449,28 @@ static void a_page_whose_slot_others_name_is_not_written_to(void **state)
 	assert_ptr_equal(page_of(child, 0), page);
 	assert_true(page_test(page, PG_ANON_EXCLUSIVE));
 	mm_destroy(child);
+}
+
+/* Who copies a page has a reference to it, and may still read it when its own entry has gone. */
+static void a_page_that_comes_back_while_somebody_copies_it_is_not_written_to(void **state)
+{
+	struct page *page;
+	struct taken t;
+
+	(void)state;
+	map(0, 1, RW);
+	put(0, 1);
+	mm_destroy(fork_of(mm));
+	page = page_of(mm, 0);
+	page_get(page);
+	while (take_segment(w.e, true, &t) && !t.taken)
+		;
+	get(0);
+	assert_ptr_equal(page_of(mm, 0), page);
+	assert_false(pte_write(entry(mm, 0)));
+	page_put(w.e, page);
+	put(0, 2);
+	assert_ptr_equal(page_of(mm, 0), page);
 }
 
 static void when_the_others_have_let_go_of_the_slot_there_is_no_copy(void **state)
@@ -585,6 +608,37 @@ static void an_entry_that_cannot_be_taken_keeps_the_page(void **state)
 	put(0, 8);
 	put_in(child, 0, 9);
 	assert_int_equal(get(0), 8);
+	mm_destroy(child);
+}
+
+/* The store is full, and the copies that are only kept make room: not the one that an entry names.
+ */
+static void a_page_that_an_entry_names_is_no_kept_copy(void **state)
+{
+	struct mm *child;
+	struct taken t;
+
+	(void)state;
+	world_destroy(&w);
+	begin((struct world_options){ .kept = 100 });
+	map(0, 2, RW);
+	put(0, 7);
+	put(1, 1);
+	reclaim_range(mm, AT(1), AT(2));
+	get(1);
+	child = fork_of(mm);
+	w.m->takes = 0;
+	w.m->inject.take_busy_every = 2;
+	for (unsigned i = 0; i < 4 && !(mm->swapped + child->swapped); i++)
+		take_segment(w.e, true, &t);
+	w.m->inject.take_busy_every = 0;
+	assert_int_equal(mm->swapped + child->swapped, 1);
+	assert_int_equal(w.e->swap.kept, 1);
+	assert_int_equal(lru_drop_kept(w.e), 1);
+	assert_int_equal(w.e->swap.kept, 0);
+	soft_check(w.m);
+	assert_int_equal(get(0) + get(1), 8);
+	assert_int_equal(get_in(child, 0) + get_in(child, 1), 8);
 	mm_destroy(child);
 }
 
@@ -767,6 +821,32 @@ static void an_anon_vma_that_nobody_needs_is_used_again(void **state)
 	assert_in_range(n, 2, 4);
 }
 
+/* But not by one of several children: pages that it has are the others', too. */
+static void an_anon_vma_with_two_children_is_not_used_again(void **state)
+{
+	struct mm *child, *a, *b, *c;
+	struct anon_vma *av;
+
+	(void)state;
+	map(0, 1, RW);
+	put(0, 1);
+	child = fork_of(mm);
+	av = find_vma(child, AT(0))->anon_vma;
+	a = fork_of(child);
+	b = fork_of(child);
+	mm_destroy(child);
+	assert_int_equal(av->nr_children, 2);
+	c = fork_of(a);
+	assert_ptr_not_equal(find_vma(c, AT(0))->anon_vma, av);
+	mm_destroy(c);
+	mm_destroy(b);
+	c = fork_of(a);
+	assert_ptr_equal(find_vma(c, AT(0))->anon_vma, av);
+	soft_check(w.m);
+	mm_destroy(c);
+	mm_destroy(a);
+}
+
 static void what_came_by_fork_gives_its_anon_vma_to_no_neighbour(void **state)
 {
 	(void)state;
@@ -928,11 +1008,13 @@ int main(void)
 		T(a_swapped_page_is_shared_by_its_slot),
 		T(who_is_alone_with_a_slot_may_write_at_once),
 		T(a_page_whose_slot_others_name_is_not_written_to),
+		T(a_page_that_comes_back_while_somebody_copies_it_is_not_written_to),
 		T(when_the_others_have_let_go_of_the_slot_there_is_no_copy),
 		T(the_dirty_bit_of_either_is_enough),
 		T(pages_are_read_ahead_for_each),
 		T(a_shared_page_is_taken_from_all_its_entries),
 		T(an_entry_that_cannot_be_taken_keeps_the_page),
+		T(a_page_that_an_entry_names_is_no_kept_copy),
 		T(a_locked_entry_keeps_the_page_from_all),
 		T(without_slots_a_shared_page_stays),
 		T(a_shared_page_is_no_part_of_a_segment),
@@ -940,6 +1022,7 @@ int main(void)
 		T(moved_split_and_dropped_shared_pages_are_each_ones_own_affair),
 		T(each_generation_has_an_anon_vma_of_its_own),
 		T(an_anon_vma_that_nobody_needs_is_used_again),
+		T(an_anon_vma_with_two_children_is_not_used_again),
 		T(what_came_by_fork_gives_its_anon_vma_to_no_neighbour),
 		T(a_fork_without_memory_leaves_nothing_behind),
 		T(a_fork_without_tables_leaves_nothing_behind),

@@ -8,6 +8,7 @@
  */
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include "tests/unit/one_world.h"
 
@@ -17,7 +18,7 @@ static struct mmu_ops ops;
 
 static struct hook {
 	void (*turn)(void);
-} on_flush, on_change, on_stage, on_take;
+} on_flush, before_change, on_change, on_stage, on_take;
 
 static void call(struct hook *h)
 {
@@ -37,6 +38,7 @@ static void hooked_flush(struct mm *of, u64 start, u64 end)
 
 static void hooked_change(struct mm *of, u64 va, pte_t *ptep, pte_t pte)
 {
+	call(&before_change);
 	soft_mmu_ops.change(of, va, ptep, pte);
 	call(&on_change);
 }
@@ -70,7 +72,7 @@ static int setup(void **state)
 	ops.change = hooked_change;
 	ops.stage = hooked_stage;
 	ops.take = hooked_take;
-	on_flush = on_change = on_stage = on_take = (struct hook){ 0 };
+	on_flush = before_change = on_change = on_stage = on_take = (struct hook){ 0 };
 	w.e->mmu = &ops;
 	child = NULL;
 	map(0, 4, RW);
@@ -146,6 +148,23 @@ static void up_to_the_flush_it_is(void **state)
 	soft_load_mm(cpu1, child);
 	assert_int_equal(read_on(cpu1, 0), 2);
 	assert_int_equal(read_on(cpu0, 0), 3);
+}
+
+/* The page is clean until a CPU sets the dirty bit, at the last moment that it can. */
+static void the_child_is_told_of_a_write_at_the_last_moment(void **state)
+{
+	spinlock_t *ptl;
+
+	(void)state;
+	write_on(cpu0, 0, 1);
+	reclaim_range(mm, AT(0), AT(1));
+	assert_int_equal(read_on(cpu1, 0), 1);
+	assert_false(pte_dirty(pte_read(pte_find(mm, AT(0), &ptl))));
+	before_change.turn = write_2_on_cpu1;
+	fork_now();
+	assert_true(pte_dirty(pte_read(pte_find(child, AT(0), &ptl))));
+	soft_load_mm(cpu1, child);
+	assert_int_equal(read_on(cpu1, 0), 2);
 }
 
 static void take_page_0(void)
@@ -345,6 +364,79 @@ static void a_page_dropped_while_it_is_taken_elsewhere_goes_to_the_writer(void *
 	soft_check(w.m);
 	assert_int_equal(writeout(w.e, 1, &full), 1);
 	assert_int_equal(read_on(cpu0, 0) + read_on(cpu1, 0), 1); /* zeros for who dropped it */
+}
+
+/* ---- and zapping ---- */
+
+static void end_the_child_and_read(void)
+{
+	mm_destroy(child);
+	child = NULL;
+	assert_int_equal(read_on(cpu1, 0), 1); /* by its TLB */
+}
+
+/* A page that others map is still in the TLBs of who has just dropped it. */
+static void a_frame_is_not_freed_before_everybody_has_flushed(void **state)
+{
+	(void)state;
+	write_on(cpu0, 0, 1);
+	fork_now();
+	assert_int_equal(read_on(cpu1, 0), 1);
+	on_flush.turn = end_the_child_and_read;
+	assert_int_equal(vm_advise(mm, AT(0), P(1), VADV_DONTNEED), 0);
+	assert_int_equal(read_on(cpu1, 0), 0);
+}
+
+static _Atomic int go_on, forked;
+
+static void wait_for_go(void)
+{
+	atomic_store(&in_fault, 1);
+	while (!atomic_load(&go_on))
+		sched_yield();
+}
+
+static void *write_page_1_on_cpu1(void *arg)
+{
+	(void)arg;
+	write_on(cpu1, 1, 5);
+	return NULL;
+}
+
+static void *fork_in_a_thread(void *arg)
+{
+	(void)arg;
+	fork_now();
+	atomic_store(&forked, 1);
+	return NULL;
+}
+
+/* Such a fault could copy a page while another CPU still writes to it through its TLB. */
+static void fork_waits_for_faults_that_are_under_way(void **state)
+{
+	pthread_t forker;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	(void)state;
+	write_on(cpu0, 0, 1);
+	ptep = pte_find(mm, AT(0), &ptl);
+	atomic_store(&in_fault, 0);
+	atomic_store(&go_on, 0);
+	atomic_store(&forked, 0);
+	on_stage.turn = wait_for_go;
+	assert_int_equal(pthread_create(&other, NULL, write_page_1_on_cpu1, NULL), 0);
+	while (!atomic_load(&in_fault))
+		sched_yield();
+	assert_int_equal(pthread_create(&forker, NULL, fork_in_a_thread, NULL), 0);
+	for (unsigned i = 0; i < 100 && !atomic_load(&forked); i++)
+		usleep(500);
+	assert_true(pte_write(pte_read(ptep)));
+	atomic_store(&go_on, 1);
+	pthread_join(other, NULL);
+	pthread_join(forker, NULL);
+	assert_false(pte_write(pte_read(ptep)));
+	assert_int_equal(read_on(cpu0, 1), 5);
 }
 
 static _Atomic unsigned faults;
@@ -604,12 +696,15 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(what_is_written_through_a_stale_tlb_is_before_the_fork),
 		T(up_to_the_flush_it_is),
+		T(the_child_is_told_of_a_write_at_the_last_moment),
+		T(fork_waits_for_faults_that_are_under_way),
 		T(reclaim_before_the_flush_loses_no_write),
 		T(the_child_writes_before_the_parent_has_its_copy),
 		T(the_child_writes_while_the_parent_has_no_page),
 		T(the_child_ends_while_the_parent_copies),
 		T(a_reader_sees_the_old_bytes_and_then_the_new),
 		T(an_entry_that_is_empty_for_a_moment_is_not_filled_with_zeros),
+		T(a_frame_is_not_freed_before_everybody_has_flushed),
 		T(a_page_dropped_while_it_is_taken_elsewhere_goes_to_the_writer),
 		T(who_finds_a_page_that_is_just_being_unmapped_tries_again),
 		cmocka_unit_test(writers_and_forkers_page_by_page),
