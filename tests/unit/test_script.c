@@ -41,10 +41,16 @@ static void every_operation_is_understood(void **state)
 				  "pageout A 64K\n"
 				  "cpu 1\n"
 				  "check\n"
-				  "expect major 12\n");
+				  "expect major 12\n"
+				  "map any 4K rw locked dontcopy wipeonfork\n"
+				  "fork as C -> enomem\n"
+				  "process C\n"
+				  "process first\n"
+				  "exit C\n"
+				  "reclaim 12\n");
 
 	(void)state;
-	assert_int_equal(s->n, 17);
+	assert_int_equal(s->n, 23);
 	assert_int_equal(s->ops[0].len, 65536);
 	assert_int_equal(s->ops[0].prot, VM_READ | VM_WRITE);
 	assert_int_equal(s->ops[0].as, 0);
@@ -63,6 +69,13 @@ static void every_operation_is_understood(void **state)
 	assert_int_equal(s->ops[12].access, PF_INSTR);
 	assert_int_equal(s->ops[16].counter, COUNT_MAJOR);
 	assert_int_equal(s->ops[16].count, 12);
+	assert_int_equal(s->ops[17].vm_flags, VM_LOCKED | VM_DONTCOPY | VM_WIPEONFORK);
+	assert_int_equal(s->ops[18].process, 2);
+	assert_int_equal(s->ops[18].expected.err, ENOMEM);
+	assert_int_equal(s->ops[19].process, 2);
+	assert_int_equal(s->ops[20].process, -1);
+	assert_int_equal(s->ops[21].process, 2);
+	assert_int_equal(s->ops[22].count, 12);
 	script_free(s);
 }
 
@@ -105,6 +118,13 @@ static void bad_input_gets_one_line_that_says_where_and_what(void **state)
 	expect_complaint("touch 0 1 rw", "line 1: not an access (r, w or x): 'rw'");
 	expect_complaint("advise 0 1 please", "line 1: not an advice: 'please'");
 	expect_complaint("cpu 1000", "line 1: not a CPU: '1000'");
+	expect_complaint("fork", "line 1: as whom?");
+	expect_complaint("fork as", "line 1: a name is missing");
+	expect_complaint("fork as c", "line 1: not a name (A to Z): 'c'");
+	expect_complaint("process", "line 1: a name is missing");
+	expect_complaint("process AB", "line 1: not a name (A to Z): 'AB'");
+	expect_complaint("exit first", "line 1: not a name (A to Z): 'first'");
+	expect_complaint("reclaim all", "line 1: not a number: 'all'");
 	expect_complaint("expect luck 1", "line 1: unknown counter 'luck'");
 	expect_complaint("read 0 1 -> segv", "line 1: segv is maperr or accerr");
 	expect_complaint("read 0 1 -> 0x1000", "line 1: unknown outcome '0x1000'");

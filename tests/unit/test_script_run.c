@@ -61,6 +61,33 @@ static void fresh_memory_is_zero_and_keeps_what_is_written(void **state)
 	       "check\n");
 }
 
+static void each_cpu_runs_a_process_of_its_own(void **state)
+{
+	(void)state;
+	passes("map any 1P rw as A\n"
+	       "write A 1P 1\n"
+	       "fork as P\n"
+	       "cpu 1\n"
+	       "process P\n"
+	       "write A 1P 2\n"
+	       "expect minor 1\n"
+	       "cpu 0\n"
+	       "read A 1P 1\n"
+	       "cpu 1\n"
+	       "read A 1P 2\n"
+	       "fork as Q\n"
+	       "exit P\n" /* the first is there instead */
+	       "read A 1P 1\n"
+	       "fork as P\n"
+	       "process Q\n"
+	       "read A 1P 2\n"
+	       "check\n");
+	assert_ptr_equal(atomic_load(&w.m->cpus[1].mm), w.mm); /* both are gone */
+	fails("process P\n", "line 1: process: there is no such process");
+	fails("exit P\n", "line 1: exit: there is no such process");
+	fails("fork as P\nfork as P\n", "line 2: fork: there is a process of that name");
+}
+
 static void rights_are_what_was_asked_for(void **state)
 {
 	(void)state;
@@ -193,6 +220,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		script_test(fresh_memory_is_zero_and_keeps_what_is_written),
+		script_test(each_cpu_runs_a_process_of_its_own),
 		script_test(rights_are_what_was_asked_for),
 		script_test(unmapping_the_middle_leaves_both_ends),
 		script_test(bytes_survive_going_out_and_coming_back),
