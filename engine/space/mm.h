@@ -148,8 +148,9 @@ void mm_destroy(struct mm *mm);
  *                  one writes.  What a file has is left for the child's faults to find.
  * Takes the parent's mmap_lock for writing, so no thread of it faults meanwhile; those that write
  * to pages that they have go on until the one flush in the end, and what they write until then is
- * in the child, too.  0; -ENOMEM: there is no child, and the parent is as it was (its next write to
- * a page may fault); -ENOSYS: the machine does not share pages.
+ * in the child, too.  The child's kernel half is the caller's to attach, as for every new space.
+ * 0; -ENOMEM: there is no child, and the parent is as it was (its next write to a page may fault);
+ * -ENOSYS: the machine does not share pages.
  */
 int mm_fork(struct mm *parent, struct mm **child);
 

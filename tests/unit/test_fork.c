@@ -77,6 +77,17 @@ static void put_in(struct mm *process, unsigned page, u8 byte)
 	soft_load_mm(w.cpu, mm);
 }
 
+/* The first process ends, and another takes its place on all CPUs. */
+static void end_first(struct mm *successor)
+{
+	struct mm *old = mm;
+
+	w.mm = mm = successor;
+	soft_load_mm(&w.m->cpus[0], mm);
+	soft_load_mm(&w.m->cpus[1], mm);
+	mm_destroy(old);
+}
+
 /* ---- what is inherited ---- */
 
 static void a_child_has_what_the_parent_had(void **state)
@@ -186,18 +197,16 @@ static void what_only_the_lock_kept_apart_is_not_merged(void **state)
 
 static void what_was_never_written_costs_the_child_nothing(void **state)
 {
-	u64 tables;
+	struct mm *child;
 
 	(void)state;
 	map(0, 4, RW);
 	assert_int_equal(get(0), 0);
-	tables = mm->tables;
-	assert_true(tables > 1);
-	w.mm = fork_of(mm);
-	assert_int_equal(w.mm->tables, 1); /* not even the zero page's entry */
-	assert_int_equal(get_in(w.mm, 0), 0);
-	mm_destroy(w.mm);
-	w.mm = mm;
+	assert_true(mm->tables > 1);
+	child = fork_of(mm);
+	assert_int_equal(child->tables, 1); /* not even the zero page's entry */
+	assert_int_equal(get_in(child, 0), 0);
+	mm_destroy(child);
 }
 
 static void the_zero_page_is_shared_as_it_is(void **state)
@@ -278,6 +287,7 @@ static void the_last_one_writes_without_a_copy(void **state)
 
 static void who_writes_first_copies_and_the_other_keeps_the_page(void **state)
 {
+	struct mm *child;
 	struct page *page;
 	u64 free;
 
@@ -285,22 +295,19 @@ static void who_writes_first_copies_and_the_other_keeps_the_page(void **state)
 	map(0, 1, RW);
 	put(0, 1);
 	page = page_of(mm, 0);
-	w.mm = fork_of(mm);
+	child = fork_of(mm);
 	free = nr_free();
-	put_in(w.mm, 0, 2);
+	put_in(child, 0, 2);
 	assert_int_equal(nr_free(), free - 1);
 	assert_ptr_equal(page_of(mm, 0), page);
-	assert_true(page_test(page_of(w.mm, 0), PG_ANON_EXCLUSIVE));
+	assert_true(page_test(page_of(child, 0), PG_ANON_EXCLUSIVE));
 	assert_false(pte_write(entry(mm, 0)));
 	put(0, 3);
 	assert_int_equal(nr_free(), free - 1);
 	assert_ptr_equal(page_of(mm, 0), page);
-	assert_int_equal(get_in(w.mm, 0), 2);
+	assert_int_equal(get_in(child, 0), 2);
 	soft_check(w.m);
-	mm_destroy(mm);
-	mm = w.mm;
-	soft_load_mm(w.cpu, mm);
-	soft_load_mm(&w.m->cpus[1], mm);
+	end_first(child);
 }
 
 static void a_page_that_somebody_else_is_copying_is_not_written_to(void **state)
@@ -509,10 +516,7 @@ static void the_dirty_bit_of_either_is_enough(void **state)
 	reclaim_range(mm, AT(0), AT(1));
 	put(0, 2); /* in the store is 1 */
 	child = fork_of(mm);
-	mm_destroy(mm);
-	w.mm = mm = child;
-	soft_load_mm(w.cpu, mm);
-	soft_load_mm(&w.m->cpus[1], mm);
+	end_first(child);
 	reclaim_range(mm, AT(0), AT(1));
 	assert_int_equal(get(0), 2);
 }
@@ -789,12 +793,9 @@ static void each_generation_has_an_anon_vma_of_its_own(void **state)
 	assert_ptr_equal(page_of(mm, 0)->anon_vma, a);
 	assert_ptr_equal(page_of(child, 0)->anon_vma, b);
 	/* It becomes the grandchild's alone. */
-	mm_destroy(mm);
-	put_in(grandchild, 0, 3);
+	end_first(grandchild);
+	put(0, 3);
 	assert_ptr_equal(page_of(grandchild, 0)->anon_vma, c);
-	mm = w.mm = grandchild;
-	soft_load_mm(w.cpu, mm);
-	soft_load_mm(&w.m->cpus[1], mm);
 	mm_destroy(child);
 }
 
@@ -807,12 +808,7 @@ static void an_anon_vma_that_nobody_needs_is_used_again(void **state)
 	map(0, 1, RW);
 	put(0, 1);
 	for (unsigned i = 0; i < 20; i++) {
-		struct mm *child = fork_of(mm);
-
-		mm_destroy(mm);
-		w.mm = mm = child;
-		soft_load_mm(w.cpu, mm);
-		soft_load_mm(&w.m->cpus[1], mm);
+		end_first(fork_of(mm));
 		put(0, i);
 		soft_check(w.m);
 	}
@@ -886,11 +882,7 @@ static void a_fork_without_memory_leaves_nothing_behind(void **state)
 
 	(void)state;
 	passes(family_life);
-	w.mm = fork_of(mm); /* so that chains are long */
-	mm_destroy(mm);
-	mm = w.mm;
-	soft_load_mm(w.cpu, mm);
-	soft_load_mm(&w.m->cpus[1], mm);
+	end_first(fork_of(mm)); /* so that chains are long */
 	for (left = 0; !all && left < 100; left++) {
 		struct mm *child = NULL;
 		int err;
