@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* Operations as the engine knows them. */
+#include <sys/mman.h>
+
+#include "engine/base/errno.h"
+#include "tests/differential/engine_side.h"
+
+/* ---- what there is ---- */
+
+static bool canonical(u64 addr)
+{
+	s64 upper = (s64)addr >> 47;
+
+	return upper == 0 || upper == -1;
+}
+
+#define MAP_KNOWN (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE)
+
+bool engine_has(const struct op *op)
+{
+	const u64 *a = op->arg;
+
+	switch ((enum call)op->call) {
+	case CALL_MMAP:
+		return !(a[3] & ~(u64)MAP_KNOWN) && (a[3] & MAP_PRIVATE) &&
+		       (a[3] & MAP_ANONYMOUS) && !a[5] && (a[2] & PROT_WRITE) &&
+		       in_arena(a[0], 0) && PAGE_ALIGNED(a[0]);
+	case CALL_MPROTECT:
+		return !(a[2] & ~7ULL) && (a[2] & PROT_WRITE);
+	case CALL_MADVISE:
+		return a[2] == MADV_DONTNEED;
+	case CALL_MREMAP:
+		return !(a[3] & MREMAP_DONTUNMAP) && in_arena(a[0], a[1]) &&
+		       (!(a[3] & MREMAP_FIXED) || a[1] == a[2]) && a[2] <= ARENA_SIZE && a[1];
+	case CALL_READ:
+	case CALL_WRITE:
+	case CALL_EXEC:
+		return a[0] < USER_END || !canonical(a[0]);
+	case CALL_MUNMAP:
+	case CALL_CHECK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* ---- accesses ---- */
+
+static void take_signal(const struct soft_cpu *cpu, u64 addr, enum fault_reason reason,
+			struct record *rec)
+{
+	if (reason == FAULT_OK)
+		return;
+	/* A general protection fault tells no address. */
+	if (!canonical(addr)) {
+		rec->signal = (struct record_signal){ .number = 11, .code = 128, .trap = 13 };
+		return;
+	}
+	rec->signal = (struct record_signal){
+		.number = reason == FAULT_BUS ? 7 : 11,
+		.code = reason == FAULT_MAPERR ? 1 : 2,
+		.address = cpu->cr2,
+		.trap = 14,
+		.error = cpu->error_code,
+		.cr2 = cpu->cr2,
+	};
+}
+
+static void do_access(struct soft_cpu *cpu, const struct op *op, struct record *rec)
+{
+	u64 addr = op->arg[0], value = word_of(op->arg[1]);
+	enum fault_reason reason;
+
+	if (op->call == CALL_READ) {
+		value = 0;
+		reason = soft_read(cpu, addr, &value, sizeof(value));
+		rec->value = reason == FAULT_OK ? value : 0;
+	} else if (op->call == CALL_WRITE) {
+		reason = soft_write(cpu, addr, &value, sizeof(value));
+	} else {
+		u8 byte;
+
+		reason = soft_fetch(cpu, addr, &byte, 1);
+	}
+	take_signal(cpu, addr, reason, rec);
+}
+
+/* As the kernel's side does it; see runner.c. */
+static u64 read_all(struct soft_cpu *cpu, const struct observation *o)
+{
+	const struct seen_area *area = seen_areas(o);
+	u64 sum = 0, words[PAGE_SIZE / sizeof(u64)];
+
+	for (unsigned i = 0; i < o->nr_areas; i++, area++)
+		for (unsigned page = area->start; page < area->end; page++) {
+			u64 addr = ARENA_BASE + page * PAGE_SIZE;
+			struct record rec = { 0 };
+
+			take_signal(cpu, addr, soft_read(cpu, addr, words, PAGE_SIZE), &rec);
+			if (rec.signal.number)
+				sum = sum_add(sum, rec.signal.number << 16 | rec.signal.code);
+			else
+				sum = sum_add(sum, page_sum_all(words));
+		}
+	return sum;
+}
+
+/* ---- calls ---- */
+
+static s64 settle(struct mm *mm, s64 result, u64 len)
+{
+	if (result < 0 || in_arena(result, 0))
+		return result;
+	vm_unmap(mm, result, PAGE_ALIGN(len));
+	return RESULT_ELSEWHERE;
+}
+
+static u32 map_flags(u64 flags)
+{
+	return (flags & MAP_FIXED ? VMAP_FIXED : 0) |
+	       (flags & MAP_FIXED_NOREPLACE ? VMAP_FIXED_NOREPLACE : 0);
+}
+
+void engine_perform(struct engine_side *s, unsigned process, const struct op *op,
+		    struct record *rec)
+{
+	struct engine_process *p = &s->processes[process];
+	struct mm *mm = p->mm;
+	const u64 *a = op->arg;
+
+	switch ((enum call)op->call) {
+	case CALL_MMAP:
+		rec->result =
+			settle(mm, vm_map(mm, a[0], a[1], a[2] & 7, map_flags(a[3]), 0), a[1]);
+		break;
+	case CALL_MUNMAP:
+		rec->result = vm_unmap(mm, a[0], a[1]);
+		break;
+	case CALL_MPROTECT:
+		rec->result = vm_protect(mm, a[0], a[1], a[2]);
+		break;
+	case CALL_MREMAP:
+		rec->result = settle(mm, vm_remap(mm, a[0], a[1], a[2], a[3], a[4]), a[2]);
+		break;
+	case CALL_MADVISE:
+		rec->result = vm_advise(mm, a[0], a[1], a[2]);
+		break;
+	case CALL_READ:
+	case CALL_WRITE:
+	case CALL_EXEC:
+		do_access(p->cpu, op, rec);
+		break;
+	case CALL_CHECK:
+		rec->value = read_all(p->cpu, record_seen(s->trace, rec));
+		break;
+	default:
+		rec->result = -ENOSYS;
+	}
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine's side as the tester sees it; engine_side.h. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "machine/soft/hardware.h"
+#include "machine/soft/host.h"
+#include "stores/memory.h"
+#include "tests/differential/engine_side.h"
+
+/* An operation takes microseconds, a sequence that fills all areas a second. */
+#define PATIENCE_SECONDS 20
+
+#define USER_FRAMES  4096
+#define TABLE_FRAMES 1024
+#define SWAP_SLOTS   64 /* none is used: nothing is reclaimed */
+
+static struct engine_side *engine_of(struct side *side)
+{
+	return container_of(side, struct engine_side, side);
+}
+
+/* ---- an engine that panics, crashes or hangs has failed the sequence, and is left as it lies ----
+ */
+
+static sigjmp_buf failed;
+static char failed_why[200];
+
+static _Noreturn void give_up(const char *what, const char *text)
+{
+	snprintf(failed_why, sizeof(failed_why), "%s%s", what, text);
+	siglongjmp(failed, 1);
+}
+
+static void on_panic(const char *text)
+{
+	give_up("the engine panics: ", text);
+}
+
+static void on_signal(int number)
+{
+	if (number == SIGALRM)
+		give_up("the engine does not come to an end", "");
+	give_up("the engine crashes: ", number == SIGSEGV ? "segmentation fault" : "bus error");
+}
+
+static void watch(bool on)
+{
+	struct sigaction action = { .sa_handler = on ? on_signal : SIG_DFL,
+				    .sa_flags = SA_NODEFER };
+	struct itimerval timer = { .it_value = { .tv_sec = on ? PATIENCE_SECONDS : 0 } };
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+	sigaction(SIGALRM, &action, NULL);
+	host_on_panic(on ? on_panic : NULL);
+}
+
+/* ---- the machine ---- */
+
+static bool make_machine(struct engine_side *s)
+{
+	struct engine_config config = engine_default_config(USER_FRAMES);
+	struct soft_options options = { .table_frames = TABLE_FRAMES,
+					.user_frames = USER_FRAMES,
+					.nr_cpus = NR_PROCESSES,
+					.checked = true,
+					.store = s->store,
+					.config = &config };
+
+	config.prefetch = 1;
+	return !soft_create(&options, &s->machine);
+}
+
+static bool make_process(struct engine_side *s, unsigned process)
+{
+	struct engine_process *p = &s->processes[process];
+
+	p->cpu = &s->machine->cpus[process];
+	if (mm_create(&s->machine->engine, PAGE_SIZE, USER_END, &p->mm))
+		return false;
+	soft_load_mm(p->cpu, p->mm);
+	return true;
+}
+
+static void end_process(struct engine_process *p)
+{
+	if (!p->mm)
+		return;
+	soft_load_mm(p->cpu, NULL);
+	mm_destroy(p->mm);
+	p->mm = NULL;
+}
+
+/* ---- a sequence ---- */
+
+static bool can_be_done(const struct engine_side *s, const struct op *op)
+{
+	const struct engine_process *p = s->processes;
+
+	if (!p[op->process].mm)
+		return false;
+	if (op->call == CALL_FORK)
+		return !p[op->arg[0]].mm;
+	if (op->call == CALL_REAP)
+		return p[op->arg[0]].mm && p[op->arg[0]].parent == op->process;
+	return true;
+}
+
+static void do_op(struct engine_side *s, const struct op *op, struct record *rec)
+{
+	struct mm *mm = s->processes[op->process].mm;
+	u32 log = s->trace->used;
+	u64 minor, major;
+
+	if (!can_be_done(s, op)) {
+		rec->state = RECORD_SKIPPED;
+		return;
+	}
+	rec->state = RECORD_DONE;
+	if (op->call == CALL_CHECK)
+		engine_look(s, op->process, rec, false);
+	minor = atomic_load(&mm->minor);
+	major = atomic_load(&mm->major);
+	if (op->call == CALL_REAP)
+		end_process(&s->processes[op->arg[0]]);
+	else
+		engine_perform(s, op->process, op, rec);
+	rec->minor = atomic_load(&mm->minor) - minor;
+	rec->major = atomic_load(&mm->major) - major;
+	s->trace->used = log; /* a check looks again */
+	if (!engine_look(s, op->process, rec, op->call == CALL_CHECK)) {
+		rec->state = RECORD_FAILED;
+		snprintf(s->trace->failure, sizeof(s->trace->failure), "the log is full");
+	}
+}
+
+static void do_sequence(struct engine_side *s)
+{
+	struct trace *t = s->trace;
+	unsigned i;
+
+	memset(t->records, 0, s->sequence->n * sizeof(struct record));
+	t->used = 0;
+	t->failure[0] = '\0';
+	if ((!s->machine && !make_machine(s)) || !make_process(s, 0))
+		give_up("out of memory", "");
+	for (i = 0; i < s->sequence->n; i++)
+		do_op(s, &s->sequence->ops[i], &t->records[i]);
+	soft_check(s->machine);
+	for (i = 0; i < NR_PROCESSES; i++)
+		end_process(&s->processes[i]);
+	engine_check(&s->machine->engine);
+}
+
+static void abandon(struct engine_side *s)
+{
+	if (s->machine)
+		soft_destroy_bare(s->machine);
+	s->machine = NULL;
+	memset(s->processes, 0, sizeof(s->processes));
+}
+
+static void engine_start(struct side *side, const struct sequence *sequence)
+{
+	engine_of(side)->sequence = sequence;
+}
+
+static const struct trace *engine_finish(struct side *side)
+{
+	struct engine_side *s = engine_of(side);
+
+	side->failure[0] = '\0';
+	if (sigsetjmp(failed, 1)) {
+		watch(false);
+		snprintf(side->failure, sizeof(side->failure), "%s", failed_why);
+		abandon(s);
+		return NULL;
+	}
+	watch(true);
+	do_sequence(s);
+	watch(false);
+	if (!s->trace->failure[0])
+		return s->trace;
+	snprintf(side->failure, sizeof(side->failure), "%s", s->trace->failure);
+	return NULL;
+}
+
+static bool engine_can(const struct side *side, const struct op *op)
+{
+	(void)side;
+	return engine_has(op);
+}
+
+static void engine_close(struct side *side)
+{
+	struct engine_side *s = engine_of(side);
+
+	if (s->machine)
+		soft_destroy(s->machine);
+	memory_store_destroy(s->store);
+	free(s->trace);
+	free(s);
+}
+
+struct side *engine_open(const struct support *support, char *why)
+{
+	struct engine_side *s = calloc(1, sizeof(*s));
+
+	if (!s || !(s->trace = calloc(1, sizeof(*s->trace))) ||
+	    memory_store_create(&soft_host_memory, COMPRESS_NONE, SWAP_SLOTS, 0, 1, &s->store)) {
+		snprintf(why, 160, "out of memory");
+		return NULL;
+	}
+	s->support = *support;
+	s->side = (struct side){ .name = "engine",
+				 .start = engine_start,
+				 .finish = engine_finish,
+				 .close = engine_close,
+				 .can = engine_can };
+	return &s->side;
+}

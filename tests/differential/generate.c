@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random operations, weighted so that they meet: new areas go next to old ones, or over them;
+ * accesses go where areas are, and to the pages beside their ends.  One argument in some twenty is
+ * one that no program would give on purpose.
+ */
+#include <linux/mman.h>
+#include <sys/mman.h>
+
+#include "tests/differential/generate.h"
+
+#define NR_PLACES 24
+
+struct generator {
+	u64 state;
+	u64 places[NR_PLACES]; /* pages of the arena where areas began, ended or were touched */
+	unsigned nr_places, next_place;
+	bool alive[NR_PROCESSES];
+	unsigned parent[NR_PROCESSES];
+	unsigned process; /* who does the next operation */
+	unsigned style;	  /* of the sequence; see pick_call() */
+};
+
+static u64 next(struct generator *g)
+{
+	u64 z = g->state += 0x9e3779b97f4a7c15ULL;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+static unsigned below(struct generator *g, unsigned n)
+{
+	return (next(g) >> 32) * n >> 32;
+}
+
+/* True so many times of a hundred. */
+static bool percent(struct generator *g, unsigned n)
+{
+	return below(g, 100) < n;
+}
+
+/* ---- places and sizes ---- */
+
+static void remember(struct generator *g, u64 page)
+{
+	g->places[g->next_place] = page % ARENA_PAGES;
+	g->next_place = (g->next_place + 1) % NR_PLACES;
+	g->nr_places += g->nr_places < NR_PLACES;
+}
+
+static u64 pick_page(struct generator *g)
+{
+	unsigned how = below(g, 100);
+	u64 page;
+
+	if (g->nr_places && how < 75) {
+		page = g->places[below(g, g->nr_places)] + ARENA_PAGES;
+		page += how < 40 ? 0 : below(g, 9) - 4;
+		return page % ARENA_PAGES;
+	}
+	if (how < 95) /* on both sides of a table's end */
+		return ARENA_MID - 24 + below(g, 48);
+	return below(g, ARENA_PAGES);
+}
+
+static u64 pick_pages(struct generator *g, u64 page)
+{
+	static const u8 sizes[] = { 1, 1, 1, 2, 2, 3, 4, 5, 8, 9, 16, 17, 33 };
+	u64 n = sizes[below(g, ARRAY_SIZE(sizes))];
+
+	if (percent(g, 2))
+		n = 100 + below(g, 300);
+	return min_of(n, ARENA_PAGES - page);
+}
+
+static u64 pick_address(struct generator *g)
+{
+	u64 addr = ARENA_BASE + pick_page(g) * PAGE_SIZE;
+
+	return percent(g, 3) ? addr + 1 + below(g, PAGE_SIZE - 1) : addr;
+}
+
+/* Bytes from an address on. */
+static u64 pick_length(struct generator *g, u64 addr)
+{
+	static const u64 odd[] = {
+		0,	    ~0ULL,    -PAGE_SIZE, 1ULL << 47, (1ULL << 47) - PAGE_SIZE,
+		1ULL << 46, USER_END, 1ULL << 63
+	};
+	u64 page = in_arena(addr, 0) ? (addr - ARENA_BASE) >> PAGE_SHIFT : 0;
+	u64 len = pick_pages(g, min_of(page, (u64)ARENA_PAGES - 1)) * PAGE_SIZE;
+
+	if (percent(g, 4))
+		return odd[below(g, ARRAY_SIZE(odd))];
+	return percent(g, 5) ? len - below(g, PAGE_SIZE) : len;
+}
+
+/* A range for a call: both arguments. */
+static void pick_range(struct generator *g, struct op *op)
+{
+	op->arg[0] = pick_address(g);
+	op->arg[1] = pick_length(g, op->arg[0]);
+	if (percent(g, 1))
+		op->arg[0] = percent(g, 50) ? 0 : USER_END - below(g, 3) * PAGE_SIZE;
+}
+
+static void remember_range(struct generator *g, u64 addr, u64 len)
+{
+	if (!in_arena(addr, len))
+		return;
+	remember(g, (addr - ARENA_BASE) >> PAGE_SHIFT);
+	remember(g, (addr - ARENA_BASE + len) >> PAGE_SHIFT);
+}
+
+/* ---- flags ---- */
+
+/* Any of the words of a kind, or (seldom) any bit. */
+static u64 any_word(struct generator *g, enum arg_kind kind)
+{
+	const struct word *words = arg_words(kind);
+	unsigned n = 0;
+
+	while (words[n].name)
+		n++;
+	if (percent(g, 4))
+		return arg_is_flags(kind) ? 1ULL << below(g, 32) : below(g, 120);
+	return words[below(g, n)].value;
+}
+
+static u64 pick_prot(struct generator *g)
+{
+	static const u8 usual[] = { 3, 3, 3, 3, 3, 1, 1, 0, 7, 5, 4, 2, 6 };
+	u64 prot = usual[below(g, ARRAY_SIZE(usual))];
+
+	return percent(g, 4) ? prot | any_word(g, ARG_PROT) : prot;
+}
+
+static u64 pick_map_flags(struct generator *g)
+{
+	static const u8 types[] = { MAP_PRIVATE, MAP_PRIVATE, MAP_PRIVATE, MAP_PRIVATE,
+				    MAP_PRIVATE, MAP_SHARED,  MAP_SHARED,  MAP_SHARED };
+	u64 flags = types[below(g, ARRAY_SIZE(types))];
+	unsigned where = below(g, 100);
+
+	if (percent(g, 3))
+		flags = below(g, 16);
+	if (percent(g, 55))
+		flags |= MAP_ANONYMOUS;
+	if (where < 65)
+		flags |= MAP_FIXED;
+	else if (where < 85)
+		flags |= MAP_FIXED_NOREPLACE;
+	if (percent(g, 8))
+		flags |= MAP_POPULATE;
+	if (percent(g, 5))
+		flags |= MAP_GROWSDOWN;
+	if (percent(g, 5))
+		flags |= MAP_NORESERVE;
+	if (percent(g, 4))
+		flags |= MAP_LOCKED;
+	if (percent(g, 6))
+		flags |= any_word(g, ARG_MAP_FLAGS);
+	return flags;
+}
+
+static u64 pick_file(struct generator *g)
+{
+	return percent(g, 60) ? (percent(g, 70) ? FILE_0 : FILE_1) : below(g, NR_TEST_FILES);
+}
+
+static u64 pick_offset(struct generator *g)
+{
+	static const u64 odd[] = {
+		1, PAGE_SIZE - 1, -PAGE_SIZE, 1ULL << 63, (1ULL << 63) - PAGE_SIZE, 1ULL << 44, 2048
+	};
+
+	if (percent(g, 4))
+		return odd[below(g, ARRAY_SIZE(odd))];
+	return below(g, 16) * PAGE_SIZE;
+}
+
+/* ---- calls ---- */
+
+/* A new area: often a neighbour of the last with the same rights, so that they merge. */
+static void make_mmap(struct generator *g, struct op *op)
+{
+	pick_range(g, op);
+	op->arg[2] = pick_prot(g);
+	op->arg[3] = pick_map_flags(g);
+	op->arg[4] = (op->arg[3] & MAP_ANONYMOUS) && !percent(g, 5) ? FILE_NONE : pick_file(g);
+	op->arg[5] = (op->arg[3] & MAP_ANONYMOUS) && !percent(g, 3) ? 0 : pick_offset(g);
+	/* A file goes on where it would: neighbours merge then. */
+	if (op->arg[4] != FILE_NONE && percent(g, 40))
+		op->arg[5] = (op->arg[0] - ARENA_BASE) % (16 * PAGE_SIZE) & PAGE_MASK;
+	remember_range(g, op->arg[0], op->arg[1]);
+}
+
+static void make_mremap(struct generator *g, struct op *op)
+{
+	static const u8 usual[] = { 0,
+				    MREMAP_MAYMOVE,
+				    MREMAP_MAYMOVE,
+				    MREMAP_MAYMOVE | MREMAP_FIXED,
+				    MREMAP_MAYMOVE | MREMAP_FIXED,
+				    MREMAP_MAYMOVE | MREMAP_FIXED,
+				    MREMAP_MAYMOVE | MREMAP_DONTUNMAP,
+				    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP };
+
+	pick_range(g, op);
+	op->arg[2] = percent(g, 50) ? op->arg[1] : pick_length(g, op->arg[0]);
+	op->arg[3] = usual[below(g, ARRAY_SIZE(usual))];
+	if (percent(g, 5))
+		op->arg[3] ^= any_word(g, ARG_REMAP_FLAGS);
+	op->arg[4] = pick_address(g);
+	if (op->arg[3] & MREMAP_FIXED)
+		remember_range(g, op->arg[4], op->arg[2]);
+}
+
+static u64 pick_touch(struct generator *g, bool aligned)
+{
+	static const u64 nowhere[] = { 0,	    PAGE_SIZE,
+				       USER_END,    1ULL << 47,
+				       -1ULL << 47, 0x00ff000000000000ULL,
+				       -PAGE_SIZE,  0xffff800000000000ULL };
+	static const u16 offsets[] = { 0, 0, 0, 0, 8, 2048, 4088, 4088 };
+	u64 addr = ARENA_BASE + pick_page(g) * PAGE_SIZE;
+
+	if (percent(g, 2))
+		return nowhere[below(g, ARRAY_SIZE(nowhere))];
+	addr += offsets[below(g, ARRAY_SIZE(offsets))];
+	if (!aligned && percent(g, 10))
+		addr += below(g, 8);
+	return addr;
+}
+
+static void make_io(struct generator *g, struct op *op)
+{
+	op->arg[0] = pick_file(g);
+	op->arg[1] = below(g, 14) * PAGE_SIZE + (percent(g, 30) ? 8 * below(g, 512) : 0);
+	op->arg[2] =
+		ARENA_BASE + pick_page(g) * PAGE_SIZE + (percent(g, 30) ? 8 * below(g, 512) : 0);
+	op->arg[3] = percent(g, 50) ? 8 * (1 + below(g, 512)) : (1 + below(g, 3)) * PAGE_SIZE;
+	op->arg[3] = min_of(op->arg[3], ARENA_END - op->arg[2]);
+}
+
+static void make_limit(struct generator *g, struct op *op)
+{
+	op->arg[0] = below(g, NR_TEST_LIMITS);
+	op->arg[1] = op->arg[0] == LIMIT_STACK ? 64 + below(g, 512) : below(g, 100);
+}
+
+static unsigned pick_process(struct generator *g, bool which)
+{
+	unsigned start = below(g, NR_PROCESSES);
+
+	for (unsigned i = 0; i < NR_PROCESSES; i++)
+		if (g->alive[(start + i) % NR_PROCESSES] == which)
+			return (start + i) % NR_PROCESSES;
+	return which ? 0 : NR_PROCESSES - 1;
+}
+
+static void make_op(struct generator *g, struct op *op)
+{
+	switch ((enum call)op->call) {
+	case CALL_MMAP:
+		make_mmap(g, op);
+		break;
+	case CALL_MUNMAP:
+	case CALL_MLOCK:
+	case CALL_MUNLOCK:
+	case CALL_MINCORE:
+	case CALL_MSEAL:
+		pick_range(g, op);
+		break;
+	case CALL_MPROTECT:
+		pick_range(g, op);
+		op->arg[2] = pick_prot(g);
+		break;
+	case CALL_MREMAP:
+		make_mremap(g, op);
+		break;
+	case CALL_MADVISE:
+		pick_range(g, op);
+		op->arg[2] = percent(g, 20) ? MADV_DONTNEED : any_word(g, ARG_ADVICE);
+		break;
+	case CALL_MLOCK2:
+		pick_range(g, op);
+		op->arg[2] = percent(g, 80) ? 1 : below(g, 4);
+		break;
+	case CALL_MLOCKALL:
+		op->arg[0] = percent(g, 90) ? MCL_FUTURE | (below(g, 2) ? 4 : 0) : below(g, 10);
+		break;
+	case CALL_MSYNC:
+		pick_range(g, op);
+		op->arg[2] = percent(g, 60) ? MS_SYNC : below(g, 8);
+		break;
+	case CALL_READ:
+	case CALL_WRITE:
+	case CALL_EXEC:
+	case CALL_GETUSER:
+	case CALL_PUTUSER:
+		op->arg[0] = pick_touch(g, op->call != CALL_READ);
+		if (op->call == CALL_WRITE)
+			op->arg[1] = 1 + below(g, 1 << 16);
+		break;
+	case CALL_PREAD:
+	case CALL_PWRITE:
+		make_io(g, op);
+		break;
+	case CALL_FTRUNCATE:
+		op->arg[0] = pick_file(g);
+		op->arg[1] = below(g, 16) * PAGE_SIZE + (percent(g, 30) ? 8 * below(g, 512) : 0);
+		break;
+	case CALL_PUNCH:
+		op->arg[0] = pick_file(g);
+		op->arg[1] = below(g, 14) * PAGE_SIZE + (percent(g, 20) ? 8 * below(g, 512) : 0);
+		op->arg[2] =
+			(1 + below(g, 4)) * PAGE_SIZE - (percent(g, 20) ? 8 * below(g, 512) : 0);
+		break;
+	case CALL_FORK:
+		op->arg[0] = pick_process(g, false);
+		break;
+	case CALL_REAP:
+		op->arg[0] = pick_process(g, true);
+		op->process = g->parent[op->arg[0]];
+		break;
+	case CALL_LIMIT:
+		make_limit(g, op);
+		break;
+	case CALL_BALLAST:
+		op->arg[0] = below(g, 4);
+		break;
+	default:
+		break;
+	}
+}
+
+/* How often each call comes, of 1000; the kind of sequence shifts that. */
+static const u16 weights[NR_CALLS] = {
+	[CALL_MMAP] = 170,     [CALL_MUNMAP] = 60,    [CALL_MPROTECT] = 100, [CALL_MREMAP] = 60,
+	[CALL_MADVISE] = 70,   [CALL_MLOCK] = 12,     [CALL_MLOCK2] = 8,     [CALL_MUNLOCK] = 12,
+	[CALL_MLOCKALL] = 3,   [CALL_MUNLOCKALL] = 3, [CALL_MSYNC] = 12,     [CALL_MINCORE] = 15,
+	[CALL_MSEAL] = 2,      [CALL_READ] = 130,     [CALL_WRITE] = 170,    [CALL_EXEC] = 40,
+	[CALL_GETUSER] = 12,   [CALL_PUTUSER] = 12,   [CALL_PREAD] = 10,     [CALL_PWRITE] = 15,
+	[CALL_FTRUNCATE] = 15, [CALL_PUNCH] = 8,      [CALL_FORK] = 14,	     [CALL_REAP] = 8,
+	[CALL_LIMIT] = 4,      [CALL_BALLAST] = 0,    [CALL_CHECK] = 4,
+};
+
+/* One sequence in 500 goes to the limit of areas, which takes long to reach. */
+#define STYLE_BALLAST 0
+#define NR_STYLES     500
+
+static enum call pick_call(struct generator *g)
+{
+	unsigned sum = 0, at;
+
+	for (unsigned i = 0; i < NR_CALLS; i++)
+		sum += weights[i];
+	at = below(g, sum);
+	for (unsigned i = 0; i < NR_CALLS; i++) {
+		if (at < weights[i])
+			return i;
+		at -= weights[i];
+	}
+	return CALL_CHECK;
+}
+
+static void note_processes(struct generator *g, const struct op *op)
+{
+	if (op->call == CALL_FORK && !g->alive[op->arg[0]]) {
+		g->alive[op->arg[0]] = true;
+		g->parent[op->arg[0]] = op->process;
+	}
+	if (op->call == CALL_REAP && g->parent[op->arg[0]] == op->process)
+		g->alive[op->arg[0]] = false;
+}
+
+static void append(struct generator *g, struct sequence *s, const struct op *op)
+{
+	s->ops[s->n++] = *op;
+	note_processes(g, op);
+}
+
+/* Runs of operations are one process's: passing on costs a switch. */
+static void maybe_switch(struct generator *g)
+{
+	if (!g->alive[g->process] || percent(g, 12))
+		g->process = pick_process(g, true);
+}
+
+void generate(struct sequence *s, u64 seed, u64 number, generate_filter can, const void *ctx)
+{
+	struct generator g = { .state = seed ^ number * 0xd1342543de82ef95ULL };
+	unsigned n, tries;
+	struct op op;
+
+	next(&g);
+	g.alive[0] = true;
+	g.style = below(&g, NR_STYLES);
+	n = 30 + below(&g, 171);
+	s->n = 0;
+	for (tries = 0; s->n < n && tries < 100 * n; tries++) {
+		maybe_switch(&g);
+		op = (struct op){ .process = g.process, .call = pick_call(&g) };
+		if (g.style == STYLE_BALLAST && s->n == n / 2)
+			op.call = CALL_BALLAST;
+		make_op(&g, &op);
+		if (!op_refusal(&op) && can(ctx, &op))
+			append(&g, s, &op);
+		else if (op.call == CALL_BALLAST)
+			g.style = NR_STYLES;
+	}
+	for (unsigned i = 0; i < NR_PROCESSES; i++)
+		if (g.alive[i])
+			append(&g, s, &(struct op){ .call = CALL_CHECK, .process = i });
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "tests/differential/support.h"
+
+enum {
+	ADVICE_MERGEABLE = 12,
+	ADVICE_HUGEPAGE = 14,
+	ADVICE_COLD = 20,
+	ADVICE_PAGEOUT = 21,
+	ADVICE_GUARD_INSTALL = 102,
+	ADVICE_GUARD_REMOVE = 103
+};
+
+/* The number that a file of /proc or /sys begins with. */
+static u64 number_in(const char *path, u64 otherwise)
+{
+	FILE *f = fopen(path, "re");
+	unsigned long long v;
+	int n = f ? fscanf(f, "%llu", &v) : 0;
+
+	if (f)
+		fclose(f);
+	return n == 1 ? v : otherwise;
+}
+
+static unsigned lines_in(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	unsigned n = 0;
+	int c;
+
+	while (f && (c = getc(f)) != EOF)
+		n += c == '\n';
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static bool knows_advice(int advice)
+{
+	void *p = mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool knows = p != MAP_FAILED && !madvise(p, PAGE_SIZE, advice);
+
+	if (p != MAP_FAILED)
+		munmap(p, PAGE_SIZE);
+	return knows;
+}
+
+static bool knows_droppable(void)
+{
+	void *p = mmap(NULL, PAGE_SIZE, PROT_READ, 8 | MAP_ANONYMOUS, -1, 0);
+
+	if (p != MAP_FAILED)
+		munmap(p, PAGE_SIZE);
+	return p != MAP_FAILED;
+}
+
+static bool from(const struct support *s, unsigned major, unsigned minor)
+{
+	return s->major > major || (s->major == major && s->minor >= minor);
+}
+
+/* Nothing of this process may lie where the arena is to be, or next to it. */
+static bool arena_is_free(void)
+{
+	u64 margin = 256 * PAGE_SIZE;
+	void *at = (void *)(ARENA_BASE - margin), *p;
+
+	p = mmap(at, ARENA_SIZE + 2 * margin, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+	if (p != MAP_FAILED)
+		munmap(p, ARENA_SIZE + 2 * margin);
+	return p == at;
+}
+
+bool support_probe(struct support *s, char *why)
+{
+	struct utsname name;
+
+	memset(s, 0, sizeof(*s));
+	if (uname(&name) || sscanf(name.release, "%u.%u", &s->major, &s->minor) != 2) {
+		snprintf(why, 160, "the kernel does not tell its version");
+		return false;
+	}
+	if (!from(s, 6, 1)) {
+		snprintf(why, 160, "Linux %u.%u is too old to be compared with: 6.1 is the first",
+			 s->major, s->minor);
+		return false;
+	}
+	if (access("/proc/self/pagemap", R_OK) || access("/proc/self/smaps", R_OK)) {
+		snprintf(why, 160, "/proc/self/pagemap and smaps cannot be read");
+		return false;
+	}
+	if (!arena_is_free()) {
+		snprintf(why, 160, "addresses from 0x%llx on are taken in this program",
+			 (unsigned long long)ARENA_BASE);
+		return false;
+	}
+	s->guard = knows_advice(ADVICE_GUARD_INSTALL);
+	s->droppable = knows_droppable();
+	s->seal = from(s, 6, 10);
+	s->move_several = from(s, 6, 17);
+	s->merges_samepages = knows_advice(ADVICE_MERGEABLE);
+	s->huge_advice = knows_advice(ADVICE_HUGEPAGE);
+	s->swap = lines_in("/proc/swaps") > 1;
+	s->huge_pool = number_in("/proc/sys/vm/nr_hugepages", 0);
+	s->commits_freely = number_in("/proc/sys/vm/overcommit_memory", 0) == 0;
+	s->max_map_count = number_in("/proc/sys/vm/max_map_count", 65530);
+	s->mmap_min_addr = number_in("/proc/sys/vm/mmap_min_addr", 65536);
+	return true;
+}
+
+static bool has_advice(const struct support *s, u64 advice)
+{
+	switch (advice) {
+	case ADVICE_MERGEABLE:
+	case ADVICE_MERGEABLE + 1:
+		return s->merges_samepages;
+	case ADVICE_HUGEPAGE:
+	case ADVICE_HUGEPAGE + 1:
+		return s->huge_advice;
+	case ADVICE_COLD:
+	case ADVICE_PAGEOUT:
+		return !s->swap;
+	case ADVICE_GUARD_INSTALL:
+	case ADVICE_GUARD_REMOVE:
+		return s->guard;
+	case 100: /* memory failures, for the administrator */
+	case 101:
+		return false;
+	default:
+		return true;
+	}
+}
+
+/* How much memory may be promised is a matter of how much there is, but for sizes beyond all. */
+static bool is_determined(const struct support *s, u64 len)
+{
+	len = PAGE_ALIGN(len);
+	return len <= ARENA_SIZE || len > USER_END || (s->commits_freely && len >= 1ULL << 46);
+}
+
+bool support_has(const struct support *s, const struct op *op)
+{
+	switch ((enum call)op->call) {
+	case CALL_MADVISE:
+		return has_advice(s, op->arg[2]);
+	case CALL_MSEAL:
+		return s->seal;
+	case CALL_MMAP:
+		if ((op->arg[3] & MAP_HUGETLB) && s->huge_pool)
+			return false;
+		if ((op->arg[3] & 0xf) == 8 && !s->droppable)
+			return false;
+		return is_determined(s, op->arg[1]);
+	case CALL_MREMAP:
+		return is_determined(s, op->arg[2]);
+	default:
+		return true;
+	}
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What the running kernel has and how it is set, as far as results depend on it. */
+#ifndef VMF_DIFFERENTIAL_SUPPORT_H
+#define VMF_DIFFERENTIAL_SUPPORT_H
+
+#include "tests/differential/op.h"
+
+struct support {
+	unsigned major, minor; /* of the kernel's version */
+	bool guard;	       /* MADV_GUARD_INSTALL and _REMOVE (6.13) */
+	bool droppable;	       /* MAP_DROPPABLE (6.11) */
+	bool seal;	       /* mseal (6.10) */
+	bool move_several;     /* mremap moves several areas at once (6.17) */
+	bool merges_samepages; /* MADV_MERGEABLE is known (CONFIG_KSM) */
+	bool huge_advice;      /* MADV_HUGEPAGE is known */
+	bool swap;	       /* there is a swap area: pages may leave by themselves */
+	bool huge_pool;	       /* there are huge pages in the pool */
+	bool commits_freely;   /* overcommit_memory is 0, the usual */
+	u64 max_map_count;
+	u64 mmap_min_addr; /* bytes */
+};
+
+/* False: this kernel cannot be compared with, and `why` (at least 160 bytes) says so. */
+bool support_probe(struct support *s, char *why);
+/* Does the kernel have what the operation asks for, and is its result determined by that? */
+bool support_has(const struct support *s, const struct op *op);
+
+#endif
