@@ -12,6 +12,7 @@ static const struct verb {
 	const char *what;
 } verbs[] = {
 	{ "run", verb_run, "run a program with its memory held to a limit" },
+	{ "oracle", verb_oracle, "compare the engine with the running kernel" },
 };
 
 enum { NR_VERBS = sizeof(verbs) / sizeof(verbs[0]) };

@@ -13,5 +13,6 @@ enum {
 
 /* argv[0] is the verb.  The exit status. */
 int verb_run(int argc, char **argv);
+int verb_oracle(int argc, char **argv);
 
 #endif

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What `vmfault oracle` promises of itself: words, exit statuses, JSON; that nothing is left behind.
+
+VMFAULT names the command.
+"""
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+VMFAULT = os.path.abspath(os.environ["VMFAULT"])
+SEQUENCE = "0 mmap a 1p read|write private|anonymous|fixed none 0\n0 write a 1\n0 check\nend\n"
+
+
+def oracle(*words):
+    return subprocess.run([VMFAULT, "oracle", *words], text=True, timeout=300, capture_output=True)
+
+
+def processes_of(group):
+    """The processes whose ancestor is in the session of `group`."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, encoding="utf-8") as stat:
+                    fields = stat.read().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[3]) == group and fields[0] != "Z":
+                found.append(int(name))
+    return found
+
+
+class Words(unittest.TestCase):
+    def refused(self, words, *command):
+        done = oracle(*command)
+        self.assertEqual(done.returncode, 125, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("vmfault: "), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def test_help_lists_the_options(self):
+        done = oracle("--help")
+        self.assertEqual(done.returncode, 0)
+        for word in ("--operations", "--seed", "--replay", "--json", "exit status"):
+            self.assertIn(word, done.stdout)
+
+    def test_bad_options_are_refused_in_one_line(self):
+        self.refused(["--operation"], "--operation", "3")
+        self.refused(["needs a value", "--seed"], "--seed")
+        self.refused(["--operations", "0"], "--operations", "0")
+        self.refused(["--operations", "many"], "--operations=many")
+        self.refused(["--seed", "18446744073709551616"], "--seed", "18446744073709551616")
+        self.refused(["--jobs", "65"], "--jobs", "65")
+        self.refused(["--seed", "-1"], "--seed", "-1")
+        self.refused(["file"], "file")
+
+
+class Files(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+
+    def write(self, name, text):
+        path = os.path.join(self.directory.name, name)
+        with open(path, "wb") as file:
+            file.write(text)
+        return path
+
+    def test_a_sequence_is_replayed(self):
+        done = oracle("--replay", self.write("a.ops", SEQUENCE.encode()))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("3 operations in 1 sequences", done.stdout)
+
+    def test_a_directory_is_replayed(self):
+        self.write("a.ops", SEQUENCE.encode())
+        self.write("b.ops", SEQUENCE.encode())
+        self.write("other", b"?")
+        done = oracle("--replay", self.directory.name)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("6 operations in 2 sequences", done.stdout)
+
+    def test_what_is_no_sequence_is_refused_with_line_and_column(self):
+        for text, where in ((b"", "line 1, column 1"),
+                            (SEQUENCE[:-4].encode(), "line 4, column 1"),
+                            (b"0 munmap a 99999999999999999999\nend\n", "line 1, column 12"),
+                            (b"0 check\n0 munmap 0x400000 1p\nend\n", "line 2, column 1"),
+                            (b"\0\xff\n\n", "line 1, column 1"),
+                            (b"0 check\n" * 300, "line 257, column 1")):
+            done = oracle("--replay", self.write("bad.ops", text))
+            self.assertEqual(done.returncode, 125)
+            self.assertIn(where, done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_what_cannot_be_read_is_told(self):
+        for path in (os.path.join(self.directory.name, "none"), self.directory.name):
+            done = oracle("--replay", path)
+            self.assertEqual(done.returncode, 125)
+            self.assertIn("cannot be read", done.stderr)
+
+
+class Runs(unittest.TestCase):
+    def test_json_has_what_it_promises(self):
+        done = oracle("--operations", "2000", "--seed", "5", "--json")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        result = json.loads(done.stdout)
+        self.assertIsNone(result["mismatch"])
+        self.assertEqual(result["seed"], 5)
+        self.assertGreaterEqual(result["operations"], 2000)
+        self.assertGreater(result["calls"]["mmap"]["results"]["ok"], 0)
+        self.assertGreater(len(result["signals"]), 0)
+        self.assertGreater(len(result["rows"]["reached"]), 0)
+        for mask in result["masks"]:
+            self.assertTrue(mask["name"] and mask["why"])
+
+    def test_the_seed_is_named_and_gives_the_same_run(self):
+        counts = []
+        for _ in range(2):
+            done = oracle("--operations", "1500", "--seed", "77", "--jobs", "1", "--json")
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            result = json.loads(done.stdout)
+            counts.append((result["operations"], result["calls"], result["signals"]))
+        self.assertEqual(counts[0], counts[1])
+
+    def test_killed_it_leaves_no_process_behind(self):
+        for number in (signal.SIGINT, signal.SIGKILL):
+            child = subprocess.Popen([VMFAULT, "oracle", "--operations", "100000000"],
+                                     stdout=subprocess.DEVNULL, start_new_session=True)
+            time.sleep(1)
+            self.assertGreater(len(processes_of(child.pid)), 1)
+            child.send_signal(number)
+            child.wait(timeout=30)
+            for _ in range(100):
+                left = processes_of(child.pid)
+                if not left:
+                    break
+                time.sleep(0.5)
+            self.assertEqual(left, [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* vmfault oracle: does the engine do what the running kernel does? */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/differential/op_text.h"
+#include "tools/oracle.h"
+#include "tools/say.h"
+#include "tools/verbs.h"
+
+#define DEFAULT_OPERATIONS 50000
+#define MAX_FILE_SIZE	   (1u << 20)
+
+static void help(void)
+{
+	printf("Usage: vmfault oracle [OPTIONS]\n"
+	       "\n"
+	       "Do random memory operations in real processes and in the engine, and compare all "
+	       "that\n"
+	       "comes of them.  A mismatch is made as short as it can be and printed as a test.\n"
+	       "\n"
+	       "  --operations N   do at least N operations (%d)\n"
+	       "  --seed S         begin the random sequences with S (the time)\n"
+	       "  --first N        begin with the N-th sequence of the seed (0)\n"
+	       "  --jobs N         do N sequences at once, 1 to %d (one a CPU)\n"
+	       "  --replay FILE    do the sequence of FILE instead, or of all *.ops in a "
+	       "directory;\n"
+	       "                   may be given many times\n"
+	       "  --json           print JSON\n"
+	       "  --help           this\n"
+	       "\n"
+	       "The exit status is 0 if there is no mismatch, 1 if there is one; 125: vmfault "
+	       "could not\n"
+	       "do its part.\n",
+	       DEFAULT_OPERATIONS, MAX_JOBS);
+}
+
+/* ---- files ---- */
+
+static bool cannot_read(const char *path, const char *why)
+{
+	say("--replay %.500s cannot be read: %s", path, why);
+	return false;
+}
+
+static bool read_text(const char *path, char *text, size_t *size)
+{
+	FILE *f = fopen(path, "re");
+	bool whole;
+
+	if (!f)
+		return cannot_read(path, strerror(errno));
+	errno = 0;
+	*size = fread(text, 1, MAX_FILE_SIZE, f);
+	if (ferror(f)) {
+		fclose(f);
+		return cannot_read(path, strerror(errno));
+	}
+	whole = *size < MAX_FILE_SIZE;
+	fclose(f);
+	return whole || cannot_read(path, "it is too long");
+}
+
+static bool add_file(struct oracle_options *o, const char *path)
+{
+	struct sequence *grown = realloc(o->sequences, (o->n + 1) * sizeof(*grown));
+	const char **names = realloc(o->names, (o->n + 1) * sizeof(*names));
+	char *text = malloc(MAX_FILE_SIZE), complaint[COMPLAINT_SIZE];
+	bool good = false;
+	size_t size;
+
+	o->sequences = grown ?: o->sequences;
+	o->names = names ?: o->names;
+	if (!grown || !names || !text)
+		say("out of memory");
+	else if (read_text(path, text, &size)) {
+		good = sequence_parse(text, size, &o->sequences[o->n], complaint);
+		if (!good)
+			say("%.500s: %s", path, complaint);
+	}
+	free(text);
+	if (good)
+		o->names[o->n++] = path;
+	return good;
+}
+
+static int is_sequence(const struct dirent *entry)
+{
+	const char *dot = strrchr(entry->d_name, '.');
+
+	return dot && !strcmp(dot, ".ops");
+}
+
+/* A file, or all *.ops of a directory. */
+static bool add_path(struct oracle_options *o, const char *path)
+{
+	struct dirent **entries;
+	struct stat st;
+	bool good = true;
+	char *name;
+	int n;
+
+	if (stat(path, &st) || !S_ISDIR(st.st_mode))
+		return add_file(o, path);
+	n = scandir(path, &entries, is_sequence, alphasort);
+	if (n <= 0)
+		return cannot_read(path, n ? strerror(errno) : "there is no .ops file in it");
+	for (int i = 0; i < n; i++) {
+		if (good && asprintf(&name, "%s/%s", path, entries[i]->d_name) > 0)
+			good = add_file(o, name); /* the name is kept */
+		free(entries[i]);
+	}
+	free(entries);
+	return good;
+}
+
+/* ---- the command line ---- */
+
+static bool take_number(const char *name, const char *value, u64 least, u64 most, u64 *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(value, &end, 0);
+	if (*value >= '0' && *value <= '9' && !*end && !errno && *out >= least && *out <= most)
+		return true;
+	say("%s '%.100s' is not a number from %llu to %llu", name, value, (unsigned long long)least,
+	    (unsigned long long)most);
+	return false;
+}
+
+static bool take_value(struct oracle_options *o, const char *name, const char *value)
+{
+	u64 n;
+
+	if (!strcmp(name, "--replay"))
+		return add_path(o, value);
+	if (!strcmp(name, "--operations"))
+		return take_number(name, value, 1, 1ULL << 40, &o->session.operations);
+	if (!strcmp(name, "--seed"))
+		return take_number(name, value, 0, ~0ULL, &o->session.seed);
+	if (!strcmp(name, "--first"))
+		return take_number(name, value, 0, 1ULL << 40, &o->session.first);
+	if (!take_number(name, value, 1, MAX_JOBS, &n))
+		return false;
+	o->session.jobs = n;
+	return true;
+}
+
+static bool known_with_value(const char *name)
+{
+	static const char *const names[] = { "--operations", "--seed", "--first", "--jobs",
+					     "--replay" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
+
+/* The option at argv[*at]; *at is left on its last word. */
+static bool take_option(struct oracle_options *o, int argc, char **argv, int *at)
+{
+	char *word = argv[*at], *equals = strchr(word, '='), name[32];
+
+	snprintf(name, sizeof(name), "%.*s", (int)(equals ? (size_t)(equals - word) : strlen(word)),
+		 word);
+	if (!strcmp(word, "--json"))
+		return o->json = true;
+	if (!strcmp(word, "--help") || !strcmp(word, "-h"))
+		return o->help = true;
+	if (!known_with_value(name)) {
+		say("unknown option '%.100s'; see vmfault oracle --help", word);
+		return false;
+	}
+	if (equals)
+		return take_value(o, name, equals + 1);
+	if (*at + 1 >= argc) {
+		say("%s needs a value; see vmfault oracle --help", name);
+		return false;
+	}
+	return take_value(o, name, argv[++*at]);
+}
+
+static bool parse(struct oracle_options *o, int argc, char **argv)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	o->session = (struct session_options){
+		.operations = DEFAULT_OPERATIONS,
+		.seed = time(NULL),
+		.jobs = min_of(max_of(cpus, 1L), (long)MAX_JOBS),
+		.shrink_seconds = 60,
+	};
+	for (int i = 1; i < argc && !o->help; i++)
+		if (!take_option(o, argc, argv, &i))
+			return false;
+	o->session.replayed = o->n ? o->sequences : NULL;
+	o->session.names = o->names;
+	o->session.nr_replayed = o->n;
+	if (o->n)
+		o->session.first = 0;
+	return true;
+}
+
+static int run(const struct oracle_options *o)
+{
+	struct session_result *result = malloc(sizeof(*result));
+	enum session_end end;
+
+	if (!result) {
+		say("out of memory");
+		return EXIT_TROUBLE;
+	}
+	session_run(&o->session, result);
+	end = result->end;
+	if (end == SESSION_TROUBLE)
+		say("%s", result->what);
+	else if (o->json)
+		oracle_json_print(&o->session, result);
+	else
+		report_print(&o->session, result);
+	free(result);
+	return end == SESSION_SAME ? 0 : end == SESSION_MISMATCH ? 1 : EXIT_TROUBLE;
+}
+
+int verb_oracle(int argc, char **argv)
+{
+	struct oracle_options options = { 0 };
+	int status = EXIT_TROUBLE;
+
+	if (parse(&options, argc, argv)) {
+		status = 0;
+		if (options.help)
+			help();
+		else
+			status = run(&options);
+	}
+	free(options.sequences);
+	free(options.names);
+	return status;
+}
