@@ -4,7 +4,7 @@
 # $(call configure,DIRECTORY,OPTIONS): sets the build directory up once.
 configure = @test -f $(1)/build.ninja || { mkdir -p $(1) && meson setup $(1) $(2) >$(1)/setup.log || { cat $(1)/setup.log; exit 1; }; }
 
-.PHONY: all run test unit asan tsan fuzz e2e soak bench debug format install clean help
+.PHONY: all run test unit asan tsan fuzz plant e2e soak bench debug format install clean help
 
 all: ## build the library, the agent and the command in build/
 	$(call configure,build,)
@@ -38,6 +38,9 @@ fuzz: ## build the fuzzers in build-fuzz/ with clang, address and undefined sani
 	$(call configure,build-fuzz,--native-file scripts/clang.ini -Dfuzz=true -Dchecks=true \
 		-Db_lundef=false -Db_sanitize=address$(comma)undefined -Dc_args=-fsanitize=fuzzer-no-link)
 	@ninja -C build-fuzz --quiet tests/differential/fuzz_text tests/differential/fuzz_engine
+
+plant: ## plant faults in a copy of the engine, one at a time: each must be found
+	@tests/differential/plant
 
 e2e: all ## real programs and system calls, bare and under vmfault, at full size
 	@tests/e2e/run.py --full

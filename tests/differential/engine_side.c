@@ -97,6 +97,14 @@ static void end_process(struct engine_process *p)
 	p->mm = NULL;
 }
 
+static void reap(struct engine_side *s, unsigned process)
+{
+	end_process(&s->processes[process]);
+	for (unsigned i = 0; i < NR_PROCESSES; i++)
+		if (s->processes[i].parent == process)
+			s->processes[i].parent = NR_PROCESSES; /* nobody's child from now on */
+}
+
 /* ---- a sequence ---- */
 
 static bool can_be_done(const struct engine_side *s, const struct op *op)
@@ -112,23 +120,24 @@ static bool can_be_done(const struct engine_side *s, const struct op *op)
 	return true;
 }
 
-static void do_op(struct engine_side *s, const struct op *op, struct record *rec)
+/* The record is written in the end: an operation that panics is missing. */
+static void do_op(struct engine_side *s, const struct op *op, struct record *to)
 {
+	struct record done = { .state = RECORD_DONE }, *rec = &done;
 	struct mm *mm = s->processes[op->process].mm;
 	u32 log = s->trace->used;
 	u64 minor, major;
 
 	if (!can_be_done(s, op)) {
-		rec->state = RECORD_SKIPPED;
+		to->state = RECORD_SKIPPED;
 		return;
 	}
-	rec->state = RECORD_DONE;
 	if (op->call == CALL_CHECK)
 		engine_look(s, op->process, rec, false);
 	minor = atomic_load(&mm->minor);
 	major = atomic_load(&mm->major);
 	if (op->call == CALL_REAP)
-		end_process(&s->processes[op->arg[0]]);
+		reap(s, op->arg[0]);
 	else
 		engine_perform(s, op->process, op, rec);
 	rec->minor = atomic_load(&mm->minor) - minor;
@@ -138,6 +147,7 @@ static void do_op(struct engine_side *s, const struct op *op, struct record *rec
 		rec->state = RECORD_FAILED;
 		snprintf(s->trace->failure, sizeof(s->trace->failure), "the log is full");
 	}
+	*to = done;
 }
 
 static void do_sequence(struct engine_side *s)
@@ -180,15 +190,13 @@ static const struct trace *engine_finish(struct side *side)
 		watch(false);
 		snprintf(side->failure, sizeof(side->failure), "%s", failed_why);
 		abandon(s);
-		return NULL;
+		return s->trace;
 	}
 	watch(true);
 	do_sequence(s);
 	watch(false);
-	if (!s->trace->failure[0])
-		return s->trace;
 	snprintf(side->failure, sizeof(side->failure), "%s", s->trace->failure);
-	return NULL;
+	return s->trace;
 }
 
 static bool engine_can(const struct side *side, const struct op *op)

@@ -10,11 +10,18 @@
 #include "tests/differential/generate.h"
 
 #define NR_PLACES 24
+#define NR_RANGES 12
 
 struct generator {
 	u64 state;
 	u64 places[NR_PLACES]; /* pages of the arena where areas began, ended or were touched */
 	unsigned nr_places, next_place;
+	/* Where areas were made of late: pages from the arena's start, and whether it grows. */
+	struct {
+		u16 page, n;
+		bool grows;
+	} ranges[NR_RANGES];
+	unsigned nr_ranges, next_range;
 	bool alive[NR_PROCESSES];
 	unsigned parent[NR_PROCESSES];
 	unsigned process; /* who does the next operation */
@@ -97,8 +104,8 @@ static u64 pick_length(struct generator *g, u64 addr)
 	return percent(g, 5) ? len - below(g, PAGE_SIZE) : len;
 }
 
-/* A range for a call: both arguments. */
-static void pick_range(struct generator *g, struct op *op)
+/* A range for a new area. */
+static void pick_new_range(struct generator *g, struct op *op)
 {
 	op->arg[0] = pick_address(g);
 	op->arg[1] = pick_length(g, op->arg[0]);
@@ -106,12 +113,39 @@ static void pick_range(struct generator *g, struct op *op)
 		op->arg[0] = percent(g, 50) ? 0 : USER_END - below(g, 3) * PAGE_SIZE;
 }
 
-static void remember_range(struct generator *g, u64 addr, u64 len)
+static void remember_range(struct generator *g, u64 addr, u64 len, bool grows)
 {
-	if (!in_arena(addr, len))
+	u64 page = (addr - ARENA_BASE) >> PAGE_SHIFT, n = PAGE_ALIGN(len) >> PAGE_SHIFT;
+
+	if (!in_arena(addr, len) || !len)
 		return;
-	remember(g, (addr - ARENA_BASE) >> PAGE_SHIFT);
-	remember(g, (addr - ARENA_BASE + len) >> PAGE_SHIFT);
+	remember(g, page);
+	remember(g, page + n);
+	g->ranges[g->next_range].page = page;
+	g->ranges[g->next_range].n = n;
+	g->ranges[g->next_range].grows = grows;
+	g->next_range = (g->next_range + 1) % NR_RANGES;
+	g->nr_ranges += g->nr_ranges < NR_RANGES;
+}
+
+/* A range for a call on what is there: all of an area, or a part, or anything. */
+static void pick_range(struct generator *g, struct op *op)
+{
+	unsigned how = below(g, 100), which, from, n;
+
+	if (!g->nr_ranges || how < 35) {
+		pick_new_range(g, op);
+		return;
+	}
+	which = below(g, g->nr_ranges);
+	from = how < 60 ? 0 : below(g, g->ranges[which].n);
+	n = g->ranges[which].n - from;
+	if (how >= 60 && percent(g, 60))
+		n = 1 + below(g, min_of(n, 4u));
+	op->arg[0] = ARENA_BASE + (g->ranges[which].page + from) * PAGE_SIZE;
+	op->arg[1] = n * PAGE_SIZE;
+	if (percent(g, 4))
+		op->arg[1] -= below(g, PAGE_SIZE);
 }
 
 /* ---- flags ---- */
@@ -124,7 +158,7 @@ static u64 any_word(struct generator *g, enum arg_kind kind)
 
 	while (words[n].name)
 		n++;
-	if (percent(g, 4))
+	if (percent(g, 5))
 		return arg_is_flags(kind) ? 1ULL << below(g, 32) : below(g, 120);
 	return words[below(g, n)].value;
 }
@@ -134,6 +168,8 @@ static u64 pick_prot(struct generator *g)
 	static const u8 usual[] = { 3, 3, 3, 3, 3, 1, 1, 0, 7, 5, 4, 2, 6 };
 	u64 prot = usual[below(g, ARRAY_SIZE(usual))];
 
+	if (percent(g, 1))
+		return prot | PROT_GROWSDOWN | PROT_GROWSUP;
 	return percent(g, 4) ? prot | any_word(g, ARG_PROT) : prot;
 }
 
@@ -186,7 +222,7 @@ static u64 pick_offset(struct generator *g)
 /* A new area: often a neighbour of the last with the same rights, so that they merge. */
 static void make_mmap(struct generator *g, struct op *op)
 {
-	pick_range(g, op);
+	pick_new_range(g, op);
 	op->arg[2] = pick_prot(g);
 	op->arg[3] = pick_map_flags(g);
 	op->arg[4] = (op->arg[3] & MAP_ANONYMOUS) && !percent(g, 5) ? FILE_NONE : pick_file(g);
@@ -194,7 +230,25 @@ static void make_mmap(struct generator *g, struct op *op)
 	/* A file goes on where it would: neighbours merge then. */
 	if (op->arg[4] != FILE_NONE && percent(g, 40))
 		op->arg[5] = (op->arg[0] - ARENA_BASE) % (16 * PAGE_SIZE) & PAGE_MASK;
-	remember_range(g, op->arg[0], op->arg[1]);
+	/* Of all flags a kernel asks for these only where it is to check them. */
+	if ((op->arg[3] & 3) == 3 && percent(g, 30))
+		op->arg[3] |= percent(g, 50) ? 1 << 25 : MAP_SYNC;
+	remember_range(g, op->arg[0], op->arg[1], op->arg[3] & MAP_GROWSDOWN);
+}
+
+/* An area that grows down, at some distance above another: the guard gap is 256 pages. */
+static void make_stack(struct generator *g, struct op *op)
+{
+	static const u16 gaps[] = { 1, 2, 16, 255, 256, 257, 258, 300 };
+	u64 low = g->nr_ranges ? g->ranges[g->next_range ? g->next_range - 1 : 0].page : 0;
+	u64 page = low + gaps[below(g, ARRAY_SIZE(gaps))];
+
+	op->arg[0] = ARENA_BASE + min_of(page, (u64)ARENA_PAGES - 3) * PAGE_SIZE;
+	op->arg[1] = (1 + below(g, 3)) * PAGE_SIZE;
+	op->arg[2] = PROT_READ | PROT_WRITE;
+	op->arg[3] = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_GROWSDOWN;
+	op->arg[4] = FILE_NONE;
+	remember_range(g, op->arg[0], op->arg[1], true);
 }
 
 static void make_mremap(struct generator *g, struct op *op)
@@ -215,7 +269,23 @@ static void make_mremap(struct generator *g, struct op *op)
 		op->arg[3] ^= any_word(g, ARG_REMAP_FLAGS);
 	op->arg[4] = pick_address(g);
 	if (op->arg[3] & MREMAP_FIXED)
-		remember_range(g, op->arg[4], op->arg[2]);
+		remember_range(g, op->arg[4], op->arg[2], false);
+}
+
+/* An address below an area that grows down, if there is one: near, at the guard gap, far. */
+static u64 below_stack(struct generator *g, u64 otherwise)
+{
+	static const u16 distances[] = { 1, 1, 2, 3, 17, 254, 255, 256, 257, 297, 298, 299, 300 };
+	unsigned start = below(g, NR_RANGES);
+
+	for (unsigned i = 0; i < g->nr_ranges; i++) {
+		unsigned which = (start + i) % g->nr_ranges;
+		u64 distance = distances[below(g, ARRAY_SIZE(distances))];
+
+		if (g->ranges[which].grows && g->ranges[which].page >= distance)
+			return ARENA_BASE + (g->ranges[which].page - distance) * PAGE_SIZE;
+	}
+	return otherwise;
 }
 
 static u64 pick_touch(struct generator *g, bool aligned)
@@ -229,6 +299,8 @@ static u64 pick_touch(struct generator *g, bool aligned)
 
 	if (percent(g, 2))
 		return nowhere[below(g, ARRAY_SIZE(nowhere))];
+	if (percent(g, 10))
+		addr = below_stack(g, addr);
 	addr += offsets[below(g, ARRAY_SIZE(offsets))];
 	if (!aligned && percent(g, 10))
 		addr += below(g, 8);
@@ -249,6 +321,8 @@ static void make_limit(struct generator *g, struct op *op)
 {
 	op->arg[0] = below(g, NR_TEST_LIMITS);
 	op->arg[1] = op->arg[0] == LIMIT_STACK ? 64 + below(g, 512) : below(g, 100);
+	if (percent(g, 15))
+		op->arg[1] = 0;
 }
 
 static unsigned pick_process(struct generator *g, bool which)
@@ -265,14 +339,20 @@ static void make_op(struct generator *g, struct op *op)
 {
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		make_mmap(g, op);
+		if (percent(g, 4))
+			make_stack(g, op);
+		else
+			make_mmap(g, op);
 		break;
 	case CALL_MUNMAP:
 	case CALL_MLOCK:
 	case CALL_MUNLOCK:
 	case CALL_MINCORE:
+		pick_range(g, op);
+		break;
 	case CALL_MSEAL:
 		pick_range(g, op);
+		op->arg[2] = percent(g, 5);
 		break;
 	case CALL_MPROTECT:
 		pick_range(g, op);
@@ -294,7 +374,7 @@ static void make_op(struct generator *g, struct op *op)
 		break;
 	case CALL_MSYNC:
 		pick_range(g, op);
-		op->arg[2] = percent(g, 60) ? MS_SYNC : below(g, 8);
+		op->arg[2] = percent(g, 60) ? MS_SYNC : below(g, 10);
 		break;
 	case CALL_READ:
 	case CALL_WRITE:
@@ -324,7 +404,8 @@ static void make_op(struct generator *g, struct op *op)
 		break;
 	case CALL_REAP:
 		op->arg[0] = pick_process(g, true);
-		op->process = g->parent[op->arg[0]];
+		if (g->parent[op->arg[0]] < NR_PROCESSES)
+			op->process = g->parent[op->arg[0]];
 		break;
 	case CALL_LIMIT:
 		make_limit(g, op);
@@ -373,8 +454,12 @@ static void note_processes(struct generator *g, const struct op *op)
 		g->alive[op->arg[0]] = true;
 		g->parent[op->arg[0]] = op->process;
 	}
-	if (op->call == CALL_REAP && g->parent[op->arg[0]] == op->process)
-		g->alive[op->arg[0]] = false;
+	if (op->call != CALL_REAP || g->parent[op->arg[0]] != op->process)
+		return;
+	g->alive[op->arg[0]] = false;
+	for (unsigned i = 0; i < NR_PROCESSES; i++)
+		if (g->parent[i] == op->arg[0])
+			g->parent[i] = NR_PROCESSES; /* nobody's child from now on */
 }
 
 static void append(struct generator *g, struct sequence *s, const struct op *op)

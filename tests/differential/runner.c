@@ -450,6 +450,9 @@ static s64 do_reap(struct runner *r, unsigned child)
 	set_word(&c->turn[child], TURN_EXIT);
 	result = sys(wait4, c->pid[child], &status, 0, NULL);
 	c->pid[child] = 0;
+	for (unsigned i = 0; i < NR_PROCESSES; i++)
+		if (c->parent[i] == child)
+			c->parent[i] = NR_PROCESSES; /* nobody's child from now on */
 	return result < 0 ? result : status;
 }
 

@@ -11,14 +11,16 @@ struct side {
 	/* Begin a sequence; it may go on in the background until finish(). */
 	void (*start)(struct side *side, const struct sequence *sequence);
 	/*
-	 * Wait for its end.  The trace is valid until the next start().  NULL: this side could not
-	 * do it, and `failure` says why; the next sequence begins afresh.
+	 * Wait for its end.  The trace is valid until the next start().  If the side could not do
+	 * all of it, `failure` says why, the first operation that was not done is RECORD_MISSING
+	 * (all may be done, and the end failed), and the next sequence begins afresh.  NULL: there
+	 * is not even a trace.
 	 */
 	const struct trace *(*finish)(struct side *side);
 	void (*close)(struct side *side);
 	/* Can the side do this operation at all? */
 	bool (*can)(const struct side *side, const struct op *op);
-	char failure[256];
+	char failure[256]; /* of the last sequence; empty: none */
 };
 
 /* NULL: `why` (at least 160 bytes) says what is missing.  real_open() before the program has much

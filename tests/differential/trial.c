@@ -43,12 +43,30 @@ bool pair_can(const void *ctx, const struct op *op)
 	return p->real->can(p->real, op) && p->engine->can(p->engine, op);
 }
 
-static bool side_failed(struct mismatch *m, const struct sequence *s, const struct side *side)
+static bool side_failed(struct mismatch *m, unsigned op, const struct side *side)
 {
 	m->field = FIELD_SIDE;
-	m->op = s->n ? s->n - 1 : 0;
+	m->op = op;
 	snprintf(m->text, sizeof(m->text), "%s: %s", side->name, side->failure);
 	return false;
+}
+
+/* What differs before a side fails comes first; what is missing then is the failure itself. */
+static bool judge(struct pair *p, const struct sequence *s, struct mismatch *m)
+{
+	const struct side *failed = p->real->failure[0]	    ? p->real
+				    : p->engine->failure[0] ? p->engine
+							    : NULL;
+	bool same;
+
+	if (!p->traced || !p->made)
+		return side_failed(m, s->n ? s->n - 1 : 0, failed);
+	same = traces_same(&p->support, s, p->traced, p->made, m, p->masked);
+	if (!failed)
+		return same;
+	if (same)
+		return side_failed(m, s->n ? s->n - 1 : 0, failed);
+	return m->field == FIELD_STATE ? side_failed(m, m->op, failed) : false;
 }
 
 bool trial(struct pair *p, const struct sequence *s, struct mismatch *m)
@@ -61,11 +79,7 @@ bool trial(struct pair *p, const struct sequence *s, struct mismatch *m)
 	p->engine_ns += now_ns() - start;
 	p->traced = p->real->finish(p->real);
 	p->real_ns += now_ns() - start;
-	if (!p->traced)
-		return side_failed(m, s, p->real);
-	if (!p->made)
-		return side_failed(m, s, p->engine);
-	return traces_same(&p->support, s, p->traced, p->made, m, p->masked);
+	return judge(p, s, m);
 }
 
 /* ---- shrinking ---- */
@@ -91,8 +105,7 @@ static bool accept(struct shrinker *k)
 	if (trial(k->pair, &k->try, &m) || m.field != k->m->field)
 		return false;
 	/* What comes after the mismatch has nothing to do with it. */
-	if (m.field != FIELD_SIDE)
-		k->try.n = m.op + 1;
+	k->try.n = m.op + 1;
 	*k->best = k->try;
 	*k->m = m;
 	return true;
@@ -195,8 +208,7 @@ void shrink(struct pair *p, struct sequence *s, struct mismatch *m, unsigned sec
 	*k = (struct shrinker){
 		.pair = p, .best = s, .m = m, .deadline = now_ns() + seconds * 1000000000ull
 	};
-	if (m->field != FIELD_SIDE)
-		s->n = m->op + 1;
+	s->n = m->op + 1;
 	for (bool any = true; any && in_time(k);) {
 		any = drop_operations(k);
 		any |= plainer_arguments(k);
