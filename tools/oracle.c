@@ -2,6 +2,7 @@
 /* vmfault oracle: does the engine do what the running kernel does? */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,7 @@ static bool read_text(const char *path, char *text, size_t *size)
 static bool add_file(struct oracle_options *o, const char *path)
 {
 	struct sequence *grown = realloc(o->sequences, (o->n + 1) * sizeof(*grown));
-	const char **names = realloc(o->names, (o->n + 1) * sizeof(*names));
+	char **names = realloc(o->names, (o->n + 1) * sizeof(*names));
 	char *text = malloc(MAX_FILE_SIZE), complaint[COMPLAINT_SIZE];
 	bool good = false;
 	size_t size;
@@ -85,8 +86,8 @@ static bool add_file(struct oracle_options *o, const char *path)
 			say("%.500s: %s", path, complaint);
 	}
 	free(text);
-	if (good)
-		o->names[o->n++] = path;
+	if (good && (o->names[o->n] = strdup(path)))
+		o->n++;
 	return good;
 }
 
@@ -103,7 +104,7 @@ static bool add_path(struct oracle_options *o, const char *path)
 	struct dirent **entries;
 	struct stat st;
 	bool good = true;
-	char *name;
+	char name[PATH_MAX];
 	int n;
 
 	if (stat(path, &st) || !S_ISDIR(st.st_mode))
@@ -112,8 +113,8 @@ static bool add_path(struct oracle_options *o, const char *path)
 	if (n <= 0)
 		return cannot_read(path, n ? strerror(errno) : "there is no .ops file in it");
 	for (int i = 0; i < n; i++) {
-		if (good && asprintf(&name, "%s/%s", path, entries[i]->d_name) > 0)
-			good = add_file(o, name); /* the name is kept */
+		snprintf(name, sizeof(name), "%s/%s", path, entries[i]->d_name);
+		good = good && add_file(o, name);
 		free(entries[i]);
 	}
 	free(entries);
@@ -202,7 +203,7 @@ static bool parse(struct oracle_options *o, int argc, char **argv)
 		if (!take_option(o, argc, argv, &i))
 			return false;
 	o->session.replayed = o->n ? o->sequences : NULL;
-	o->session.names = o->names;
+	o->session.names = (const char *const *)o->names;
 	o->session.nr_replayed = o->n;
 	if (o->n)
 		o->session.first = 0;
@@ -243,6 +244,8 @@ int verb_oracle(int argc, char **argv)
 			status = run(&options);
 	}
 	free(options.sequences);
+	while (options.n)
+		free(options.names[--options.n]);
 	free(options.names);
 	return status;
 }
