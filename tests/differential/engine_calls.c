@@ -7,13 +7,6 @@
 
 /* ---- what there is ---- */
 
-static bool canonical(u64 addr)
-{
-	s64 upper = (s64)addr >> 47;
-
-	return upper == 0 || upper == -1;
-}
-
 #define MAP_KNOWN (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE)
 
 bool engine_has(const struct op *op)
@@ -32,11 +25,12 @@ bool engine_has(const struct op *op)
 	case CALL_MREMAP:
 		return !(a[3] & MREMAP_DONTUNMAP) && in_arena(a[0], a[1]) &&
 		       (!(a[3] & MREMAP_FIXED) || a[1] == a[2]) && a[2] <= ARENA_SIZE && a[1];
+	case CALL_MUNMAP:
 	case CALL_READ:
 	case CALL_WRITE:
 	case CALL_EXEC:
-		return a[0] < USER_END || !canonical(a[0]);
-	case CALL_MUNMAP:
+	case CALL_GETUSER:
+	case CALL_PUTUSER:
 	case CALL_CHECK:
 		return true;
 	default:
@@ -46,47 +40,39 @@ bool engine_has(const struct op *op)
 
 /* ---- accesses ---- */
 
-static void take_signal(const struct soft_cpu *cpu, u64 addr, enum fault_reason reason,
-			struct record *rec)
+/* What the access raised, and none is pending then. */
+static void take_signal(struct task *task, struct record_signal *to)
 {
-	if (reason == FAULT_OK)
-		return;
-	/* A general protection fault tells no address. */
-	if (!canonical(addr)) {
-		rec->signal = (struct record_signal){ .number = 11, .code = 128, .trap = 13 };
-		return;
-	}
-	rec->signal = (struct record_signal){
-		.number = reason == FAULT_BUS ? 7 : 11,
-		.code = reason == FAULT_MAPERR ? 1 : 2,
-		.address = cpu->cr2,
-		.trap = 14,
-		.error = cpu->error_code,
-		.cr2 = cpu->cr2,
-	};
+	const struct fault_signal *s = &task->signal;
+
+	if (s->sig)
+		*to = (struct record_signal){ .number = s->sig,
+					      .code = s->code,
+					      .address = s->address,
+					      .trap = s->trap,
+					      .error = s->error_code,
+					      .cr2 = s->cr2 };
+	task->signal = (struct fault_signal){ 0 };
 }
 
-static void do_access(struct soft_cpu *cpu, const struct op *op, struct record *rec)
+static void do_access(struct engine_process *p, const struct op *op, struct record *rec)
 {
 	u64 addr = op->arg[0], value = word_of(op->arg[1]);
-	enum fault_reason reason;
+	u8 byte;
 
 	if (op->call == CALL_READ) {
-		value = 0;
-		reason = soft_read(cpu, addr, &value, sizeof(value));
-		rec->value = reason == FAULT_OK ? value : 0;
+		if (soft_read(p->cpu, addr, &value, sizeof(value)) == FAULT_OK)
+			rec->value = value;
 	} else if (op->call == CALL_WRITE) {
-		reason = soft_write(cpu, addr, &value, sizeof(value));
+		soft_write(p->cpu, addr, &value, sizeof(value));
 	} else {
-		u8 byte;
-
-		reason = soft_fetch(cpu, addr, &byte, 1);
+		soft_fetch(p->cpu, addr, &byte, 1);
 	}
-	take_signal(cpu, addr, reason, rec);
+	take_signal(&p->task, &rec->signal);
 }
 
 /* As the kernel's side does it; see runner.c. */
-static u64 read_all(struct soft_cpu *cpu, const struct observation *o)
+static u64 read_all(struct engine_process *p, const struct observation *o)
 {
 	const struct seen_area *area = seen_areas(o);
 	u64 sum = 0, words[PAGE_SIZE / sizeof(u64)];
@@ -94,11 +80,12 @@ static u64 read_all(struct soft_cpu *cpu, const struct observation *o)
 	for (unsigned i = 0; i < o->nr_areas; i++, area++)
 		for (unsigned page = area->start; page < area->end; page++) {
 			u64 addr = ARENA_BASE + page * PAGE_SIZE;
-			struct record rec = { 0 };
+			struct record_signal signal = { 0 };
 
-			take_signal(cpu, addr, soft_read(cpu, addr, words, PAGE_SIZE), &rec);
-			if (rec.signal.number)
-				sum = sum_add(sum, rec.signal.number << 16 | rec.signal.code);
+			soft_read(p->cpu, addr, words, PAGE_SIZE);
+			take_signal(&p->task, &signal);
+			if (signal.number)
+				sum = sum_add(sum, signal.number << 16 | signal.code);
 			else
 				sum = sum_add(sum, page_sum_all(words));
 		}
@@ -125,8 +112,10 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		    struct record *rec)
 {
 	struct engine_process *p = &s->processes[process];
+	struct uaccess user = soft_uaccess(s->kernel, process);
 	struct mm *mm = p->mm;
 	const u64 *a = op->arg;
+	u64 value;
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
@@ -148,10 +137,16 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 	case CALL_READ:
 	case CALL_WRITE:
 	case CALL_EXEC:
-		do_access(p->cpu, op, rec);
+		do_access(p, op, rec);
+		break;
+	case CALL_GETUSER:
+		rec->result = get_user(&user, &value, a[0], sizeof(value));
+		break;
+	case CALL_PUTUSER:
+		rec->result = put_user(&user, 0, a[0], sizeof(value));
 		break;
 	case CALL_CHECK:
-		rec->value = read_all(p->cpu, record_seen(s->trace, rec));
+		rec->value = read_all(p, record_seen(s->trace, rec));
 		break;
 	default:
 		rec->result = -ENOSYS;

@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The engine's side as the tester sees it; engine_side.h. */
-#include <setjmp.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 
 #include "machine/soft/hardware.h"
-#include "machine/soft/host.h"
 #include "stores/memory.h"
 #include "tests/differential/engine_side.h"
-
-/* An operation takes microseconds, a sequence that fills all areas a second. */
-#define PATIENCE_SECONDS 20
+#include "tests/differential/guard.h"
 
 #define USER_FRAMES  4096
 #define TABLE_FRAMES 1024
@@ -22,43 +16,6 @@
 static struct engine_side *engine_of(struct side *side)
 {
 	return container_of(side, struct engine_side, side);
-}
-
-/* ---- an engine that panics, crashes or hangs has failed the sequence, and is left as it lies ----
- */
-
-static sigjmp_buf failed;
-static char failed_why[200];
-
-static _Noreturn void give_up(const char *what, const char *text)
-{
-	snprintf(failed_why, sizeof(failed_why), "%s%s", what, text);
-	siglongjmp(failed, 1);
-}
-
-static void on_panic(const char *text)
-{
-	give_up("the engine panics: ", text);
-}
-
-static void on_signal(int number)
-{
-	if (number == SIGALRM)
-		give_up("the engine does not come to an end", "");
-	give_up("the engine crashes: ", number == SIGSEGV ? "segmentation fault" : "bus error");
-}
-
-static void watch(bool on)
-{
-	struct sigaction action = { .sa_handler = on ? on_signal : SIG_DFL,
-				    .sa_flags = SA_NODEFER };
-	struct itimerval timer = { .it_value = { .tv_sec = on ? PATIENCE_SECONDS : 0 } };
-
-	setitimer(ITIMER_REAL, &timer, NULL);
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
-	sigaction(SIGALRM, &action, NULL);
-	host_on_panic(on ? on_panic : NULL);
 }
 
 /* ---- the machine ---- */
@@ -74,7 +31,8 @@ static bool make_machine(struct engine_side *s)
 					.config = &config };
 
 	config.prefetch = 1;
-	return !soft_create(&options, &s->machine);
+	return !soft_create(&options, &s->machine) &&
+	       !soft_kernel_create(s->machine, KERNEL_HALF_SHARED, 0, 0, &s->kernel);
 }
 
 static bool make_process(struct engine_side *s, unsigned process)
@@ -84,7 +42,9 @@ static bool make_process(struct engine_side *s, unsigned process)
 	p->cpu = &s->machine->cpus[process];
 	if (mm_create(&s->machine->engine, PAGE_SIZE, USER_END, &p->mm))
 		return false;
-	soft_load_mm(p->cpu, p->mm);
+	kernel_attach(&s->kernel->kernel, p->mm);
+	p->task = (struct task){ .mm = p->mm, .pid = 100 + process, .name = "program" };
+	soft_kernel_run(s->kernel, process, &p->task);
 	return true;
 }
 
@@ -150,8 +110,9 @@ static void do_op(struct engine_side *s, const struct op *op, struct record *to)
 	*to = done;
 }
 
-static void do_sequence(struct engine_side *s)
+static void do_sequence(void *ctx)
 {
+	struct engine_side *s = ctx;
 	struct trace *t = s->trace;
 	unsigned i;
 
@@ -159,7 +120,7 @@ static void do_sequence(struct engine_side *s)
 	t->used = 0;
 	t->failure[0] = '\0';
 	if ((!s->machine && !make_machine(s)) || !make_process(s, 0))
-		give_up("out of memory", "");
+		guard_give_up("out of memory");
 	for (i = 0; i < s->sequence->n; i++)
 		do_op(s, &s->sequence->ops[i], &t->records[i]);
 	soft_check(s->machine);
@@ -172,7 +133,9 @@ static void abandon(struct engine_side *s)
 {
 	if (s->machine)
 		soft_destroy_bare(s->machine);
+	free(s->kernel);
 	s->machine = NULL;
+	s->kernel = NULL;
 	memset(s->processes, 0, sizeof(s->processes));
 }
 
@@ -186,16 +149,10 @@ static const struct trace *engine_finish(struct side *side)
 	struct engine_side *s = engine_of(side);
 
 	side->failure[0] = '\0';
-	if (sigsetjmp(failed, 1)) {
-		watch(false);
-		snprintf(side->failure, sizeof(side->failure), "%s", failed_why);
+	if (!guarded(do_sequence, s, side->failure, sizeof(side->failure)))
 		abandon(s);
-		return s->trace;
-	}
-	watch(true);
-	do_sequence(s);
-	watch(false);
-	snprintf(side->failure, sizeof(side->failure), "%s", s->trace->failure);
+	else
+		snprintf(side->failure, sizeof(side->failure), "%s", s->trace->failure);
 	return s->trace;
 }
 
@@ -209,8 +166,10 @@ static void engine_close(struct side *side)
 {
 	struct engine_side *s = engine_of(side);
 
-	if (s->machine)
+	if (s->machine) {
+		soft_kernel_destroy(s->kernel);
 		soft_destroy(s->machine);
+	}
 	memory_store_destroy(s->store);
 	free(s->trace);
 	free(s);

@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/base/text.h"
 #include "tests/differential/generate.h"
+#include "tests/differential/guard.h"
 #include "tests/differential/op_text.h"
 #include "tests/differential/session.h"
 #include "tests/unit/unit.h"
@@ -642,6 +644,45 @@ static void a_real_process_that_is_killed_is_told_of(void **state)
 	really("0 check\nend\n");
 }
 
+/* ---- what the engine's side survives ---- */
+
+static void panic(void *ctx)
+{
+	vmf_panic("page %d is %s", 7, (const char *)ctx);
+}
+
+static void give_up(void *ctx)
+{
+	guard_give_up(ctx);
+}
+
+static void crash(void *ctx)
+{
+	(void)ctx;
+	raise(SIGSEGV);
+}
+
+static void do_nothing(void *ctx)
+{
+	(void)ctx;
+}
+
+static void an_engine_that_fails_is_told_of(void **state)
+{
+	char why[100] = "";
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_false(guarded(panic, "lost", why, sizeof(why)));
+		assert_string_equal(why, "the engine panics: page 7 is lost");
+		assert_false(guarded(crash, NULL, why, sizeof(why)));
+		assert_string_equal(why, "the engine crashes: segmentation fault");
+		assert_false(guarded(give_up, "no memory", why, sizeof(why)));
+		assert_string_equal(why, "no memory");
+		assert_true(guarded(do_nothing, NULL, why, sizeof(why)));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -654,6 +695,7 @@ int main(void)
 		cmocka_unit_test(what_could_leave_the_arena_is_refused),
 		cmocka_unit_test(a_seed_gives_the_same_sequence_again),
 		cmocka_unit_test(every_call_and_every_flag_is_generated),
+		cmocka_unit_test(an_engine_that_fails_is_told_of),
 		cmocka_unit_test_setup_teardown(the_kernel_signals_as_it_is_known_to, open_real,
 						close_real),
 		cmocka_unit_test_setup_teardown(the_kernels_files_end_where_they_should, open_real,
