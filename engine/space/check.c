@@ -175,6 +175,21 @@ static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 v
 	}
 }
 
+/* What the space is said to have is what its areas are. */
+static void check_totals(const struct mm *mm)
+{
+	struct mm sum = { 0 };
+	const struct vma *vma;
+
+	list_for_each_entry (vma, &mm->vmas, link)
+		vm_stat_account(&sum, vma->flags, (s64)vma_pages(vma));
+	CHECK(sum.total_vm == mm->total_vm && sum.data_vm == mm->data_vm &&
+		      sum.exec_vm == mm->exec_vm && sum.stack_vm == mm->stack_vm &&
+		      sum.locked_vm == mm->locked_vm,
+	      "%lu pages of areas, %lu of them data; counted %lu and %lu", ul(sum.total_vm),
+	      ul(sum.data_vm), ul(mm->total_vm), ul(mm->data_vm));
+}
+
 void mm_check(struct mm *mm)
 {
 	const struct vma *vma, *prev = NULL;
@@ -192,6 +207,7 @@ void mm_check(struct mm *mm)
 	}
 	CHECK(!node && n == mm->map_count, "%lu VMAs in the list, %lu counted", ul(n),
 	      ul(mm->map_count));
+	check_totals(mm);
 	check_holes(mm->tree.node);
 	check_table(mm, mm->pgd, 4, 0, &seen);
 	CHECK(seen.rss == atomic_load(&mm->rss), "%lu pages mapped, rss is %lu", ul(seen.rss),

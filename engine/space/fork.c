@@ -104,6 +104,7 @@ static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
 	if (new->file)
 		atomic_fetch_add_explicit(&new->file->refcount, 1, memory_order_relaxed);
 	vma_link(mm, new);
+	vm_stat_account(mm, new->flags, (s64)vma_pages(new));
 	return new;
 }
 
@@ -151,6 +152,8 @@ int mm_fork(struct mm *parent, struct mm **child)
 		return err;
 	down_write(&parent->mmap_lock);
 	down_write(&c.to->mmap_lock);
+	c.to->limits = parent->limits;
+	c.to->mmap_min = parent->mmap_min;
 	err = dup_mmap(&c);
 	up_write(&c.to->mmap_lock);
 	up_write(&parent->mmap_lock);

@@ -70,6 +70,25 @@ static inline bool vma_is_fork_child(const struct vma *vma)
 	return vma->anon_vma_chain && vma->anon_vma_chain->next;
 }
 
+/* ---- limits.c ---- */
+
+/* So many pages of areas with these flags came (or, negative, went). */
+void vm_stat_account(struct mm *mm, u32 flags, s64 pages);
+/* RLIMIT_AS and RLIMIT_DATA allow so many pages more of such areas. */
+bool may_expand_vm(const struct mm *mm, u32 flags, u64 pages);
+/* RLIMIT_MEMLOCK allows so many bytes more, if the flags say locked. */
+bool mlock_future_ok(const struct mm *mm, u32 flags, u64 bytes);
+/* Is memory promised to such areas, so that it is counted? */
+bool accountable_mapping(u32 flags);
+/*
+ * `flags`, to which an area of those in *vma is to be protected, with what that does to what is
+ * promised to it: a private area that becomes writable is counted from then on, and one that has
+ * never had a page and no longer may have is not.  0, or -ENOMEM.
+ */
+int account_protection(const struct vma *vma, u64 pages, u32 *flags);
+/* Can so many pages be promised?  Only what is out of all reason is refused. */
+bool vm_enough_memory(const struct mm *mm, u64 pages);
+
 /* ---- map.c ---- */
 
 /* As vm_unmap(), arguments checked, mmap_lock held for writing. */

@@ -42,11 +42,14 @@ s64 vm_map(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_fla
 			goto out;
 	}
 	result = -ENOMEM;
-	vma = vma_new(mm, addr, addr + len, addr >> PAGE_SHIFT,
-		      (prot & VM_ACCESS) | VM_MAYACCESS | vm_flags);
+	vm_flags |= (prot & VM_ACCESS) | VM_MAYACCESS;
+	if (accountable_mapping(vm_flags))
+		vm_flags |= VM_ACCOUNT;
+	vma = vma_new(mm, addr, addr + len, addr >> PAGE_SHIFT, vm_flags);
 	if (!vma)
 		goto out;
 	vma_link(mm, vma);
+	vm_stat_account(mm, vma->flags, (s64)(len >> PAGE_SHIFT));
 	vma_merge(vma);
 	result = addr;
 out:
@@ -80,6 +83,7 @@ int unmap_range(struct mm *mm, u64 start, u64 end)
 		next = vma_next(vma);
 		vma_drain(vma);
 		zap_range(mm, vma->start, vma->end, false);
+		vm_stat_account(mm, vma->flags, -(s64)vma_pages(vma));
 		vma_unlink(mm, vma);
 		any = true;
 	}
@@ -145,12 +149,18 @@ static void change_protection(struct vma *vma)
 /* Change one VMA's flags in [start, end); returns the VMA that holds it then, or NULL. */
 static struct vma *protect_vma(struct vma *vma, u64 start, u64 end, u32 flags)
 {
+	u64 pages = (min_of(vma->end, end) - max_of(vma->start, start)) >> PAGE_SHIFT;
+
 	if (vma->flags == flags)
 		return vma;
+	if (account_protection(vma, pages, &flags))
+		return NULL;
 	vma = vma_isolate(vma, max_of(vma->start, start), min_of(vma->end, end));
 	if (!vma)
 		return NULL;
 	vma_drain(vma);
+	vm_stat_account(vma->mm, vma->flags, -(s64)vma_pages(vma));
+	vm_stat_account(vma->mm, flags, (s64)vma_pages(vma));
 	__atomic_store_n(&vma->flags, flags, __ATOMIC_RELAXED); /* reclaim looks at VM_LOCKED */
 	change_protection(vma);
 	return vma_merge(vma);

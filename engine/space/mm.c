@@ -15,6 +15,13 @@ int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 	mm->engine = e;
 	mm->low = max_of(low, (u64)PAGE_SIZE); /* address 0 means "none" */
 	mm->high = high;
+	mm->mmap_min = mm->low;
+	mm->limits = (struct mm_limits){ .as = ~0ULL,
+					 .data = ~0ULL,
+					 .stack = ~0ULL,
+					 .memlock = ~0ULL,
+					 .map_count = MAX_MAP_COUNT,
+					 .commit = ~0ULL };
 	rwsem_init(&mm->mmap_lock);
 	spin_init(&mm->table_lock);
 	list_init(&mm->vmas);

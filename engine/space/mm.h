@@ -41,8 +41,10 @@ enum vm_flag {
 	VM_LOCKONFAULT = 1u << 19,
 	VM_ACCOUNT = 1u << 20,
 	VM_NORESERVE = 1u << 21,
+	VM_SYNC = 1u << 23,
 	VM_WIPEONFORK = 1u << 25,
 	VM_DONTDUMP = 1u << 26,
+	VM_DROPPABLE = 1u << 27, /* Linux has it higher up */
 	VM_HUGEPAGE = 1u << 29,
 	VM_NOHUGEPAGE = 1u << 30,
 	VM_MERGEABLE = 1u << 31,
@@ -116,16 +118,33 @@ struct vma {
 	struct anon_vma_chain first_link;      /* of these: most VMAs have no other */
 };
 
+/* Pages between a stack and what lies below it. */
+#define STACK_GUARD_GAP (256ULL << PAGE_SHIFT)
+
+/* What setrlimit(2) and the system's settings allow a space; ~0: as much as there is.  Set when the
+ * space is made, and by the machine at any time under mmap_lock for writing. */
+struct mm_limits {
+	u64 as, data, stack, memlock; /* bytes: RLIMIT_AS and so on */
+	bool may_lock_all;	      /* memlock does not bind: CAP_IPC_LOCK */
+	u64 map_count;		      /* VMAs: vm.max_map_count */
+	u64 commit;		      /* bytes of one mapping: all memory and swap there is */
+};
+
 struct mm {
 	struct engine *engine;
 	rwsem_t mmap_lock;
 	struct rb_root tree;
 	struct list_head vmas;
-	u64 map_count;		  /* VMAs */
-	u64 low, high;		  /* bytes: VMAs live in [low, high) */
-	pte_t *pgd;		  /* 4-level, x86-64 format */
-	u64 pgd_phys;		  /* for CR3 */
-	spinlock_t table_lock;	  /* guards adding tables above the last level */
+	u64 map_count;	       /* VMAs */
+	u64 low, high;	       /* bytes: VMAs live in [low, high) */
+	pte_t *pgd;	       /* 4-level, x86-64 format */
+	u64 pgd_phys;	       /* for CR3 */
+	spinlock_t table_lock; /* guards adding tables above the last level */
+	/* Pages, by what their areas are; mmap_lock for writing. */
+	u64 total_vm, data_vm, exec_vm, stack_vm, locked_vm;
+	u32 def_flags; /* of every new area: mlockall(MCL_FUTURE) */
+	u64 mmap_min;  /* bytes: nothing is mapped below */
+	struct mm_limits limits;
 	_Atomic s64 rss;	  /* pages mapped (without the shared zero page) */
 	_Atomic s64 swapped;	  /* entries that are swap entries */
 	_Atomic s64 tables;	  /* page-table frames */

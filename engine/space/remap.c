@@ -42,11 +42,13 @@ static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, 
 		return err;
 	}
 	anon_vma_leave(vma);
+	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
 	if (keep_old) {
 		vma->pgoff = vma->start >> PAGE_SHIFT; /* nothing is left that has an index */
 		vma_merge(vma);
 		moved = find_vma(mm, to); /* they may have been neighbours */
 	} else {
+		vm_stat_account(mm, vma->flags, -(s64)vma_pages(vma));
 		vma_unlink(mm, vma);
 		free_tables(mm, old, old + old_len);
 	}
@@ -124,6 +126,7 @@ static s64 grow_or_move(struct mm *mm, u64 old, u64 old_len, u64 new_len, u32 fl
 			return old;
 		if (old + old_len == vma->end && range_is_free(mm, vma->end, old + new_len)) {
 			vma_set_end(vma, old + new_len);
+			vm_stat_account(mm, vma->flags, (s64)((new_len - old_len) >> PAGE_SHIFT));
 			vma_merge(vma);
 			return old;
 		}

@@ -182,9 +182,6 @@ static unsigned record_fields(const struct record *a, const struct record *b)
 	       (a->minor != b->minor ? FIELD_MINOR : 0) | (a->major != b->major ? FIELD_MAJOR : 0);
 }
 
-/* The engine does not account for what is promised. */
-#define NOT_YET SEEN_ACCOUNT
-
 static unsigned area_fields(const struct seen_area *a, const struct seen_area *b, bool closely)
 {
 	if (a->start != b->start || a->end != b->end || a->perms != b->perms ||
@@ -192,7 +189,7 @@ static unsigned area_fields(const struct seen_area *a, const struct seen_area *b
 		return FIELD_AREAS;
 	if (!closely)
 		return 0;
-	return ((a->flags ^ b->flags) & ~NOT_YET || a->rss != b->rss || a->anonymous != b->anonymous
+	return (a->flags != b->flags || a->rss != b->rss || a->anonymous != b->anonymous
 			? FIELD_DETAILS
 			: 0) |
 	       (a->dirty != b->dirty ? FIELD_DIRTY : 0);

@@ -3,11 +3,13 @@
 #include <sys/mman.h>
 
 #include "engine/base/errno.h"
+#include "engine/space/calls.h"
 #include "tests/differential/engine_side.h"
 
 /* ---- what there is ---- */
 
-#define MAP_KNOWN (MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_FIXED_NOREPLACE)
+/* Not yet: shared memory, files, stacks that grow, and what touches the pages. */
+#define MAP_UNKNOWN (MAP_SHARED | MAP_GROWSDOWN | MAP_LOCKED | MAP_POPULATE | MAP_HUGETLB)
 
 bool engine_has(const struct op *op)
 {
@@ -15,9 +17,7 @@ bool engine_has(const struct op *op)
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		return !(a[3] & ~(u64)MAP_KNOWN) && (a[3] & MAP_PRIVATE) &&
-		       (a[3] & MAP_ANONYMOUS) && !a[5] && (a[2] & PROT_WRITE) &&
-		       in_arena(a[0], 0) && PAGE_ALIGNED(a[0]);
+		return !(a[3] & MAP_UNKNOWN) && (a[3] & MAP_ANONYMOUS);
 	case CALL_MPROTECT:
 		return !(a[2] & ~7ULL) && (a[2] & PROT_WRITE);
 	case CALL_MADVISE:
@@ -102,12 +102,6 @@ static s64 settle(struct mm *mm, s64 result, u64 len)
 	return RESULT_ELSEWHERE;
 }
 
-static u32 map_flags(u64 flags)
-{
-	return (flags & MAP_FIXED ? VMAP_FIXED : 0) |
-	       (flags & MAP_FIXED_NOREPLACE ? VMAP_FIXED_NOREPLACE : 0);
-}
-
 void engine_perform(struct engine_side *s, unsigned process, const struct op *op,
 		    struct record *rec)
 {
@@ -119,8 +113,7 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		rec->result =
-			settle(mm, vm_map(mm, a[0], a[1], a[2] & 7, map_flags(a[3]), 0), a[1]);
+		rec->result = settle(mm, do_mmap(mm, a[0], a[1], a[2], a[3], NULL, a[5]), a[1]);
 		break;
 	case CALL_MUNMAP:
 		rec->result = vm_unmap(mm, a[0], a[1]);

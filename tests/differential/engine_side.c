@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 #include "machine/soft/hardware.h"
 #include "stores/memory.h"
@@ -35,6 +36,23 @@ static bool make_machine(struct engine_side *s)
 	       !soft_kernel_create(s->machine, KERNEL_HALF_SHARED, 0, 0, &s->kernel);
 }
 
+/* What the running system allows a process without privileges. */
+static void set_limits(struct mm *mm)
+{
+	unsigned long long min = 65536;
+	FILE *file = fopen("/proc/sys/vm/mmap_min_addr", "r");
+	struct sysinfo info;
+
+	if (file) {
+		if (fscanf(file, "%llu", &min) != 1)
+			min = 65536;
+		fclose(file);
+	}
+	mm->mmap_min = min;
+	if (!sysinfo(&info))
+		mm->limits.commit = (info.totalram + info.totalswap) * info.mem_unit;
+}
+
 static bool make_process(struct engine_side *s, unsigned process)
 {
 	struct engine_process *p = &s->processes[process];
@@ -42,6 +60,7 @@ static bool make_process(struct engine_side *s, unsigned process)
 	p->cpu = &s->machine->cpus[process];
 	if (mm_create(&s->machine->engine, PAGE_SIZE, USER_END, &p->mm))
 		return false;
+	set_limits(p->mm);
 	kernel_attach(&s->kernel->kernel, p->mm);
 	p->task = (struct task){ .mm = p->mm, .pid = 100 + process, .name = "program" };
 	soft_kernel_run(s->kernel, process, &p->task);
