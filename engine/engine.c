@@ -64,6 +64,8 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	spin_init(&e->streams_lock);
 	spin_init(&e->mms_lock);
 	spin_init(&e->anon_vma_lock);
+	spin_init(&e->mappings_lock);
+	list_init(&e->mappings);
 	list_init(&e->mms);
 
 	e->zero_pfn = NO_PFN;

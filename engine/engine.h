@@ -7,6 +7,7 @@
 #define VMF_ENGINE_H
 
 #include "engine/backing/swap.h"
+#include "engine/base/memory.h"
 #include "engine/machine.h"
 #include "engine/page/page.h"
 #include "engine/reclaim/reclaim.h"
@@ -45,14 +46,6 @@ struct engine_config {
 	struct engine_stats *stats;
 };
 
-/* Where the engine's own structures come from: never from the program's allocator. */
-struct engine_memory {
-	/* bytes of zeroed memory, 64-byte aligned, never moved; NULL: none */
-	void *(*alloc)(void *ctx, u64 bytes);
-	void (*free)(void *ctx, void *p, u64 bytes);
-	void *ctx;
-};
-
 /* A stream of faults that go up (or down) through neighbouring pages. */
 struct readahead_stream {
 	u64 next;	 /* the va expected to fault next */
@@ -83,6 +76,8 @@ struct engine {
 	struct anon_vma *anon_vma_free;
 	void *anon_vma_chunks;
 	_Atomic s64 kernel_tables; /* frames in use for the kernel half of all spaces */
+	struct list_head mappings; /* address_space->link: every file there is */
+	spinlock_t mappings_lock;
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;
