@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/engine.h"
+#include "engine/backing/page_cache.h"
 #include "engine/reclaim/internal.h"
 
 #include "engine/base/errno.h"
@@ -86,6 +87,8 @@ void engine_fini(struct engine *e)
 
 	if (!list_empty(&e->mms))
 		vmf_panic("engine_fini: there are spaces left");
+	if (!list_empty(&e->mappings))
+		vmf_panic("engine_fini: there are files left");
 	/* What is still on its way out is nobody's. */
 	while (writeout(e, MMU_BATCH, &full))
 		;
@@ -107,12 +110,15 @@ void engine_fini(struct engine *e)
 	} while (0)
 #define ul(x) ((unsigned long)(x))
 
-/* Each of the entries that the map count tells of is found from the page. */
+/* Each of the entries that the map count tells of is found from the page; those of a page of a file
+ * are counted by page_cache_check(). */
 static s64 check_rmap(struct engine *e, struct page *page)
 {
 	struct rmap_walk w;
 	s64 n = 0;
 
+	if (page_test(page, PG_FILE))
+		return page_mapcount(page);
 	if (rmap_begin(e, page, &w)) {
 		while (rmap_next(&w))
 			n++;
@@ -123,9 +129,15 @@ static s64 check_rmap(struct engine *e, struct page *page)
 	return n;
 }
 
-/* How many pages; *entries: how many map them. */
+struct listed {
+	u64 pages, file; /* on the LRU lists; of these pages of files */
+	u64 leaving;
+	s64 entries; /* that map them */
+};
+
+/* The length of a list. */
 static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 must_not,
-		      s64 *entries)
+		      struct listed *l)
 {
 	struct page *page;
 	u64 n = 0;
@@ -135,39 +147,40 @@ static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 mu
 
 		CHECK((flags & must) == must && !(flags & must_not),
 		      "frame %lu is on a list with flags %x", ul(page_pfn(e, page)), flags);
-		*entries += check_rmap(e, page);
+		l->entries += check_rmap(e, page);
+		l->file += !!(flags & PG_FILE);
 		n++;
 	}
 	return n;
 }
 
-static void check_lru(struct engine *e, u64 *mapped, u64 *leaving, s64 *entries)
+static void check_lru(struct engine *e, struct listed *l)
 {
 	struct lru *lru = &e->lru;
-	s64 none = 0;
+	struct listed leaving = { 0 };
 	u64 n;
 
-	*entries = 0;
+	*l = (struct listed){ 0 };
 	n = check_list(e, &lru->inactive, PG_LRU,
-		       PG_UNEVICTABLE | PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED,
-		       entries);
+		       PG_UNEVICTABLE | PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
 	CHECK(n == lru->nr_inactive, "inactive list is %lu long, not %lu", ul(n),
 	      ul(lru->nr_inactive));
-	*mapped = n;
+	l->pages = n;
 	n = check_list(e, &lru->active, PG_LRU | PG_ACTIVE,
-		       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, entries);
+		       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
 	CHECK(n == lru->nr_active, "active list is %lu long, not %lu", ul(n), ul(lru->nr_active));
-	*mapped += n;
+	l->pages += n;
 	n = check_list(e, &lru->unevictable, PG_LRU | PG_UNEVICTABLE,
-		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, entries);
+		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
 	CHECK(n == lru->nr_unevictable, "unevictable list is %lu long, not %lu", ul(n),
 	      ul(lru->nr_unevictable));
-	*mapped += n;
+	l->pages += n;
 	n = check_list(e, &lru->writeout, PG_ISOLATED | PG_WRITEBACK | PG_SWAPCACHE,
-		       PG_LRU | PG_LOCKED, &none);
-	CHECK(n == lru->nr_writeout && !none, "write-out list is %lu long, not %lu, %ld mapped",
-	      ul(n), ul(lru->nr_writeout), (long)none);
-	*leaving = n;
+		       PG_LRU | PG_LOCKED | PG_FILE, &leaving);
+	CHECK(n == lru->nr_writeout && !leaving.entries,
+	      "write-out list is %lu long, not %lu, %ld mapped", ul(n), ul(lru->nr_writeout),
+	      (long)leaving.entries);
+	l->leaving = n;
 }
 
 /* Each reference to a slot comes from one entry, or from its page. */
@@ -203,27 +216,33 @@ static void check_slots(struct engine *e, s64 entries)
 
 void engine_check(struct engine *e)
 {
-	u64 mapped, leaving, tables = (u64)atomic_load(&e->kernel_tables), zero = e->zero_pfn != NO_PFN;
-	s64 rss = 0, entries = 0, mappings;
+	u64 cached, slots, tables = (u64)atomic_load(&e->kernel_tables);
+	u64 zero = e->zero_pfn != NO_PFN;
+	s64 rss = 0, entries = 0;
+	struct listed l;
 	struct mm *mm;
 
 	zone_check(e, ZONE_TABLE);
 	zone_check(e, ZONE_USER);
-	check_lru(e, &mapped, &leaving, &mappings);
+	check_lru(e, &l);
+	cached = page_cache_check(e, &slots);
 	list_for_each_entry (mm, &e->mms, link) {
 		mm_check(mm);
 		rss += mm->rss;
 		entries += mm->swapped;
 		tables += mm->tables;
 	}
-	CHECK(mappings == rss, "%ld entries map pages on the LRU lists, %ld are there",
-	      (long)mappings, (long)rss);
-	CHECK(zone_free_pages(e, ZONE_USER) + mapped + leaving + zero == e->zones[ZONE_USER].nr,
-	      "%lu frames of programs, of which %lu free, %lu mapped, %lu leaving",
-	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(mapped),
-	      ul(leaving));
+	CHECK(l.entries == rss, "%ld entries map pages on the LRU lists, %ld are there",
+	      (long)l.entries, (long)rss);
+	CHECK(l.file == cached && l.file == e->nr_file_pages,
+	      "%lu pages of files on the LRU lists, %lu in the page cache, %lu counted", ul(l.file),
+	      ul(cached), ul(e->nr_file_pages));
+	CHECK(zone_free_pages(e, ZONE_USER) + l.pages + l.leaving + zero == e->zones[ZONE_USER].nr,
+	      "%lu frames of programs, of which %lu free, %lu on LRU lists, %lu leaving",
+	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(l.pages),
+	      ul(l.leaving));
 	CHECK(zone_free_pages(e, ZONE_TABLE) + tables == e->zones[ZONE_TABLE].nr,
 	      "%lu frames for tables, of which %lu free, %lu in use", ul(e->zones[ZONE_TABLE].nr),
 	      ul(zone_free_pages(e, ZONE_TABLE)), ul(tables));
-	check_slots(e, entries);
+	check_slots(e, entries + (s64)slots);
 }

@@ -78,6 +78,7 @@ struct engine {
 	_Atomic s64 kernel_tables; /* frames in use for the kernel half of all spaces */
 	struct list_head mappings; /* address_space->link: every file there is */
 	spinlock_t mappings_lock;
+	_Atomic u64 nr_file_pages; /* in the page cache, all files' */
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;

@@ -88,7 +88,8 @@ struct mmu_ops {
 	/*
 	 * Absent -> present for `n` <= MMU_BATCH consecutive entries of one page table, starting
 	 * at `va`; entry i becomes ptes[i].  Frames were staged, or taken and not freed since, or
-	 * (shares_pages) are mapped read-only by other entries.
+	 * (shares_pages) are mapped read-only by other entries, or (clean) are pages of a file,
+	 * which may be set in many places.
 	 * A machine whose MMU_SILENT_WRITE flag is set may make a page writable that ptes[i]
 	 * forbids only if the VMA allows writing.
 	 * Returns the number set, at least 1, from the first on, or a negative errno with none:
@@ -106,6 +107,11 @@ struct mmu_ops {
 	 * flush; taking rights away is flushed by flush().  Young and dirty bits of the old entry
 	 * stay set: a CPU may have set them since the caller looked.  Page-table lock held. */
 	void (*change)(struct mm *mm, u64 va, pte_t *ptep, pte_t pte);
+
+	/* Present -> read-only and clean; returns the old entry with the dirty bit as the hardware
+	 * left it.  Owes a flush: until it is done a CPU may write on.  NULL: the machine maps no
+	 * pages of files.  Page-table lock held. */
+	pte_t (*clean)(struct mm *mm, u64 va, pte_t *ptep);
 
 	/* Present -> `left` (none or a swap entry); returns the old entry with the dirty bit as the
 	 * hardware left it.  Used by unmapping: on linux the kernel has already done it, so only

@@ -9,6 +9,7 @@
 #define ESRCH	   3
 #define EINTR	   4
 #define EIO	   5
+#define EBADF	   9
 #define EAGAIN	   11
 #define ENOMEM	   12
 #define EACCES	   13
@@ -17,6 +18,7 @@
 #define EEXIST	   17
 #define ENODEV	   19
 #define EINVAL	   22
+#define EFBIG	   27
 #define ENOSPC	   28
 #define ERANGE	   34
 #define ENOSYS	   38

@@ -12,8 +12,13 @@
  * Lock order, outer to inner, for the whole engine (never take one on the left
  * while holding one on its right):
  *
- *   mm->mmap_lock -> vma->lock -> page lock -> lock of an anon_vma's family
- *     -> page-table lock -> lru->lock, swap->lock, zone->lock (one at a time)
+ *   mapping->i_rwsem -> mm->mmap_lock -> vma->lock -> mapping->invalidate_lock
+ *     -> page lock -> mapping->i_mmap_lock -> lock of an anon_vma's family
+ *     -> page-table lock -> mapping->tree_lock
+ *     -> lru->lock, swap->lock, zone->lock (one at a time)
+ *
+ * A page lock of an anonymous page is to the right of i_mmap_lock, too: its holder takes no lock of
+ * a file.
  *
  * Of two mmap_locks or two page-table locks (fork only) the parent's is the outer one.
  *

@@ -6,7 +6,7 @@
  *     lock_vma, or mmap_lock and find_vma
  *     access_error
  *     handle_mm_fault -> __handle_mm_fault -> handle_pte_fault
- *       none               do_anonymous_page
+ *       none               do_anonymous_page, or (the VMA has a file) do_fault
  *       swap entry         do_swap_page
  *       present, read-only do_wp_page
  */
@@ -31,7 +31,7 @@ static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 
 	vmf->orig = pte_read(vmf->ptep);
 	if (pte_none(vmf->orig))
-		return do_anonymous_page(vmf);
+		return vmf->vma->file ? do_fault(vmf) : do_anonymous_page(vmf);
 	if (pte_is_swap(vmf->orig))
 		return do_swap_page(vmf);
 	if ((vmf->flags & FAULT_FLAG_ABSENT) && e->mmu->pages_vanish)
@@ -42,8 +42,25 @@ static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 	return 0;
 }
 
-static unsigned __handle_mm_fault(struct vma *vma, u64 address, unsigned flags,
-				  struct fault_result *res)
+static unsigned __handle_mm_fault(struct vm_fault_info *vmf)
+{
+	vmf->ptep = pte_alloc(vmf->vma->mm, vmf->address, &vmf->ptl);
+	if (!vmf->ptep)
+		return VM_FAULT_OOM;
+	return handle_pte_fault(vmf);
+}
+
+void release_fault_lock(struct vm_fault_info *vmf)
+{
+	/* After this the VMA may be gone at any time. */
+	vmf->unlocked = true;
+	if (vmf->flags & FAULT_FLAG_VMA_LOCK)
+		unlock_vma(vmf->vma);
+	else
+		up_read(&vmf->vma->mm->mmap_lock);
+}
+
+unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fault_result *res)
 {
 	struct vm_fault_info vmf = {
 		.vma = vma,
@@ -52,37 +69,22 @@ static unsigned __handle_mm_fault(struct vma *vma, u64 address, unsigned flags,
 		.flags = flags,
 		.res = res,
 	};
-
-	vmf.ptep = pte_alloc(vma->mm, vmf.address, &vmf.ptl);
-	if (!vmf.ptep)
-		return VM_FAULT_OOM;
-	return handle_pte_fault(&vmf);
-}
-
-unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fault_result *res)
-{
-	struct mm *mm = vma->mm;
 	unsigned ret;
 
-	VMF_ASSERT(rwsem_is_locked(flags & FAULT_FLAG_VMA_LOCK ? &vma->lock : &mm->mmap_lock));
+	VMF_ASSERT(rwsem_is_locked(flags & FAULT_FLAG_VMA_LOCK ? &vma->lock : &vma->mm->mmap_lock));
 	VMF_ASSERT(!vma->detached && address >= vma->start && address < vma->end);
-	ret = __handle_mm_fault(vma, address, flags, res);
-
-	if (ret & VM_FAULT_RETRY) {
-		if (flags & FAULT_FLAG_VMA_LOCK)
-			unlock_vma(vma);
-		else
-			up_read(&mm->mmap_lock);
-	}
+	ret = __handle_mm_fault(&vmf);
+	if ((ret & VM_FAULT_RETRY) && !vmf.unlocked)
+		release_fault_lock(&vmf);
 	return ret;
 }
 
-/* mm_account_fault: successful faults only; a fault that comes again is counted then. */
-static void account_fault(struct mm *mm, unsigned ret, struct fault_result *res)
+/* mm_account_fault: successful faults only; a fault that comes again is counted then, as major. */
+static void account_fault(struct mm *mm, unsigned ret, unsigned flags, struct fault_result *res)
 {
 	struct engine_stats *stats = mm->engine->stats;
 
-	res->major = ret & VM_FAULT_MAJOR;
+	res->major = (ret & VM_FAULT_MAJOR) || (flags & FAULT_FLAG_TRIED);
 	if (res->major) {
 		atomic_fetch_add_explicit(&mm->major, 1, memory_order_relaxed);
 		stat_add(&stats->major, 1);
@@ -175,6 +177,12 @@ static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 	return ret;
 }
 
+/* The lock was dropped to read the page in, and that is done. */
+static bool is_read_meanwhile(unsigned ret)
+{
+	return (ret & (VM_FAULT_RETRY | VM_FAULT_MAJOR)) == (VM_FAULT_RETRY | VM_FAULT_MAJOR);
+}
+
 struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned flags)
 {
 	struct fault_result res = { 0 };
@@ -190,19 +198,29 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 		flags |= FAULT_FLAG_INSTRUCTION;
 	if (!(code & PF_PROT))
 		flags |= FAULT_FLAG_ABSENT;
-	do {
+	for (;;) {
 		u64 refused = atomic_load_explicit(&e->stats->store_full, memory_order_relaxed);
 
 		ret = try_fault(mm, address, code, flags, &res);
-		if (unlikely(ret & VM_FAULT_OOM) && frames_in_flight(e, refused))
+		if (unlikely(is_read_meanwhile(ret)) && !(flags & FAULT_FLAG_TRIED)) {
+			flags |= FAULT_FLAG_TRIED;
+			continue;
+		}
+		if (likely(!(ret & VM_FAULT_OOM)))
+			break;
+		if (frames_in_flight(e, refused)) {
 			ret = VM_FAULT_RETRY;
+			break;
+		}
 		/* Otherwise: they may have come down between the two. */
-	} while (unlikely(ret & VM_FAULT_OOM) && ++tries < OOM_TRIES);
+		if (++tries >= OOM_TRIES)
+			break;
+	}
 	if (res.reason != FAULT_OK)
 		return res;
 	res.reason = reason_of(ret);
 	if (res.reason == FAULT_OK)
-		account_fault(mm, ret, &res);
+		account_fault(mm, ret, flags, &res);
 	return res;
 }
 

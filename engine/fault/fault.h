@@ -30,7 +30,9 @@ enum vm_fault {
 	VM_FAULT_MAJOR = 0x04,
 	VM_FAULT_SIGSEGV = 0x40,
 	VM_FAULT_NOPAGE = 0x100,
-	VM_FAULT_RETRY = 0x400, /* all locks are dropped; let the access fault again */
+	/* All locks are dropped; let the access fault again.  With MAJOR: the page has been read
+	 * meanwhile; do_user_addr_fault() tries once more by itself. */
+	VM_FAULT_RETRY = 0x400,
 };
 #define VM_FAULT_ERROR (VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV)
 
@@ -46,6 +48,9 @@ struct vm_fault_info {
 	spinlock_t *ptl;
 	pte_t orig; /* as read before anything was done, */
 	struct fault_result *res;
+	u64 pgoff;	   /* page of the file, for a VMA that has one */
+	struct page *page; /* the file's page: locked, with a reference */
+	bool unlocked;	   /* the VMA's lock (or mmap_lock) was dropped: VM_FAULT_RETRY follows */
 };
 
 /* What the program sees of a fault that could not be resolved: si_code values of Linux. */
@@ -60,7 +65,7 @@ enum fault_reason {
 
 struct fault_result {
 	enum fault_reason reason;
-	bool major;	     /* it had to read from a store */
+	bool major;	     /* it had to read from a store or a file, or was tried twice */
 	bool zero;	     /* it was given zeros */
 	bool second_chance;  /* the page was on its way out and came back */
 	unsigned prefetched; /* neighbours installed with it */

@@ -52,6 +52,13 @@ unsigned set_failed(struct vm_fault_info *vmf, u64 va, int err);
 unsigned do_anonymous_page(struct vm_fault_info *vmf);
 unsigned do_swap_page(struct vm_fault_info *vmf);
 unsigned do_wp_page(struct vm_fault_info *vmf);
+/* No entry, in a VMA of a file (file.c). */
+unsigned do_fault(struct vm_fault_info *vmf);
+/* A write to a page of the VMA's file that a shared mapping has read-only (file.c).  The page has
+ * a reference of the caller's, which goes. */
+unsigned wp_page_shared(struct vm_fault_info *vmf, struct page *page);
+/* Drop the lock that the fault came with, and note that. */
+void release_fault_lock(struct vm_fault_info *vmf);
 /* The entry says present, the machine found nothing. */
 unsigned do_vanished_page(struct vm_fault_info *vmf);
 

@@ -53,7 +53,11 @@ static int replace_page(struct vm_fault_info *vmf, struct page *old, struct page
 		return n;
 	}
 	/* Now that no entry of ours leads to it, others may find themselves alone with it. */
-	if (old) {
+	if (old && page_test(old, PG_FILE)) {
+		page_remove_file_rmap(old);
+		atomic_fetch_sub_explicit(&mm->rss, 1, memory_order_relaxed);
+		atomic_fetch_sub_explicit(&mm->rss_file, 1, memory_order_relaxed);
+	} else if (old) {
 		*last = page_remove_rmap(old);
 		if (*last)
 			lru_del(e, old);
@@ -145,6 +149,15 @@ unsigned do_wp_page(struct vm_fault_info *vmf)
 		return 0;
 	}
 	page = pfn_page(e, pte_pfn(vmf->orig));
+	if (unlikely(page_test(page, PG_FILE))) {
+		page_get(page);
+		spin_unlock(vmf->ptl);
+		if (vmf->vma->flags & VM_SHARED)
+			return wp_page_shared(vmf, page);
+		ret = wp_page_copy(vmf, page);
+		page_put(e, page);
+		return ret;
+	}
 	if (page_test(page, PG_ANON_EXCLUSIVE) || wp_can_reuse_anon_page(vmf, page)) {
 		wp_page_reuse(vmf);
 		spin_unlock(vmf->ptl);

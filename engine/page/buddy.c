@@ -18,7 +18,7 @@
 #define RECLAIM_ROUNDS 16
 
 /* A page with one of these is still somebody's: it cannot be freed. */
-#define PG_IN_USE (PG_LOCKED | PG_LRU | PG_SWAPCACHE | PG_WRITEBACK | PG_BUDDY)
+#define PG_IN_USE (PG_LOCKED | PG_LRU | PG_SWAPCACHE | PG_WRITEBACK | PG_BUDDY | PG_FILE)
 
 static struct zone *zone_of(struct engine *e, const struct page *page)
 {

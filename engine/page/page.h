@@ -8,6 +8,7 @@
  *               licence to keep one page resident, and its bytes are wherever the machine says.
  *
  * A frame is in exactly one of: a free list, an LRU list, isolated (PG_ISOLATED), a page table.
+ * A page of a file is on an LRU list exactly while it is in the page cache, mapped or not.
  */
 #ifndef VMF_PAGE_PAGE_H
 #define VMF_PAGE_PAGE_H
@@ -18,6 +19,7 @@
 
 struct engine;
 struct anon_vma;
+struct address_space;
 
 enum zone_type { ZONE_TABLE, ZONE_USER, NR_ZONES };
 
@@ -29,7 +31,7 @@ enum page_flag {
 	PG_LRU = 1u << 1,	  /* on an LRU list; lru->lock */
 	PG_ACTIVE = 1u << 2,	  /* of the active list */
 	PG_REFERENCED = 1u << 3,  /* touched once since it was last looked at */
-	PG_DIRTY = 1u << 4,	  /* differs from its kept slot, or has none */
+	PG_DIRTY = 1u << 4,	  /* differs from its kept slot, or has none; from its file */
 	PG_SWAPCACHE = 1u << 5,	  /* page->swap names its slot, and the slot names the page */
 	PG_ISOLATED = 1u << 6,	  /* off the lists on purpose: being taken or written out */
 	PG_WRITEBACK = 1u << 7,	  /* on the write-out list */
@@ -44,6 +46,8 @@ enum page_flag {
 	 * nobody is copying it.  The entry that maps it may allow writing, and no other may.
 	 * Changes under the page-table lock of that entry. */
 	PG_ANON_EXCLUSIVE = 1u << 15,
+	PG_FILE = 1u << 16,	/* in the page cache: mapping and index name its place; page lock */
+	PG_UPTODATE = 1u << 17, /* PG_FILE: holds the file's bytes */
 };
 
 struct page {
@@ -54,9 +58,12 @@ struct page {
 	u8 zone;
 	u16 _pad;
 	struct list_head lru; /* free list, LRU list or write-out list */
-	/* Anonymous pages: where its entries can be found.  Page lock (and its entry's page-table
-	 * lock, to change it), or the page is not yet mapped. */
-	struct anon_vma *anon_vma;
+	/* Where its entries can be found.  Page lock (and its entry's page-table lock, to change
+	 * it), or the page is not yet mapped. */
+	union {
+		struct anon_vma *anon_vma;     /* anonymous pages */
+		struct address_space *mapping; /* PG_FILE; NULL once it has left the file */
+	};
 	u64 index;	  /* linear page index: vma->pgoff + (va - vma->start) / PAGE_SIZE */
 	swp_entry_t swap; /* with PG_SWAPCACHE; otherwise 0 */
 	union {

@@ -6,9 +6,10 @@
 #include "engine/engine.h"
 
 /*
- * A page is on an LRU list exactly while it is mapped, seen from outside the page-table locks: who
- * maps it first adds it, who unmaps it last takes it off, each under his page-table lock (rmap.c
- * has why there is no quarrel).  So the mappings' references keep it alive on the list.
+ * An anonymous page is on an LRU list exactly while it is mapped, seen from outside the page-table
+ * locks: who maps it first adds it, who unmaps it last takes it off, each under his page-table lock
+ * (rmap.c has why there is no quarrel).  So the mappings' references keep it alive on the list.
+ * A page of a file is there while it is in the page cache, whose reference keeps it alive.
  */
 
 /* What is forgotten of a page on its way out. */
@@ -53,9 +54,18 @@ struct taken {
 /* Take one segment around a victim from the inactive list's tail, or a victim that is mapped more
  * than once from all its entries.  `force`: young pages, too.  False: the list is empty. */
 bool take_segment(struct engine *e, bool force, struct taken *t);
+/* The store or the swap area is full: take one page that needs neither, a clean or dirty page of a
+ * file.  False: there is none in reach. */
+bool take_without_slot(struct engine *e, struct taken *t);
 /* Take what is mapped, and mapped once, of the group of entries that [start, end) is (at most
  * MMU_BATCH, within one table and one VMA). */
 void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct taken *t);
+
+/* The same for one page of a file: locked, with a reference, on a list (reclaim/file.c). */
+void take_file_page(struct engine *e, struct page *page, bool force, struct taken *t);
+/* Take the pages of files that [start, end) maps and nobody else does; within one table, at most
+ * MMU_BATCH.  mmap_lock held.  Returns frames freed. */
+u64 take_file_range(struct engine *e, struct vma *vma, u64 start, u64 end);
 
 /* Write out up to n pages, oldest first.  Returns frames freed; *full: the store takes no more. */
 u64 writeout(struct engine *e, u64 n, bool *full);

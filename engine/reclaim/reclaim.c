@@ -47,6 +47,17 @@ static void retry_in_time(struct engine *e)
 		lru_retry_unevictable(e, RETRY_BATCH);
 }
 
+/* There is no room for what needs any: does something go without? */
+static bool free_without_slot(struct engine *e, u64 *freed)
+{
+	struct taken t;
+
+	if (!take_without_slot(e, &t))
+		return false;
+	*freed += t.freed;
+	return t.freed;
+}
+
 /* Free about `want` frames, or as many as there are.  *not_now is set if there may be more soon. */
 static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 {
@@ -61,8 +72,13 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 		u64 n = writeout(e, want - freed, &full);
 
 		freed += n;
-		if (freed >= want || full)
+		if (freed >= want)
 			break;
+		if (full) {
+			if (!free_without_slot(e, &freed))
+				break;
+			continue;
+		}
 		if (n)
 			continue;
 		if (!take_segment(e, tries >= TRIES_BEFORE_FORCE, &t)) {
@@ -76,7 +92,9 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 		*not_now |= t.not_now;
 		if (t.taken || t.freed)
 			tries = 0;
-		else if ((t.no_slots && !lru_drop_kept(e)) || ++tries > most)
+		else if (++tries > most)
+			break;
+		else if (t.no_slots && !lru_drop_kept(e) && !free_without_slot(e, &freed))
 			break;
 	}
 	return freed;
@@ -174,7 +192,7 @@ u64 reclaim_range(struct mm *mm, u64 start, u64 end)
 		u64 va = max_of(start, vma->start), stop = min_of(end, vma->end);
 		spinlock_t *ptl;
 
-		if ((vma->flags & VM_LOCKED) || !vma_anon(vma))
+		if ((vma->flags & VM_LOCKED) || (!vma_anon(vma) && !vma->file))
 			continue;
 		while (pte_next_table(mm, &va, stop, &ptl)) {
 			u64 next = min_of((va | (MMU_BATCH * PAGE_SIZE - 1)) + 1, stop);
@@ -183,6 +201,8 @@ u64 reclaim_range(struct mm *mm, u64 start, u64 end)
 			take_range(e, vma, va, next, &t);
 			freed += t.freed;
 			taken += t.taken;
+			if (vma->file)
+				freed += take_file_range(e, vma, va, next);
 			va = next;
 		}
 	}

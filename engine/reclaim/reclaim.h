@@ -18,6 +18,9 @@
  * after a fault that brought it back, some entries map it and others name its slot; it sits in the
  * swap cache and nobody can write to it.
  *
+ * Pages of files go in one step, one by one: written out if they are dirty, or (shared memory)
+ * saved in a swap slot that the file itself remembers (reclaim/file.c).
+ *
  * Second chance: a page found young, or that came back within the active list's length of other
  * evictions (refault distance), goes to the active list.
  */
@@ -123,5 +126,11 @@ static inline bool rmap_is_at(const struct rmap_walk *w)
 
 	return pte_mapped(pte) && pte_pfn(pte) == w->pfn;
 }
+
+/* One more entry (of mm) maps a page of a file: map count and the mm's counts.  The entry has a
+ * reference.  PTL held, and the page lock or that of another entry that maps it. */
+void page_add_file_rmap(struct mm *mm, struct page *page);
+/* One less.  PTL held; the counts of the mm are the caller's. */
+void page_remove_file_rmap(struct page *page);
 
 #endif

@@ -16,10 +16,14 @@
  * page-table lock (take_shared).  With its page lock held no entry of it comes that is not copied
  * from one that it has; so the one whose entry is the last takes it off the list.
  */
+#include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
 
 #define VICTIM_TRIES 16
+
+/* Pages looked at for one that needs no slot, when there are none. */
+#define FILE_LOOK 1024
 
 struct group {
 	struct mm *mm;
@@ -36,6 +40,8 @@ struct group {
 static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsigned n, bool all,
 		    bool force)
 {
+	u32 not_these = all ? PG_FILE : PG_FILE | PG_ACTIVE | PG_UNEVICTABLE;
+
 	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE, ptep++) {
 		pte_t pte = pte_read(ptep);
 		struct page *page;
@@ -43,7 +49,7 @@ static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsi
 		if (!pte_mapped(pte) || pte_special(pte))
 			continue;
 		page = pfn_page(e, pte_pfn(pte));
-		if (page != g->victim && !all && page_test(page, PG_ACTIVE | PG_UNEVICTABLE))
+		if (page != g->victim && page_test(page, not_these))
 			continue;
 		if (unlikely(page_mapcount(page) > 1))
 			continue;
@@ -314,6 +320,47 @@ static struct page *pick_victim(struct engine *e)
 	return page;
 }
 
+/* The last page on the inactive list that can go without a slot, locked and with a reference. */
+static struct page *pick_file_victim(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+	struct page *page, *found = NULL;
+	unsigned look = FILE_LOOK;
+
+	spin_lock(&lru->lock);
+	lru_balance(e);
+	for (struct list_head *at = lru->inactive.prev; at != &lru->inactive && look--;
+	     at = at->prev) {
+		page = list_entry(at, struct page, lru);
+		if (!page_test(page, PG_FILE) || !page_trylock(page))
+			continue;
+		if (!page->mapping->ops->swap_page) {
+			page_get(page);
+			found = page;
+			break;
+		}
+		page_unlock(page);
+	}
+	spin_unlock(&lru->lock);
+	return found;
+}
+
+bool take_without_slot(struct engine *e, struct taken *t)
+{
+	struct page *victim;
+
+	*t = (struct taken){ 0 };
+	if (!atomic_load_explicit(&e->nr_file_pages, memory_order_relaxed))
+		return false;
+	victim = pick_file_victim(e);
+	if (!victim)
+		return false;
+	take_file_page(e, victim, true, t);
+	page_unlock(victim);
+	page_put(e, victim);
+	return true;
+}
+
 bool take_segment(struct engine *e, bool force, struct taken *t)
 {
 	struct page *victim = pick_victim(e);
@@ -327,6 +374,10 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	*t = (struct taken){ 0 };
 	if (!victim)
 		return false;
+	if (page_test(victim, PG_FILE)) {
+		take_file_page(e, victim, force, t);
+		goto out;
+	}
 	if (!rmap_begin(e, victim, &w)) {
 		/* It is being unmapped or moved just now. */
 		lru_rotate(e, victim, false);

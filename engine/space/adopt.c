@@ -13,7 +13,7 @@ int adopt_page(struct mm *mm, struct vma *vma, u64 va)
 	spinlock_t *ptl;
 	pte_t *ptep, old;
 
-	if (!vma || va < vma->start || va >= vma->end)
+	if (!vma || va < vma->start || va >= vma->end || (vma->flags & VM_SHARED))
 		return -EFAULT;
 	if (anon_vma_prepare(vma))
 		return -ENOMEM;

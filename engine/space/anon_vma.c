@@ -361,7 +361,8 @@ void anon_vma_leave(struct vma *vma)
 /* Might the two be one VMA after an mprotect()?  Then they had better share an anon_vma. */
 static bool anon_vma_compatible(const struct vma *below, const struct vma *above)
 {
-	return below->end == above->start && !((below->flags ^ above->flags) & ~VM_ACCESS) &&
+	return below->end == above->start && below->file == above->file &&
+	       !((below->flags ^ above->flags) & ~VM_ACCESS) &&
 	       vma_pgoff_end(below) == above->pgoff;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every invariant of a space.  Slow; nobody else is active. */
+#include "engine/backing/page_cache.h"
 #include "engine/base/text.h"
 #include "engine/space/internal.h"
 
@@ -58,6 +59,18 @@ static void check_links(const struct vma *vma)
 	}
 }
 
+static void check_in_file(const struct vma *vma)
+{
+	const struct interval_node *node;
+
+	if (!vma->file)
+		return;
+	node = interval_first(&vma->file->mapping->i_mmap, vma->pgoff, vma->pgoff + 1);
+	while (node && node != &vma->shared)
+		node = interval_next((struct interval_node *)node, vma->pgoff, vma->pgoff + 1);
+	CHECK(node, "VMA %lx is not in its file's tree", ul(vma->start));
+}
+
 static void check_vma(const struct mm *mm, const struct vma *vma, const struct vma *prev)
 {
 	CHECK(PAGE_ALIGNED(vma->start) && PAGE_ALIGNED(vma->end) && vma->start < vma->end,
@@ -75,11 +88,14 @@ static void check_vma(const struct mm *mm, const struct vma *vma, const struct v
 	CHECK(!vma->detached && vma->mm == mm && atomic_load(&vma->refcount) == 1 &&
 		      !rwsem_is_locked(&vma->lock),
 	      "VMA %lx is detached, held or locked", ul(vma->start));
+	CHECK(!(vma->flags & VM_SHARED) || !vma->anon_vma || !vma->file,
+	      "VMA %lx is shared and has an anon_vma", ul(vma->start));
+	check_in_file(vma);
 	check_links(vma);
 }
 
 struct seen {
-	s64 rss, swapped, tables;
+	s64 rss, rss_file, swapped, tables;
 };
 
 static void check_page(struct mm *mm, const struct vma *vma, struct page *page, u64 va)
@@ -109,6 +125,21 @@ static void check_page(struct mm *mm, const struct vma *vma, struct page *page, 
 	}
 }
 
+/* What engine_check() and page_cache_check() cannot see from the file's side. */
+static void check_file_entry(const struct vma *vma, u64 va, pte_t pte, struct page *page)
+{
+	u64 pgoff = vma->pgoff + ((va - vma->start) >> PAGE_SHIFT);
+	u64 allowed = vma_file_pte_bits(vma, true);
+
+	CHECK(vma->file && page->mapping == vma->file->mapping && page->index == pgoff,
+	      "entry at %lx maps a page of another file or place", ul(va));
+	CHECK(!pte_write(pte) || (allowed & PTE_WRITE), "entry at %lx allows writing", ul(va));
+	CHECK(!pte_dirty(pte) || !vma_wants_writenotify(vma) || page_test(page, PG_DIRTY),
+	      "entry at %lx is dirty, and its file does not know", ul(va));
+	CHECK(!pte_write(pte) || !vma_wants_writenotify(vma) || page_test(page, PG_DIRTY),
+	      "entry at %lx may be written, and its file does not know", ul(va));
+}
+
 static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 {
 	struct engine *e = mm->engine;
@@ -117,6 +148,9 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 	u64 allowed;
 
 	CHECK(vma && vma->start <= va, "entry at %lx and no VMA", ul(va));
+	CHECK(!vma->file || vma->pgoff + ((va - vma->start) >> PAGE_SHIFT) <
+				    mapping_size_pages(vma->file->mapping),
+	      "entry at %lx lies behind the end of its file", ul(va));
 	if (pte_is_swap(pte)) {
 		u64 nr = swp_offset(pte_to_swp(pte));
 
@@ -141,6 +175,11 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 	}
 	page = pfn_page(e, pte_pfn(pte));
 	seen->rss++;
+	if (page_test(page, PG_FILE)) {
+		seen->rss_file++;
+		check_file_entry(vma, va, pte, page);
+		return;
+	}
 	check_page(mm, vma, page, va);
 	CHECK(!pte_write(pte) || page_test(page, PG_ANON_EXCLUSIVE),
 	      "entry at %lx allows writing to a page that is not exclusive", ul(va));
@@ -212,6 +251,8 @@ void mm_check(struct mm *mm)
 	check_table(mm, mm->pgd, 4, 0, &seen);
 	CHECK(seen.rss == atomic_load(&mm->rss), "%lu pages mapped, rss is %lu", ul(seen.rss),
 	      ul(atomic_load(&mm->rss)));
+	CHECK(seen.rss_file == atomic_load(&mm->rss_file), "%lu pages of files mapped, %lu counted",
+	      ul(seen.rss_file), ul(atomic_load(&mm->rss_file)));
 	CHECK(seen.swapped == atomic_load(&mm->swapped), "%lu swap entries, %lu counted",
 	      ul(seen.swapped), ul(atomic_load(&mm->swapped)));
 	CHECK(seen.tables == atomic_load(&mm->tables), "%lu tables, %lu counted", ul(seen.tables),

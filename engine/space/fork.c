@@ -21,8 +21,9 @@
 
 struct copy {
 	struct mm *from, *to;
-	bool flush;	  /* rights of the parent's went */
-	s64 rss, swapped; /* of the child */
+	bool flush;  /* rights of the parent's went */
+	s64 swapped; /* of the child */
+	s64 rss;     /* of the child, but for pages of files, which are counted at once */
 };
 
 /* ---- entries ---- */
@@ -34,6 +35,11 @@ static pte_t share_page(struct copy *c, u64 va, pte_t *src, pte_t pte)
 	struct page *page = pfn_page(e, pte_pfn(pte));
 
 	page_get(page);
+	if (unlikely(page_test(page, PG_FILE))) {
+		/* Of a private mapping, so read-only already. */
+		page_add_file_rmap(c->to, page);
+		return pte_without(pte, PTE_ACCESSED);
+	}
 	if (page_test(page, PG_ANON_EXCLUSIVE))
 		page_clear(page, PG_ANON_EXCLUSIVE);
 	page_dup_anon_rmap(page);
@@ -100,9 +106,9 @@ static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
 		vma_put(new);
 		return NULL;
 	}
-	new->file = vma->file;
-	if (new->file)
-		atomic_fetch_add_explicit(&new->file->refcount, 1, memory_order_relaxed);
+	if (vma->file)
+		new->file = file_get(vma->file);
+	/* Behind the parent's in the file's tree: who unmaps a range comes to it later. */
 	vma_link(mm, new);
 	vm_stat_account(mm, new->flags, (s64)vma_pages(new));
 	return new;

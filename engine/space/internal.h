@@ -3,6 +3,7 @@
 #ifndef VMF_SPACE_INTERNAL_H
 #define VMF_SPACE_INTERNAL_H
 
+#include "engine/backing/file.h"
 #include "engine/base/errno.h"
 #include "engine/engine.h"
 
@@ -88,6 +89,26 @@ bool accountable_mapping(u32 flags);
 int account_protection(const struct vma *vma, u64 pages, u32 *flags);
 /* Can so many pages be promised?  Only what is out of all reason is refused. */
 bool vm_enough_memory(const struct mm *mm, u64 pages);
+
+/* ---- file_map.c: nothing of it does anything for a VMA without a file ---- */
+
+/* A linked VMA enters its file's tree, and leaves it.  Takes i_mmap_lock. */
+void i_mmap_add(struct vma *vma);
+void i_mmap_del(struct vma *vma);
+/* Around a change of the range of a VMA that is in the tree; between the two i_mmap_lock is held
+ * for writing.  `upper` (may be NULL) is new, of the same file, and enters with it. */
+void i_mmap_begin(struct vma *vma);
+void i_mmap_end(struct vma *vma, struct vma *upper);
+/* Between them: the range of `gone` has become part of another VMA of the file. */
+void i_mmap_absorb(struct vma *gone);
+void i_mmap_lock_write(struct vma *vma);
+void i_mmap_unlock_write(struct vma *vma);
+
+/* ---- zap.c ---- */
+
+/* As zap_range() within one VMA of a file, without the tables; !even_cows: pages of the file only.
+ * mmap_lock or i_mmap_lock held. */
+void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows);
 
 /* ---- map.c ---- */
 

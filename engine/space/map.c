@@ -123,13 +123,18 @@ static void change_protection(struct vma *vma)
 		spin_lock(ptl);
 		for (; va < stop; va += PAGE_SIZE, ptep++) {
 			pte_t old = pte_read(ptep), new;
+			struct page *page;
 
 			if (!pte_mapped(old))
 				continue;
+			page = pfn_page(e, pte_pfn(old));
 			new = pte_make(pte_pfn(old), bits);
 			if (pte_special(old))
 				new = pte_without(pte_with(new, PTE_SPECIAL), PTE_WRITE);
-			else if (!page_test(pfn_page(e, pte_pfn(old)), PG_ANON_EXCLUSIVE))
+			else if (page_test(page, PG_FILE))
+				new = pte_make(pte_pfn(old),
+					       vma_file_pte_bits(vma, pte_dirty(old)));
+			else if (!page_test(page, PG_ANON_EXCLUSIVE))
 				new = pte_without(new, PTE_WRITE); /* do_wp_page() has to copy */
 			new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
 			if (pte_same(old, new))

@@ -13,6 +13,7 @@
 #ifndef VMF_SPACE_MM_H
 #define VMF_SPACE_MM_H
 
+#include "engine/base/interval.h"
 #include "engine/base/list.h"
 #include "engine/base/lock.h"
 #include "engine/base/rbtree.h"
@@ -116,6 +117,7 @@ struct vma {
 	struct anon_vma *anon_vma; /* its own: NULL until the first page; see vma_anon() */
 	struct anon_vma_chain *anon_vma_chain; /* all that it is linked into */
 	struct anon_vma_chain first_link;      /* of these: most VMAs have no other */
+	struct interval_node shared;	       /* file->mapping->i_mmap, by page of the file */
 };
 
 /* Pages between a stack and what lies below it. */
@@ -146,6 +148,7 @@ struct mm {
 	u64 mmap_min;  /* bytes: nothing is mapped below */
 	struct mm_limits limits;
 	_Atomic s64 rss;	  /* pages mapped (without the shared zero page) */
+	_Atomic s64 rss_file;	  /* of these: entries that map pages of files */
 	_Atomic s64 swapped;	  /* entries that are swap entries */
 	_Atomic s64 tables;	  /* page-table frames */
 	bool unmerged;		  /* fork left neighbours that could merge; see mm_fork() */
@@ -181,6 +184,13 @@ int mm_fork(struct mm *parent, struct mm **child);
  * space, no memory), -EEXIST.  Takes mmap_lock for writing.
  */
 s64 vm_map(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_flags);
+/*
+ * Map `len` bytes of a file from page pgoff of it, shared with VM_SHARED among vm_flags; addr is
+ * exact with VMAP_FIXED, otherwise the highest hole is taken.  The VMA has a reference to the file.
+ * Address, -EINVAL, -ENOMEM, -EOVERFLOW, -EACCES (the file is not open for that).
+ */
+s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_flags,
+		struct file *file, u64 pgoff);
 /* As munmap(2).  0, -EINVAL, -ENOMEM.  Takes mmap_lock for writing. */
 int vm_unmap(struct mm *mm, u64 addr, u64 len);
 /* As mprotect(2): the part before a hole is changed, then -ENOMEM. */
@@ -193,7 +203,8 @@ int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice);
 /* The lowest VMA that ends above addr, or NULL.  mmap_lock held. */
 struct vma *find_vma(const struct mm *mm, u64 addr);
 /* The VMA that holds addr, read-locked (vma->lock), without waiting for mmap_lock; NULL: take
- * mmap_lock (it is being written, or there is no VMA, or the VMA has no anon_vma yet). */
+ * mmap_lock (it is being written, or there is no VMA, or the VMA may need an anon_vma and has none
+ * yet). */
 struct vma *lock_vma(struct mm *mm, u64 addr);
 void unlock_vma(struct vma *vma);
 /* NULL at the end.  mmap_lock held. */
@@ -220,8 +231,13 @@ struct anon_vma_chain *anon_vma_first(struct anon_vma *av, u64 index);
 struct anon_vma_chain *anon_vma_next(struct anon_vma_chain *link, u64 index);
 /* Give the memory of all anon_vmas back, when all spaces are gone. */
 void anon_vma_fini(struct engine *e);
-/* Bits of the entry of a page of this VMA, without accessed and dirty. */
+/* Bits of the entry of an anonymous page of this VMA, without accessed and dirty. */
 u64 vma_pte_bits(const struct vma *vma);
+/* The same for a page of the VMA's file: read-only in a private mapping, and in a shared one as
+ * long as the file must be told of the first write (`dirty`: it has been). */
+u64 vma_file_pte_bits(const struct vma *vma, bool dirty);
+/* Must the file know of the first write to each page of this VMA? */
+bool vma_wants_writenotify(const struct vma *vma);
 
 /* ---- page tables of an mm (space/table.c) ---- */
 
@@ -244,7 +260,7 @@ int move_tables(struct mm *mm, u64 from, u64 to, u64 len);
  * The machine found the page at va present although the engine's entry says otherwise: account a
  * frame for it (dirty), drop a swap entry if there is one.  Used by machines whose programs can
  * gain pages by themselves.  0, -EEXIST (entry is present already), -ENOMEM (no frame: over the
- * limit), -EFAULT (no VMA).  mmap_lock for reading held.
+ * limit), -EFAULT (no VMA, or one whose pages are shared with others).  mmap_lock for reading held.
  */
 int adopt_page(struct mm *mm, struct vma *vma, u64 va);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * mremap(2) for private anonymous memory.
+ * mremap(2).
  *
  * A move makes a second VMA with the same linear index and anon_vma, moves the entries under
- * anon_vma->lock, so that reclaim never looks for a page while it is nowhere, and then takes the
- * old VMA away, or (DONTUNMAP) leaves it empty and without anon_vma, as if new.
+ * anon_vma->lock (and that of the file's tree), so that nobody looks for a page while it is
+ * nowhere, and then takes the old VMA away, or (DONTUNMAP) leaves it empty and without anon_vma, as
+ * if new.
  */
 #include "engine/space/internal.h"
 
@@ -21,20 +22,24 @@ static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, 
 	vma = vma_isolate(vma, old, old + old_len);
 	if (!vma)
 		return -ENOMEM;
-	moved = vma_new(mm, to, to + new_len, vma->anon_vma ? vma->pgoff : to >> PAGE_SHIFT,
-			vma->flags);
+	moved = vma_new(mm, to, to + new_len,
+			vma->anon_vma || vma->file ? vma->pgoff : to >> PAGE_SHIFT, vma->flags);
 	if (!moved || anon_vma_clone(moved, vma)) {
 		if (moved)
 			vma_put(moved);
 		vma_merge(vma);
 		return -ENOMEM;
 	}
+	if (vma->file)
+		moved->file = file_get(vma->file);
 	vma_drain(vma);
 	vma_link(mm, moved);
+	i_mmap_lock_write(vma);
 	anon_vma_lock_write(vma);
 	anon_vma_insert(moved);
 	err = move_tables(mm, old, to, old_len);
 	anon_vma_unlock_write(vma);
+	i_mmap_unlock_write(vma);
 	if (err) {
 		vma_unlink(mm, moved);
 		free_tables(mm, to, to + new_len);
@@ -44,7 +49,8 @@ static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, 
 	anon_vma_leave(vma);
 	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
 	if (keep_old) {
-		vma->pgoff = vma->start >> PAGE_SHIFT; /* nothing is left that has an index */
+		if (!vma->file)
+			vma->pgoff = vma->start >> PAGE_SHIFT; /* nothing is left that has one */
 		vma_merge(vma);
 		moved = find_vma(mm, to); /* they may have been neighbours */
 	} else {

@@ -111,7 +111,8 @@ static void set_hole(struct vma *vma, u64 below_end)
 	rb_propagate(&vma->node, update_hole);
 }
 
-void vma_link(struct mm *mm, struct vma *vma)
+/* All but the file's tree. */
+static void __vma_link(struct mm *mm, struct vma *vma)
 {
 	struct rb_node **link = &mm->tree.node, *parent = NULL;
 	struct list_head *before = &mm->vmas; /* link in front of this one */
@@ -141,18 +142,28 @@ void vma_link(struct mm *mm, struct vma *vma)
 	mm->map_count++;
 }
 
+void vma_link(struct mm *mm, struct vma *vma)
+{
+	__vma_link(mm, vma);
+	i_mmap_add(vma);
+}
+
 void vma_unlink(struct mm *mm, struct vma *vma)
 {
 	struct vma *prev = vma_prev(vma), *next = vma_next(vma);
 
 	VMF_ASSERT(rwsem_is_write_locked(&mm->mmap_lock) && !rwsem_is_locked(&vma->lock));
 	anon_vma_leave(vma);
+	i_mmap_del(vma);
 	rb_erase(&mm->tree, &vma->node, update_hole);
 	list_del(&vma->link);
 	if (next)
 		set_hole(next, prev ? prev->end : mm->low);
 	vma->detached = true;
 	mm->map_count--;
+	if (vma->file)
+		file_put(vma->file);
+	vma->file = NULL;
 	vma_put(vma);
 }
 
@@ -169,11 +180,13 @@ static void __vma_set_end(struct vma *vma, u64 end)
 void vma_set_end(struct vma *vma, u64 end)
 {
 	vma_drain(vma);
+	i_mmap_begin(vma);
 	anon_vma_lock_write(vma);
 	anon_vma_remove(vma);
 	__vma_set_end(vma, end);
 	anon_vma_insert(vma);
 	anon_vma_unlock_write(vma);
+	i_mmap_end(vma, NULL);
 }
 
 struct vma *vma_split(struct vma *vma, u64 addr)
@@ -191,14 +204,18 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 		vma_put(upper);
 		return NULL;
 	}
+	if (vma->file)
+		upper->file = file_get(vma->file);
 	vma_drain(vma);
+	i_mmap_begin(vma);
 	anon_vma_lock_write(vma);
 	anon_vma_remove(vma);
 	vma->end = addr;
-	vma_link(mm, upper);
+	__vma_link(mm, upper);
 	anon_vma_insert(vma);
 	anon_vma_insert(upper);
 	anon_vma_unlock_write(vma);
+	i_mmap_end(vma, upper);
 	return upper;
 }
 
@@ -232,17 +249,22 @@ static bool anon_vma_mergeable(const struct vma *a, const struct vma *b)
 bool vma_mergeable(const struct vma *below, const struct vma *above)
 {
 	return below->end == above->start && below->flags == above->flags &&
-	       vma_pgoff_end(below) == above->pgoff && anon_vma_mergeable(below, above);
+	       below->file == above->file && vma_pgoff_end(below) == above->pgoff &&
+	       anon_vma_mergeable(below, above);
 }
 
 /* `below` takes over the range of `above`, which goes. */
 static void merge_pair(struct vma *below, struct vma *above)
 {
 	struct mm *mm = below->mm;
+	struct file *file = above->file;
 	u64 end = above->end;
 
 	vma_drain(below);
 	vma_drain(above);
+	i_mmap_begin(below);
+	i_mmap_absorb(above);
+	above->file = NULL;
 	anon_vma_lock_write(below->anon_vma ? below : above);
 	anon_vma_remove(below);
 	anon_vma_remove(above);
@@ -253,6 +275,9 @@ static void merge_pair(struct vma *below, struct vma *above)
 	__vma_set_end(below, end);
 	anon_vma_insert(below);
 	anon_vma_unlock_write(below);
+	i_mmap_end(below, NULL);
+	if (file)
+		file_put(file); /* not the last: `below` has one */
 }
 
 struct vma *vma_merge(struct vma *vma)
@@ -344,6 +369,12 @@ u64 vma_pte_bits(const struct vma *vma)
 
 /* ---- per-VMA lock ---- */
 
+/* All its pages are the file's. */
+static bool needs_no_anon_vma(const struct vma *vma)
+{
+	return vma->file && (vma->flags & VM_SHARED);
+}
+
 struct vma *lock_vma(struct mm *mm, u64 addr)
 {
 	struct vma *vma;
@@ -351,7 +382,8 @@ struct vma *lock_vma(struct mm *mm, u64 addr)
 	if (!down_read_trylock(&mm->mmap_lock))
 		return NULL;
 	vma = find_vma(mm, addr);
-	if (vma && (vma->start > addr || !vma_anon(vma) || !down_read_trylock(&vma->lock)))
+	if (vma && (vma->start > addr || (!vma_anon(vma) && !needs_no_anon_vma(vma)) ||
+		    !down_read_trylock(&vma->lock)))
 		vma = NULL;
 	if (vma)
 		atomic_fetch_add_explicit(&vma->refcount, 1, memory_order_relaxed);

@@ -5,28 +5,48 @@
  * => entries are cleared table by table under the page-table lock; the pages that had no other
  *    leave the LRU there and are strung up on a private list; one flush for all; then the frames
  * go.
- * => pages that others map, too, stay on the LRU; our references to them are kept until the flush,
- *    and there is one as soon as there is no more room to remember them.
+ * => pages that others map, too, and pages of files stay on the LRU; our references to them are
+ * kept until the flush, and there is one as soon as there is no more room to remember them.
  * => a page that is on its way out when its entry goes keeps its place in the write-out list, as
  *    nobody's page; the writer frees it when it comes to it.
+ *
+ * A dirty entry makes its page of a file dirty twice: when it is cleared, so that who writes the
+ * file out meanwhile knows of what was written so far, and after the flush, because another CPU may
+ * have gone on writing through a stale translation while the page was written out.
  */
+#include "engine/backing/page_cache.h"
 #include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/internal.h"
 
 struct zap {
 	struct mm *mm;
+	bool keep_cows;		/* pages of files only */
 	struct list_head pages; /* to be freed after the flush */
 	u64 start;		/* not flushed yet from here on */
 	bool flush;		/* translations went */
 	s64 rss, swapped;	/* went */
+	s64 rss_file;		/* of rss */
 	u64 slots[MMU_BATCH];	/* references to drop */
 	unsigned nr_slots;
 	struct page *batch[MMU_BATCH]; /* off the LRU next */
 	unsigned nr_batch;
 	struct page *shared[MMU_BATCH]; /* a reference to be dropped after the flush */
 	unsigned nr_shared;
+	struct address_space *dirty[MMU_BATCH]; /* file of shared[i] if its entry was dirty */
 };
+
+/* Not the arrays: they are large. */
+static void zap_init(struct zap *z, struct mm *mm, u64 start, bool keep_cows)
+{
+	z->mm = mm;
+	z->keep_cows = keep_cows;
+	z->start = start;
+	z->flush = false;
+	z->rss = z->rss_file = z->swapped = 0;
+	z->nr_slots = z->nr_batch = z->nr_shared = 0;
+	list_init(&z->pages);
+}
 
 /* Others may free them at any time, and CPUs may have them in their TLBs until now. */
 static void zap_shared(struct zap *z, u64 end)
@@ -35,8 +55,13 @@ static void zap_shared(struct zap *z, u64 end)
 
 	e->mmu->flush(z->mm, z->start, end);
 	z->start = end;
-	while (z->nr_shared)
-		page_put(e, z->shared[--z->nr_shared]);
+	while (z->nr_shared) {
+		struct page *page = z->shared[--z->nr_shared];
+
+		if (unlikely(z->dirty[z->nr_shared]))
+			page_mark_dirty(z->dirty[z->nr_shared], page);
+		page_put(e, page);
+	}
 }
 
 static void zap_batch(struct zap *z)
@@ -49,6 +74,30 @@ static void zap_batch(struct zap *z)
 	z->nr_slots = 0;
 }
 
+/* Remember a page that is to lose a reference after the flush. */
+static void zap_keep(struct zap *z, u64 va, struct page *page, struct address_space *dirty)
+{
+	z->dirty[z->nr_shared] = dirty;
+	z->shared[z->nr_shared++] = page;
+	if (unlikely(z->nr_shared == MMU_BATCH))
+		zap_shared(z, va + PAGE_SIZE);
+}
+
+/* The entry still maps the page, so the page is still in its file, which its VMA keeps. */
+static void zap_file_page(struct zap *z, u64 va, pte_t *ptep, struct page *page)
+{
+	struct address_space *m = page->mapping;
+	pte_t pte = z->mm->engine->mmu->clear(z->mm, va, ptep, (pte_t){ 0 });
+
+	z->flush = true;
+	z->rss++;
+	z->rss_file++;
+	if (pte_dirty(pte))
+		page_mark_dirty(m, page);
+	page_remove_file_rmap(page);
+	zap_keep(z, va, page, pte_dirty(pte) ? m : NULL);
+}
+
 static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 {
 	struct mm *mm = z->mm;
@@ -58,22 +107,28 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 	if (pte_none(pte))
 		return;
 	if (pte_is_swap(pte)) {
+		if (z->keep_cows)
+			return;
 		pte_store(ptep, (pte_t){ 0 });
 		z->slots[z->nr_slots++] = swp_offset(pte_to_swp(pte));
 		z->swapped++;
 	} else {
+		page = pfn_page(mm->engine, pte_pfn(pte));
+		if (unlikely(page_test(page, PG_FILE))) {
+			zap_file_page(z, va, ptep, page);
+			return;
+		}
+		if (z->keep_cows)
+			return;
 		pte = mm->engine->mmu->clear(mm, va, ptep, (pte_t){ 0 });
 		z->flush = true;
 		if (pte_special(pte))
 			return;
-		page = pfn_page(mm->engine, pte_pfn(pte));
 		if (likely(page_remove_rmap(page)))
 			z->batch[z->nr_batch++] = page;
 		else
-			z->shared[z->nr_shared++] = page;
+			zap_keep(z, va, page, NULL);
 		z->rss++;
-		if (unlikely(z->nr_shared == MMU_BATCH))
-			zap_shared(z, va + PAGE_SIZE);
 	}
 	if (z->nr_batch == MMU_BATCH || z->nr_slots == MMU_BATCH)
 		zap_batch(z);
@@ -92,31 +147,48 @@ static void zap_finish(struct zap *z)
 	}
 }
 
-void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables)
+static void zap_entries(struct zap *z, u64 start, u64 end)
 {
-	struct zap z = { .mm = mm, .start = start };
+	struct mm *mm = z->mm;
 	spinlock_t *ptl;
 	pte_t *ptep;
 	u64 va;
 
-	VMF_ASSERT(rwsem_is_locked(&mm->mmap_lock));
-	list_init(&z.pages);
 	for (va = start; (ptep = pte_next_table(mm, &va, end, &ptl));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
 		spin_lock(ptl);
 		for (; va < stop; va += PAGE_SIZE)
-			zap_entry(&z, va, ptep++);
-		zap_batch(&z);
+			zap_entry(z, va, ptep++);
+		zap_batch(z);
 		spin_unlock(ptl);
 	}
-	if (z.rss)
-		atomic_fetch_sub_explicit(&mm->rss, z.rss, memory_order_relaxed);
-	if (z.swapped)
-		atomic_fetch_sub_explicit(&mm->swapped, z.swapped, memory_order_relaxed);
-	if (z.flush)
-		zap_shared(&z, end);
-	zap_finish(&z);
+	if (z->rss)
+		atomic_fetch_sub_explicit(&mm->rss, z->rss, memory_order_relaxed);
+	if (z->rss_file)
+		atomic_fetch_sub_explicit(&mm->rss_file, z->rss_file, memory_order_relaxed);
+	if (z->swapped)
+		atomic_fetch_sub_explicit(&mm->swapped, z->swapped, memory_order_relaxed);
+	if (z->flush)
+		zap_shared(z, end);
+	zap_finish(z);
+}
+
+void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables)
+{
+	struct zap z;
+
+	VMF_ASSERT(rwsem_is_locked(&mm->mmap_lock));
+	zap_init(&z, mm, start, false);
+	zap_entries(&z, start, end);
 	if (with_tables)
 		free_tables(mm, start, end);
+}
+
+void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows)
+{
+	struct zap z;
+
+	zap_init(&z, vma->mm, start, !even_cows);
+	zap_entries(&z, start, end);
 }

@@ -73,6 +73,16 @@ static void soft_change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	} while (!pte_replace(ptep, old, pte_with(pte, old.v & (PTE_ACCESSED | PTE_DIRTY))));
 }
 
+static pte_t soft_clean(struct mm *mm, u64 va, pte_t *ptep)
+{
+	pte_t old = pte_reset_bits(ptep, PTE_WRITE | PTE_DIRTY);
+
+	(void)mm;
+	if (!pte_mapped(old))
+		vmf_panic("soft: clean of %lx, which is absent", (unsigned long)va);
+	return old;
+}
+
 static pte_t soft_clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
 	(void)mm;
@@ -155,6 +165,7 @@ const struct mmu_ops soft_mmu_ops = {
 	.bytes = soft_bytes,
 	.set = soft_set,
 	.change = soft_change,
+	.clean = soft_clean,
 	.clear = soft_clear,
 	.test_and_clear_young = soft_test_and_clear_young,
 	.take = soft_take,

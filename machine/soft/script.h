@@ -3,8 +3,9 @@
  * A small language of operations on address spaces of the soft machine, for tests: what a program
  * does, and what is to come of it.  One operation a line; '#' begins a comment.
  *
- *   map ADDR LEN PROT [fixed|noreplace] [locked] [dontcopy] [wipeonfork] [as X]
- *                               any: no address asked for
+ *   map ADDR LEN PROT [fixed|noreplace] [locked] [dontcopy] [wipeonfork]
+ *       [file F OFFSET shared|private] [as X]
+ *                               any: no address asked for; fixed is understood for a file
  *   unmap ADDR LEN
  *   protect ADDR LEN PROT
  *   remap ADDR LEN NEWLEN [maymove] [to ADDR] [keep] [as X]
@@ -14,6 +15,17 @@
  *   touch ADDR LEN r|w|x        one access to each page; leaves its bytes as they are
  *   pageout ADDR LEN            reclaim what can be and is mapped once
  *   reclaim N                   reclaim N pages of whoever, if there are so many
+ *   file F SIZE [BYTE]          a new file F (a to z), open for reading and writing: a hole, or
+ *                               SIZE times BYTE
+ *   shmem F SIZE [BYTE]         the same, of shared memory
+ *   fread F OFFSET LEN [BYTE]   as pread(): LEN bytes come (and are BYTE)
+ *   fwrite F OFFSET LEN BYTE    as pwrite()
+ *   truncate F SIZE
+ *   punch F OFFSET LEN          a hole
+ *   sync F                      as fsync()
+ *   evict F                     what is clean and not mapped leaves the page cache
+ *   fail F read|write eio|enospc|none     what its disk does from now on
+ *   close F                     mappings of it stay
  *   fork as P                   the process that runs here gets a child
  *   process P|first             it runs on this CPU from here on
  *   exit P                      it ends; where it ran, the first runs
@@ -21,6 +33,7 @@
  *                               that runs there
  *   check                       every invariant of engine and TLBs
  *   expect COUNTER N            minor major rss swapped maps
+ *   expect FCOUNTER F N         cached dirty away (pages of the file: in the cache, in swap slots)
  *
  * ADDR: a number, or the name given by `as` with an offset (X, X+4K); names are A to Z, those of
  * processes apart from those of addresses.  The first process is there from the beginning and does
@@ -30,7 +43,7 @@
  * Each line may end with what is to come of it; without, it is to succeed:
  *
  *   -> ok | -> ADDR (map and remap) | -> segv maperr | -> segv accerr | -> bus | -> oom
- *   -> einval | -> enomem | -> eexist | -> efault
+ *   -> einval | -> enomem | -> eexist | -> efault | -> eio | -> enospc
  */
 #ifndef VMF_SOFT_SCRIPT_H
 #define VMF_SOFT_SCRIPT_H

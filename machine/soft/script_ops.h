@@ -3,6 +3,7 @@
 #ifndef VMF_SOFT_SCRIPT_OPS_H
 #define VMF_SOFT_SCRIPT_OPS_H
 
+#include "engine/backing/ramfile.h"
 #include "machine/soft/script.h"
 
 enum script_verb {
@@ -19,12 +20,31 @@ enum script_verb {
 	OP_FORK,
 	OP_PROCESS,
 	OP_EXIT,
+	OP_FILE,
+	OP_SHMEM,
+	OP_FREAD,
+	OP_FWRITE,
+	OP_TRUNCATE,
+	OP_PUNCH,
+	OP_SYNC,
+	OP_EVICT,
+	OP_FAIL,
+	OP_CLOSE,
 	OP_CPU,
 	OP_CHECK,
 	OP_EXPECT,
 };
 
-enum script_counter { COUNT_MINOR, COUNT_MAJOR, COUNT_RSS, COUNT_SWAPPED, COUNT_MAPS };
+enum script_counter {
+	COUNT_MINOR,
+	COUNT_MAJOR,
+	COUNT_RSS,
+	COUNT_SWAPPED,
+	COUNT_MAPS,
+	COUNT_CACHED, /* from here on: of a file */
+	COUNT_DIRTY,
+	COUNT_AWAY,
+};
 
 #define SCRIPT_NAMES 26
 
@@ -56,6 +76,10 @@ struct script_op {
 	int as;	     /* name for the result; -1: none */
 	int process; /* the name; -1: the first */
 	unsigned cpu;
+	int file;   /* 0 .. 25; -1: none */
+	u64 offset; /* in it */
+	enum ramfile_io io;
+	int err; /* to order: -EIO, ... */
 	enum script_counter counter;
 	u64 count;
 	struct outcome expected;

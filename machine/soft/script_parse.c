@@ -21,25 +21,28 @@ struct line {
 };
 
 static const char *const verbs[] = {
-	[OP_MAP] = "map",	  [OP_UNMAP] = "unmap",	    [OP_PROTECT] = "protect",
-	[OP_REMAP] = "remap",	  [OP_ADVISE] = "advise",   [OP_READ] = "read",
-	[OP_WRITE] = "write",	  [OP_TOUCH] = "touch",	    [OP_PAGEOUT] = "pageout",
-	[OP_CPU] = "cpu",	  [OP_CHECK] = "check",	    [OP_EXPECT] = "expect",
-	[OP_FORK] = "fork",	  [OP_PROCESS] = "process", [OP_EXIT] = "exit",
-	[OP_RECLAIM] = "reclaim",
+	[OP_MAP] = "map",	  [OP_UNMAP] = "unmap",	  [OP_PROTECT] = "protect",
+	[OP_REMAP] = "remap",	  [OP_ADVISE] = "advise", [OP_READ] = "read",
+	[OP_WRITE] = "write",	  [OP_TOUCH] = "touch",	  [OP_PAGEOUT] = "pageout",
+	[OP_RECLAIM] = "reclaim", [OP_FORK] = "fork",	  [OP_PROCESS] = "process",
+	[OP_EXIT] = "exit",	  [OP_FILE] = "file",	  [OP_SHMEM] = "shmem",
+	[OP_FREAD] = "fread",	  [OP_FWRITE] = "fwrite", [OP_TRUNCATE] = "truncate",
+	[OP_PUNCH] = "punch",	  [OP_SYNC] = "sync",	  [OP_EVICT] = "evict",
+	[OP_FAIL] = "fail",	  [OP_CLOSE] = "close",	  [OP_CPU] = "cpu",
+	[OP_CHECK] = "check",	  [OP_EXPECT] = "expect",
 };
 
 static const char *const counters[] = {
 	[COUNT_MINOR] = "minor",     [COUNT_MAJOR] = "major", [COUNT_RSS] = "rss",
-	[COUNT_SWAPPED] = "swapped", [COUNT_MAPS] = "maps",
+	[COUNT_SWAPPED] = "swapped", [COUNT_MAPS] = "maps",   [COUNT_CACHED] = "cached",
+	[COUNT_DIRTY] = "dirty",     [COUNT_AWAY] = "away",
 };
 
 static const struct {
 	const char *word;
 	int err;
-} errors[] = {
-	{ "einval", EINVAL }, { "enomem", ENOMEM }, { "eexist", EEXIST }, { "efault", EFAULT }
-};
+} errors[] = { { "einval", EINVAL }, { "enomem", ENOMEM }, { "eexist", EEXIST },
+	       { "efault", EFAULT }, { "eio", EIO },	   { "enospc", ENOSPC } };
 
 const char *script_verb_name(enum script_verb verb)
 {
@@ -222,6 +225,24 @@ static int want_prot(struct line *l, u32 *prot)
 	return *c ? complain(l, "not a protection:", word) : 0;
 }
 
+static int want_file(struct line *l, struct script_op *op)
+{
+	const char *word;
+	int err = want(l, "a file", &word);
+
+	if (!err && (word[0] < 'a' || word[0] > 'z' || word[1]))
+		err = complain(l, "not a file (a to z):", word);
+	if (!err)
+		op->file = word[0] - 'a';
+	return err;
+}
+
+/* A byte, if the line's outcome does not come next. */
+static int accept_byte(struct line *l, int *byte)
+{
+	return !peek(l) || !strcmp(peek(l), "->") ? 0 : want_byte(l, byte);
+}
+
 static int want_name(struct line *l, int *name)
 {
 	const char *word;
@@ -265,6 +286,19 @@ static int parse_map(struct line *l, struct script_op *op)
 		op->vm_flags |= VM_DONTCOPY;
 	if (accept(l, "wipeonfork"))
 		op->vm_flags |= VM_WIPEONFORK;
+	if (accept(l, "file")) {
+		err = want_file(l, op);
+		if (!err)
+			err = want_number(l, "an offset", &op->offset);
+		if (err)
+			return err;
+		if (op->offset % PAGE_SIZE)
+			return complain(l, "the offset is not one of a page", NULL);
+		if (accept(l, "shared"))
+			op->vm_flags |= VM_SHARED | VM_MAYSHARE;
+		else if (!accept(l, "private"))
+			return complain(l, "a file is mapped shared or private", NULL);
+	}
 	return accept_as(l, &op->as);
 }
 
@@ -360,7 +394,69 @@ static int parse_expect(struct line *l, struct script_op *op)
 	if (found < 0)
 		return complain(l, "unknown counter", word);
 	op->counter = found;
+	if (op->counter >= COUNT_CACHED)
+		err = want_file(l, op);
+	if (err)
+		return err;
 	return want_number(l, "a count", &op->count);
+}
+
+/* OFFSET LEN of a file. */
+static int want_file_range(struct line *l, struct script_op *op)
+{
+	int err = want_file(l, op);
+
+	if (!err)
+		err = want_number(l, "an offset", &op->offset);
+	return err ? err : want_number(l, "a length", &op->len);
+}
+
+static int parse_fail(struct line *l, struct script_op *op)
+{
+	int err = want_file(l, op);
+
+	if (err)
+		return err;
+	if (accept(l, "write"))
+		op->io = RAMFILE_WRITE;
+	else if (!accept(l, "read"))
+		return complain(l, "it is reading or writing that fails", NULL);
+	if (accept(l, "eio"))
+		op->err = -EIO;
+	else if (accept(l, "enospc"))
+		op->err = -ENOSPC;
+	else if (!accept(l, "none"))
+		return complain(l, "it fails with eio, enospc or none", NULL);
+	return 0;
+}
+
+static int parse_file_arguments(struct line *l, struct script_op *op)
+{
+	int err;
+
+	switch (op->verb) {
+	case OP_FILE:
+	case OP_SHMEM:
+		err = want_file(l, op);
+		if (!err)
+			err = want_number(l, "a size", &op->len);
+		return err ? err : accept_byte(l, &op->byte);
+	case OP_FREAD:
+		err = want_file_range(l, op);
+		return err ? err : accept_byte(l, &op->byte);
+	case OP_FWRITE:
+		err = want_file_range(l, op);
+		return err ? err : want_byte(l, &op->byte);
+	case OP_TRUNCATE:
+		err = want_file(l, op);
+		return err ? err : want_number(l, "a size", &op->len);
+	case OP_PUNCH:
+		return want_file_range(l, op);
+	case OP_FAIL:
+		return parse_fail(l, op);
+	default: /* sync, evict, close */
+		return want_file(l, op);
+	}
 }
 
 static int parse_arguments(struct line *l, struct script_op *op)
@@ -382,9 +478,7 @@ static int parse_arguments(struct line *l, struct script_op *op)
 		return parse_advise(l, op);
 	case OP_READ:
 		err = want_range(l, op);
-		if (err || !peek(l) || !strcmp(peek(l), "->"))
-			return err;
-		return want_byte(l, &op->byte);
+		return err ? err : accept_byte(l, &op->byte);
 	case OP_WRITE:
 		err = want_range(l, op);
 		return err ? err : want_byte(l, &op->byte);
@@ -404,8 +498,9 @@ static int parse_arguments(struct line *l, struct script_op *op)
 		return 0;
 	case OP_EXPECT:
 		return parse_expect(l, op);
+	default:
+		return parse_file_arguments(l, op);
 	}
-	return -EINVAL;
 }
 
 /* ---- outcomes ---- */
@@ -485,7 +580,9 @@ static int parse_line(struct line *l, struct script_op *op)
 
 	if (found < 0)
 		return complain(l, "unknown operation", word);
-	*op = (struct script_op){ .line = l->number, .verb = found, .byte = -1, .as = -1 };
+	*op = (struct script_op){
+		.line = l->number, .verb = found, .byte = -1, .as = -1, .file = -1
+	};
 	err = parse_arguments(l, op);
 	if (!err)
 		err = parse_outcome(l, op);

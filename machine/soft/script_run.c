@@ -2,6 +2,8 @@
 /* Running the operations of a script on a soft machine; script.h has the language. */
 #include <stdio.h>
 
+#include "engine/backing/page_cache.h"
+#include "engine/backing/shmem.h"
 #include "engine/base/errno.h"
 #include "machine/soft/script_ops.h"
 
@@ -12,6 +14,7 @@ struct run {
 	struct soft_cpu *cpu;
 	struct mm *processes[SCRIPT_NAMES]; /* NULL: no such */
 	u64 names[SCRIPT_NAMES];
+	struct file *files[SCRIPT_NAMES];
 	char *message;
 };
 
@@ -133,9 +136,120 @@ static struct outcome run_touch(struct run *r, const struct script_op *op)
 	return of_access(reason);
 }
 
+/* ---- files ---- */
+
+static int run_file_write(struct file *file, u64 pos, u64 len, int byte, struct outcome *out)
+{
+	u64 end = pos + len, n;
+	u8 bytes[PAGE_SIZE];
+	s64 done = 0;
+
+	memset(bytes, byte, sizeof(bytes));
+	for (; pos < end; pos += done) {
+		n = part(pos, end);
+		done = file_write(file, pos, bytes, n);
+		if (done < 0)
+			break;
+	}
+	*out = of_errno(done);
+	return 0;
+}
+
+static int run_file_read(struct run *r, const struct script_op *op, struct file *file,
+			 struct outcome *out)
+{
+	u64 pos = op->offset, end = pos + op->len, i;
+	u8 bytes[PAGE_SIZE];
+	char what[80];
+	s64 done = 0;
+
+	for (; pos < end; pos += done) {
+		done = file_read(file, pos, bytes, part(pos, end));
+		if (done < 0)
+			break;
+		if (!done) {
+			snprintf(what, sizeof(what), "it ends at %llu", (unsigned long long)pos);
+			return fail(r, op, what);
+		}
+		for (i = 0; op->byte >= 0 && i < (u64)done; i++)
+			if (bytes[i] != op->byte) {
+				snprintf(what, sizeof(what), "byte %llu is %u, not %d",
+					 (unsigned long long)(pos + i), bytes[i], op->byte);
+				return fail(r, op, what);
+			}
+	}
+	*out = of_errno(done);
+	return 0;
+}
+
+static int run_create(struct run *r, const struct script_op *op, struct outcome *out)
+{
+	struct file **file = &r->files[op->file];
+
+	if (*file)
+		return fail(r, op, "there is one of that name");
+	*file = op->verb == OP_FILE ? ramfile_create(&r->m->engine, FILE_READ | FILE_WRITE, ~0ULL)
+				    : shmem_file_setup(&r->m->engine, 0);
+	if (!*file) {
+		*out = of_errno(-ENOMEM);
+		return 0;
+	}
+	if (op->byte >= 0)
+		return run_file_write(*file, 0, op->len, op->byte, out);
+	*out = of_errno(file_truncate(*file, op->len));
+	return 0;
+}
+
+static int run_file_op(struct run *r, const struct script_op *op, struct outcome *out)
+{
+	struct file *file = r->files[op->file];
+
+	if (op->verb == OP_FILE || op->verb == OP_SHMEM)
+		return run_create(r, op, out);
+	if (!file)
+		return fail(r, op, "no such file");
+	switch (op->verb) {
+	case OP_FREAD:
+		return run_file_read(r, op, file, out);
+	case OP_FWRITE:
+		return run_file_write(file, op->offset, op->len, op->byte, out);
+	case OP_TRUNCATE:
+		*out = of_errno(file_truncate(file, op->len));
+		return 0;
+	case OP_PUNCH:
+		*out = of_errno(file_punch_hole(file, op->offset, op->len));
+		return 0;
+	case OP_SYNC:
+		*out = of_errno(vfs_fsync_range(file, 0, ~0ULL));
+		return 0;
+	case OP_EVICT:
+		invalidate_mapping_pages(file->mapping, 0, ~0ULL);
+		return 0;
+	case OP_FAIL:
+		if (!file->mapping->ops->read_page)
+			return fail(r, op, "it has no disk");
+		ramfile_fail(file, op->io, 0, ~0ULL, op->err);
+		return 0;
+	default:
+		file_put(file);
+		r->files[op->file] = NULL;
+		return 0;
+	}
+}
+
 /* ---- the others ---- */
 
-static u64 counter_value(const struct mm *mm, enum script_counter c)
+static struct outcome run_map(struct run *r, const struct script_op *op)
+{
+	u64 addr = resolve(r, &op->addr);
+
+	if (op->file < 0)
+		return of_address(vm_map(r->mm, addr, op->len, op->prot, op->flags, op->vm_flags));
+	return of_address(vm_map_file(r->mm, addr, op->len, op->prot, op->flags, op->vm_flags,
+				      r->files[op->file], op->offset >> PAGE_SHIFT));
+}
+
+static u64 counter_value(const struct mm *mm, const struct file *file, enum script_counter c)
 {
 	switch (c) {
 	case COUNT_MINOR:
@@ -148,15 +262,25 @@ static u64 counter_value(const struct mm *mm, enum script_counter c)
 		return atomic_load(&mm->swapped);
 	case COUNT_MAPS:
 		return mm->map_count;
+	case COUNT_CACHED:
+		return atomic_load(&file->mapping->nr_pages);
+	case COUNT_DIRTY:
+		return atomic_load(&file->mapping->nr_dirty);
+	case COUNT_AWAY:
+		return atomic_load(&file->mapping->nr_swapped);
 	}
 	return 0;
 }
 
 static int run_expect(struct run *r, const struct script_op *op)
 {
-	u64 got = counter_value(r->mm, op->counter);
+	const struct file *file = op->file < 0 ? NULL : r->files[op->file];
 	char what[80];
+	u64 got;
 
+	if (op->file >= 0 && !file)
+		return fail(r, op, "no such file");
+	got = counter_value(r->mm, file, op->counter);
 	if (got == op->count)
 		return 0;
 	snprintf(what, sizeof(what), "%s is %llu, not %llu", script_counter_name(op->counter),
@@ -227,7 +351,9 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 	*out = (struct outcome){ .kind = OUT_OK };
 	switch (op->verb) {
 	case OP_MAP:
-		*out = of_address(vm_map(r->mm, addr, op->len, op->prot, op->flags, op->vm_flags));
+		if (op->file >= 0 && !r->files[op->file])
+			return fail(r, op, "no such file");
+		*out = run_map(r, op);
 		return 0;
 	case OP_UNMAP:
 		*out = of_errno(vm_unmap(r->mm, addr, op->len));
@@ -269,8 +395,9 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 		return 0;
 	case OP_EXPECT:
 		return run_expect(r, op);
+	default:
+		return run_file_op(r, op, out);
 	}
-	return 0;
 }
 
 static int judge(struct run *r, const struct script_op *op, const struct outcome *got)
@@ -307,5 +434,8 @@ int script_run(const struct script *script, struct soft_machine *m, struct mm *m
 	for (int i = 0; i < SCRIPT_NAMES; i++)
 		if (r.processes[i])
 			end_process(&r, i);
+	for (unsigned i = 0; i < SCRIPT_NAMES; i++)
+		if (r.files[i])
+			file_put(r.files[i]);
 	return err;
 }

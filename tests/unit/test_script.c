@@ -126,6 +126,19 @@ static void bad_input_gets_one_line_that_says_where_and_what(void **state)
 	expect_complaint("exit first", "line 1: not a name (A to Z): 'first'");
 	expect_complaint("reclaim all", "line 1: not a number: 'all'");
 	expect_complaint("expect luck 1", "line 1: unknown counter 'luck'");
+	expect_complaint("file", "line 1: a file is missing");
+	expect_complaint("file A 1P", "line 1: not a file (a to z): 'A'");
+	expect_complaint("file ab 1P", "line 1: not a file (a to z): 'ab'");
+	expect_complaint("shmem a", "line 1: a size is missing");
+	expect_complaint("file a 1P 300", "line 1: not a byte: '300'");
+	expect_complaint("fwrite a 0 1P", "line 1: a byte is missing");
+	expect_complaint("punch a 0", "line 1: a length is missing");
+	expect_complaint("map any 1P r file a 1 shared", "line 1: the offset is not one of a page");
+	expect_complaint("map any 1P r file a 0", "line 1: a file is mapped shared or private");
+	expect_complaint("fail a eio", "line 1: it is reading or writing that fails");
+	expect_complaint("fail a read often", "line 1: it fails with eio, enospc or none");
+	expect_complaint("expect dirty 4", "line 1: not a file (a to z): '4'");
+	expect_complaint("close a b", "line 1: unexpected 'b'");
 	expect_complaint("read 0 1 -> segv", "line 1: segv is maperr or accerr");
 	expect_complaint("read 0 1 -> 0x1000", "line 1: unknown outcome '0x1000'");
 	expect_complaint("read 0 1 ->", "line 1: an outcome is missing");
@@ -143,10 +156,12 @@ static void bad_input_gets_one_line_that_says_where_and_what(void **state)
 /* Whatever comes, the parser ends with an answer. */
 static void random_text_never_upsets_the_parser(void **state)
 {
-	static const char *const pieces[] = { "map ",  "any ", "4K ", "rw ",	 "-> ",	 "segv ",
-					      "read ", "A+",   "0x",  "\n",	 "#",	 "remap ",
-					      "to ",   "as ",  "Z ",  "1P ",	 "cpu ", "expect ",
-					      "rss ",  "9",    "->",  "maperr ", "\t",	 "\xff" };
+	static const char *const pieces[] = { "map ",  "any ",	  "4K ",     "rw ",   "-> ",
+					      "segv ", "read ",	  "A+",	     "0x",    "\n",
+					      "#",     "remap ",  "to ",     "as ",   "Z ",
+					      "1P ",   "cpu ",	  "expect ", "rss ",  "9",
+					      "->",    "maperr ", "\t",	     "\xff",  "file ",
+					      "a ",    "shared ", "fail ",   "punch " };
 	char text[400], message[SCRIPT_MESSAGE];
 	uint64_t rnd = 7;
 	struct script *s;

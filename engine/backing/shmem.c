@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shared memory.
+ *
+ * An index of the file holds nothing (zeros that nobody has touched), a page, or the number of the
+ * swap slot that has its bytes, with the slot's one reference.  The way out (swap_page, called by
+ * reclaim) is in one step under the page lock; there is no page in the swap cache on the way, for
+ * the file itself is where a page is looked for.
+ *
+ * On the way in, the slot is pinned under tree_lock, where its reference is; so it has its bytes
+ * until we unpin it, whoever else brings the page in meanwhile.  The first to put a page in the
+ * slot's place wins.
+ */
+#include "engine/backing/shmem.h"
+
+#include "engine/backing/page_cache.h"
+#include "engine/base/errno.h"
+#include "engine/reclaim/internal.h"
+
+/* A locked page enters, or (somebody was first) goes. */
+static int enter(struct address_space *m, struct page *page, u64 index, void *instead)
+{
+	int err = page_cache_add(m, page, index, instead);
+
+	if (err) {
+		page_unlock(page);
+		page_put(m->engine, page);
+		return err;
+	}
+	page_set(page, PG_UPTODATE);
+	lru_add(m->engine, page);
+	return 0;
+}
+
+static struct page *new_page(struct engine *e)
+{
+	struct page *page = page_alloc(e, ZONE_USER, 0, 0);
+
+	if (page)
+		page_lock(page);
+	return page;
+}
+
+static int add_zeroes(struct address_space *m, u64 index, struct page **page)
+{
+	*page = new_page(m->engine);
+	if (!*page)
+		return -ENOMEM;
+	memset(page_direct(m->engine, *page), 0, PAGE_SIZE);
+	return enter(m, *page, index, NULL);
+}
+
+/* The page whose slot is pinned, from the store. */
+static int swap_in(struct address_space *m, u64 index, u64 slot, struct page **page)
+{
+	struct engine *e = m->engine;
+	struct store *store = e->swap.store;
+	int err;
+
+	*page = new_page(e);
+	if (!*page)
+		return -ENOMEM;
+	if (store->ops->load(store, slot, page_direct(e, *page))) {
+		page_unlock(*page);
+		page_put(e, *page);
+		stat_add(&e->stats->store_errors, 1);
+		return -EIO;
+	}
+	err = enter(m, *page, index, radix_value(slot));
+	if (!err)
+		swap_put(&e->swap, slot); /* the file's */
+	return err;
+}
+
+/* The page at index in the cache, with a reference; otherwise *item is what is there, and a slot is
+ * pinned. */
+static struct page *look_up(struct address_space *m, u64 index, void **item)
+{
+	struct page *page = NULL, *cached;
+
+	spin_lock(&m->tree_lock);
+	*item = radix_load(&m->pages, index);
+	if (*item && !radix_is_value(*item)) {
+		page = *item;
+		page_get(page);
+	} else if (*item) {
+		u64 slot = radix_to_value(*item);
+
+		swap_pin(&m->engine->swap, &slot, 1, &cached);
+	}
+	spin_unlock(&m->tree_lock);
+	return page;
+}
+
+/* One try: 0, or -EEXIST to look again, or an error. */
+static int get_page(struct address_space *m, u64 index, enum page_use use, struct page **page,
+		    bool *major)
+{
+	void *item;
+	int err;
+	u64 slot;
+
+	*page = look_up(m, index, &item);
+	if (*page) {
+		page_lock(*page);
+		if ((*page)->mapping == m)
+			return 0;
+		page_unlock(*page);
+		page_put(m->engine, *page);
+		return -EEXIST;
+	}
+	if (!item) {
+		if (use == PAGE_READ || use == PAGE_EDGE)
+			return -ENOENT;
+		return add_zeroes(m, index, page);
+	}
+	slot = radix_to_value(item);
+	err = swap_in(m, index, slot, page);
+	swap_unpin(&m->engine->swap, &slot, 1);
+	if (!err)
+		*major = true;
+	return err;
+}
+
+static int shmem_get_page(struct address_space *m, u64 index, enum page_use use, struct page **page,
+			  bool *major)
+{
+	int err;
+
+	do {
+		if (use < PAGE_WRITE && index >= mapping_size_pages(m))
+			return -EFAULT;
+		/* Under the lock a look at the end holds until the page is in. */
+		if (use != PAGE_EDGE)
+			down_read(&m->invalidate_lock);
+		err = -EFAULT;
+		if (use >= PAGE_WRITE || index < mapping_size_pages(m))
+			err = get_page(m, index, use, page, major);
+		if (use != PAGE_EDGE)
+			up_read(&m->invalidate_lock);
+	} while (err == -EEXIST);
+	return err;
+}
+
+static s64 shmem_swap_page(struct address_space *m, struct page *page)
+{
+	struct engine *e = m->engine;
+	struct store *store = e->swap.store;
+	const void *bytes = page_direct(e, page);
+	s64 slot = swap_alloc(&e->swap);
+	int result;
+
+	if (slot < 0)
+		return slot;
+	result = store->ops->save(store, slot, bytes);
+	if (result == -ENOSPC && lru_drop_kept(e))
+		result = store->ops->save(store, slot, bytes);
+	if (result < 0) {
+		stat_add(&e->stats->store_full, 1);
+		swap_put(&e->swap, slot);
+		return result;
+	}
+	swap_set_saved(&e->swap, slot, true);
+	stat_add(result == 1 ? &e->stats->same_filled : &e->stats->evicted_dirty, 1);
+	return slot;
+}
+
+static void shmem_release(struct address_space *m)
+{
+	m->engine->memory.free(m->engine->memory.ctx, m, sizeof(*m));
+}
+
+static const struct address_space_ops shmem_ops = {
+	.name = "shmem",
+	.get_page = shmem_get_page,
+	.swap_page = shmem_swap_page,
+	.release = shmem_release,
+};
+
+struct file *shmem_file_setup(struct engine *e, u64 size)
+{
+	struct address_space *m;
+	struct file *file;
+
+	if (size > FILE_MAX_SIZE)
+		return NULL;
+	m = e->memory.alloc(e->memory.ctx, sizeof(*m));
+	if (!m)
+		return NULL;
+	if (address_space_init(m, e, &shmem_ops)) {
+		e->memory.free(e->memory.ctx, m, sizeof(*m));
+		return NULL;
+	}
+	atomic_init(&m->i_size, size);
+	file = file_open(m, FILE_READ | FILE_WRITE);
+	mapping_put(m);
+	return file;
+}

@@ -1,0 +1,945 @@
+/* SPDX-License-Identifier: MIT */
+/* Files that are mapped: what each access finds, what it costs, and what becomes of it. */
+#include "engine/backing/page_cache.h"
+#include "engine/backing/ramfile.h"
+#include "tests/unit/script_world.h"
+
+#define SHARED (VM_SHARED | VM_MAYSHARE)
+
+static int setup(void **state)
+{
+	(void)state;
+	start((struct world_options){ .cpus = 2 });
+	return 0;
+}
+
+static struct file *new_file(u64 pages, u8 byte)
+{
+	struct file *f = ramfile_create(w.e, FILE_READ | FILE_WRITE, 4096);
+	u8 bytes[PAGE_SIZE];
+
+	assert_non_null(f);
+	memset(bytes, byte, sizeof(bytes));
+	for (u64 i = 0; i < pages; i++)
+		assert_int_equal(file_write(f, P(i), bytes, PAGE_SIZE), PAGE_SIZE);
+	return f;
+}
+
+static void map_file(struct mm *in, unsigned page, unsigned n, u32 prot, u32 flags, struct file *f)
+{
+	assert_int_equal(vm_map_file(in, AT(page), P(n), prot, VMAP_FIXED, flags, f, 0), AT(page));
+}
+
+static u8 byte_of(struct file *f, u64 pos)
+{
+	u8 byte = 0xee;
+
+	assert_int_equal(file_read(f, pos, &byte, 1), 1);
+	return byte;
+}
+
+static enum fault_reason read_at(unsigned page, u8 *byte)
+{
+	return soft_read_byte(w.cpu, AT(page), byte);
+}
+
+static u64 minor(void)
+{
+	return atomic_load(&mm->minor);
+}
+
+static u64 major(void)
+{
+	return atomic_load(&mm->major);
+}
+
+/* ---- read and written by calls ---- */
+
+static void what_is_written_is_read_and_holes_are_zeros(void **state)
+{
+	(void)state;
+	passes("file a 0\n"
+	       "fwrite a 5000 100 7\n"
+	       "fread a 0 5000 0\n"
+	       "fread a 5000 100 7\n"
+	       "fwrite a 40P 1P 9\n"
+	       "fread a 5100 8K 0\n"
+	       "fread a 40P 1P 9\n"
+	       "sync a\n"
+	       "evict a\n"
+	       "expect cached a 0\n"
+	       "fread a 0 5000 0\n"
+	       "fread a 5000 100 7\n"
+	       "fread a 40P 1P 9\n");
+}
+
+static void calls_that_the_mode_forbids_are_refused(void **state)
+{
+	struct file *f = new_file(1, 3), *r, *wr;
+	u8 byte;
+
+	(void)state;
+	r = file_open(f->mapping, FILE_READ);
+	wr = file_open(f->mapping, FILE_WRITE);
+	assert_int_equal(file_write(r, 0, "x", 1), -EBADF);
+	assert_int_equal(file_read(wr, 0, &byte, 1), -EBADF);
+	assert_int_equal(file_truncate(r, 0), -EINVAL);
+	assert_int_equal(file_punch_hole(r, 0, 1), -EBADF);
+	assert_int_equal(file_punch_hole(f, 0, 0), -EINVAL);
+	assert_int_equal(file_write(f, FILE_MAX_SIZE, "x", 1), -EFBIG);
+	assert_int_equal(file_truncate(f, FILE_MAX_SIZE + 1), -EFBIG);
+	assert_int_equal(vm_map_file(mm, 0, P(1), VM_READ, 0, SHARED, wr, 0), -EACCES);
+	assert_int_equal(vm_map_file(mm, 0, P(1), RW, 0, SHARED, r, 0), -EACCES);
+	assert_true(vm_map_file(mm, 0, P(1), RW, 0, 0, r, 0) > 0);
+	assert_int_equal(byte_of(r, 0), 3);
+	file_put(r);
+	file_put(wr);
+	file_put(f);
+}
+
+static void reading_stops_at_the_end(void **state)
+{
+	struct file *f = new_file(1, 3);
+	u8 bytes[PAGE_SIZE];
+
+	(void)state;
+	assert_int_equal(file_truncate(f, 100), 0);
+	assert_int_equal(file_read(f, 60, bytes, 100), 40);
+	assert_int_equal(file_read(f, 100, bytes, 100), 0);
+	assert_int_equal(file_read(f, ~0ULL, bytes, 100), 0);
+	file_put(f);
+}
+
+static void a_page_that_is_overwritten_whole_is_not_read_first(void **state)
+{
+	(void)state;
+	passes("file a 2P 5\n"
+	       "sync a\n"
+	       "evict a\n"
+	       "fail a read eio\n"
+	       "fwrite a 0 1P 6\n"
+	       "fwrite a 1P 100 6 -> eio\n"
+	       "fread a 0 1P 6\n"
+	       "fail a read none\n"
+	       "fread a 1P 1P 5\n");
+}
+
+/* ---- faults and what they count ---- */
+
+static void a_mapping_shows_the_file_and_calls_see_the_mapping(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map any 4P rw file a 0 shared as A\n"
+	       "map any 4P r file a 0 private as B\n"
+	       "read A 4P 5\n"
+	       "write A+1P 1P 6\n"
+	       "fread a 1P 1P 6\n"
+	       "read B+1P 1P 6\n"
+	       "fwrite a 2P 1P 7\n"
+	       "read A+2P 1P 7\n"
+	       "read B+2P 1P 7\n"
+	       "check\n");
+}
+
+static void sixteen_cached_pages_come_with_one_read(void **state)
+{
+	(void)state;
+	passes("file a 64P 5\n"
+	       "map 0x20000000 64P rw fixed file a 0 shared\n"
+	       "touch 0x20000000 64P r\n"
+	       "expect minor 4\n"
+	       "expect major 0\n"
+	       "expect rss 64\n");
+}
+
+static void the_window_is_aligned_and_ends_with_vma_and_table(void **state)
+{
+	struct file *f = new_file(64, 1);
+	u8 byte;
+
+	(void)state;
+	/* BASE is a table's start. */
+	assert_int_equal(vm_map_file(mm, AT(10), P(10), RW, VMAP_FIXED, SHARED, f, 3), AT(10));
+	assert_int_equal(read_at(12, &byte), FAULT_OK);
+	assert_int_equal(atomic_load(&mm->rss), 6);
+	assert_int_equal(read_at(19, &byte), FAULT_OK);
+	assert_int_equal(atomic_load(&mm->rss), 10);
+	assert_int_equal(minor(), 2);
+	file_put(f);
+}
+
+static void only_pages_that_are_there_come_along(void **state)
+{
+	(void)state;
+	passes("file a 16P 5\n"
+	       "sync a\n"
+	       "evict a\n"
+	       "fread a 2P 1P 5\n"
+	       "fread a 9P 1P 5\n"
+	       "map any 16P r file a 0 shared as A\n"
+	       "read A+2P 1P 5\n"
+	       "expect rss 2\n"
+	       "expect minor 1\n"
+	       "expect major 0\n");
+}
+
+static void a_cold_read_is_one_major_fault_and_no_minor_one(void **state)
+{
+	(void)state;
+	passes("file a 16P 5\n"
+	       "sync a\n"
+	       "evict a\n"
+	       "map 0x20000000 16P r fixed file a 0 private\n"
+	       "read 0x20000000 16P 5\n"
+	       "expect major 1\n"
+	       "expect minor 0\n"
+	       "expect cached a 16\n"
+	       "expect rss 16\n");
+}
+
+static void advised_random_each_cold_page_is_a_major_fault(void **state)
+{
+	struct file *f = new_file(16, 1);
+	u8 byte;
+
+	(void)state;
+	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), 0);
+	assert_int_equal(invalidate_mapping_pages(f->mapping, 0, ~0ULL), 16);
+	map_file(mm, 0, 16, VM_READ, SHARED | VM_RAND_READ, f);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(read_at(i, &byte), FAULT_OK);
+	assert_int_equal(major(), 16);
+	assert_int_equal(minor(), 0);
+	file_put(f);
+}
+
+static void a_write_to_a_shared_page_is_a_fault_for_each_page_once(void **state)
+{
+	(void)state;
+	passes("file a 16P 5\n"
+	       "sync a\n"
+	       "expect dirty a 0\n"
+	       "map 0x20000000 16P rw fixed file a 0 shared\n"
+	       "touch 0x20000000 16P w\n"
+	       "expect minor 16\n"
+	       "expect dirty a 16\n"
+	       "touch 0x20000000 16P w\n"
+	       "touch 0x20000000 16P r\n"
+	       "expect minor 16\n"
+	       /* Written back, each first write is seen again; reads are not in the way. */
+	       "sync a\n"
+	       "expect dirty a 0\n"
+	       "touch 0x20000000 16P r\n"
+	       "expect minor 16\n"
+	       "touch 0x20000000 16P w\n"
+	       "expect minor 32\n"
+	       "expect dirty a 16\n");
+}
+
+static void a_page_that_was_read_first_faults_once_more_on_the_write(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "sync a\n"
+	       "map 0x20000000 4P rw fixed file a 0 shared\n"
+	       "touch 0x20000000 4P r\n"
+	       "expect minor 1\n"
+	       "touch 0x20000000 4P w\n"
+	       "expect minor 5\n");
+}
+
+static void private_writes_are_copies_of_one_page_each(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map 0x20000000 4P rw fixed file a 0 private\n"
+	       "write 0x20000000 1 9\n" /* untouched: do_cow_fault */
+	       "read 0x20001000 1P 5\n" /* and three more by fault-around */
+	       "expect minor 2\n"
+	       "write 0x20001000 1 8\n" /* mapped: do_wp_page */
+	       "expect minor 3\n"
+	       "read 0x20000000 1 9\n"
+	       "read 0x20000001 4095 5\n"
+	       "fread a 0 4P 5\n"
+	       "expect rss 4\n"
+	       /* A copy no longer follows the file; a page that is none does. */
+	       "fwrite a 0 4P 6\n"
+	       "read 0x20000001 4095 5\n"
+	       "read 0x20002000 2P 6\n"
+	       "advise 0x20000000 4P dontneed\n"
+	       "read 0x20000000 4P 6\n"
+	       "expect dirty a 4\n");
+}
+
+static void dontneed_on_a_shared_mapping_drops_entries_only(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map any 4P rw file a 0 shared as A\n"
+	       "write A 4P 6\n"
+	       "advise A 4P dontneed\n"
+	       "expect rss 0\n"
+	       "expect cached a 4\n"
+	       "read A 4P 6\n"
+	       "expect dirty a 4\n");
+}
+
+static void a_copy_goes_to_the_swap_area_and_comes_back_writable(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map any 4P rw file a 0 private as A\n"
+	       "write A 2P 9\n"
+	       "pageout A 4P\n"
+	       "expect swapped 2\n"
+	       "read A 2P 9\n"
+	       "read A+2P 2P 5\n"
+	       "write A 2P 8\n"
+	       "fread a 0 4P 5\n");
+}
+
+/* ---- protection ---- */
+
+static void protecting_and_back_does_not_let_a_write_past_the_file(void **state)
+{
+	(void)state;
+	passes("file a 2P 5\n"
+	       "sync a\n"
+	       "map any 2P rw file a 0 shared as A\n"
+	       "touch A 2P r\n"
+	       "write A 1P 6\n"
+	       "expect dirty a 1\n"
+	       "protect A 2P r\n"
+	       "write A 1 1 -> segv accerr\n"
+	       "protect A 2P rw\n"
+	       "check\n"
+	       "write A+1P 1P 7\n"
+	       "expect dirty a 2\n"
+	       "protect A 2P none\n"
+	       "read A 1 -> segv accerr\n"
+	       "protect A 2P rw\n"
+	       "read A 1P 6\n"
+	       "sync a\n"
+	       "evict a\n"
+	       "unmap A 2P\n"
+	       "evict a\n"
+	       "fread a 0 1P 6\n"
+	       "fread a 1P 1P 7\n");
+}
+
+static void a_private_page_of_the_file_stays_read_only_when_writing_is_allowed(void **state)
+{
+	(void)state;
+	passes("file a 2P 5\n"
+	       "map any 2P r file a 0 private as A\n"
+	       "read A 2P 5\n"
+	       "protect A 2P rw\n"
+	       "check\n"
+	       "write A 1P 6\n"
+	       "fread a 0 2P 5\n");
+}
+
+/* ---- truncation ---- */
+
+static void behind_the_end_is_a_bus_error(void **state)
+{
+	(void)state;
+	passes("file a 5000 5\n"
+	       "map any 3P rw file a 0 shared as A\n"
+	       "map any 3P rw file a 0 private as B\n"
+	       "read A 5000 5\n"
+	       "read A+5000 3192 0\n"
+	       "read A+2P 1 -> bus\n"
+	       "write A+2P 1 1 -> bus\n"
+	       "read B+2P 1 -> bus\n"
+	       "write B+2P 1 1 -> bus\n"
+	       "truncate a 3P\n"
+	       "read A+2P 1P 0\n"
+	       "write B+2P 1P 4\n");
+}
+
+static void truncation_unmaps_pages_and_private_copies(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map any 4P rw file a 0 shared as A\n"
+	       "map any 4P rw file a 0 private as B\n"
+	       "write A 4P 6\n"
+	       "write B 4P 7\n"
+	       "pageout B+3P 1P\n"
+	       "truncate a 5000\n"
+	       "expect cached a 2\n"
+	       "expect rss 4\n"
+	       "expect swapped 0\n"
+	       "read A+2P 1 -> bus\n"
+	       "read B+2P 1 -> bus\n"
+	       "read B+3P 1 -> bus\n"
+	       /* In the last page: zeros behind the end, but a copy is nobody's to zero. */
+	       "read A+5000 3192 0\n"
+	       "read A 5000 6\n"
+	       "read B 2P 7\n"
+	       "truncate a 4P\n"
+	       "fread a 0 5000 6\n"
+	       "fread a 5000 11384 0\n"
+	       "read B+2P 2P 0\n");
+}
+
+static void truncation_to_nothing_takes_all(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map any 4P rw file a 0 private as B\n"
+	       "write B 1P 7\n"
+	       "truncate a 0\n"
+	       "expect rss 0\n"
+	       "expect cached a 0\n"
+	       "read B 1 -> bus\n"
+	       "truncate a 1P\n"
+	       "read B 1P 0\n");
+}
+
+static void what_was_written_behind_the_end_is_never_the_files(void **state)
+{
+	(void)state;
+	passes("file a 100 5\n"
+	       "map any 1P rw file a 0 shared as A\n"
+	       "write A+200 100 9\n"
+	       "read A+200 100 9\n"
+	       "truncate a 1P\n"
+	       "fread a 100 3996 0\n"
+	       "truncate a 100\n"
+	       "write A+200 100 9\n"
+	       "fwrite a 4000 10 4\n"
+	       "fread a 100 3900 0\n"
+	       /* nor does it come back from the disk */
+	       "truncate a 100\n"
+	       "write A+200 100 9\n"
+	       "sync a\n"
+	       "unmap A 1P\n"
+	       "evict a\n"
+	       "truncate a 1P\n"
+	       "fread a 100 3996 0\n");
+}
+
+static void a_hole_is_zeros_and_spares_private_copies(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map any 4P rw file a 0 shared as A\n"
+	       "map any 4P rw file a 0 private as B\n"
+	       "read A 4P 5\n"
+	       "write B+2P 1P 7\n"
+	       "punch a 100 12188\n" /* to three pages */
+	       "expect cached a 2\n"
+	       "read A 100 5\n"
+	       "read A+100 12188 0\n"
+	       "read A+3P 1P 5\n"
+	       "read B+1P 1P 0\n"
+	       "read B+2P 1P 7\n"
+	       "punch a 200 100\n"
+	       "punch a 15P 1P\n"
+	       "sync a\n"
+	       "unmap A 4P\n"
+	       "unmap B 4P\n"
+	       "evict a\n"
+	       "expect cached a 0\n"
+	       "fread a 0 100 5\n"
+	       "fread a 100 12188 0\n"
+	       "fread a 3P 1P 5\n");
+}
+
+static void blocks_behind_the_end_and_in_holes_are_free(void **state)
+{
+	struct file *f = new_file(8, 1);
+
+	(void)state;
+	assert_int_equal(ramfile_blocks(f), 0);
+	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), 0);
+	assert_int_equal(ramfile_blocks(f), 8);
+	assert_int_equal(file_truncate(f, P(5) + 1), 0);
+	assert_int_equal(ramfile_blocks(f), 6);
+	assert_int_equal(file_punch_hole(f, P(1), P(2)), 0);
+	assert_int_equal(ramfile_blocks(f), 4);
+	file_put(f);
+}
+
+/* As in the middle of a truncation: the end is set, the pages are still there. */
+static void nothing_is_mapped_behind_an_end_that_is_just_being_set(void **state)
+{
+	struct file *f = new_file(16, 5);
+	struct page *page;
+	bool again;
+	u8 byte;
+
+	(void)state;
+	map_file(mm, 0, 16, RW, SHARED, f);
+	map_file(mm, 100, 16, RW, 0, f);
+	atomic_store(&f->mapping->i_size, P(4));
+	assert_int_equal(get(2), 5);
+	assert_int_equal(atomic_load(&mm->rss), 4);
+	assert_int_equal(read_at(9, &byte), FAULT_BUS);
+	assert_int_equal(soft_write_byte(w.cpu, AT(9), 1), FAULT_BUS);
+	assert_int_equal(soft_write_byte(w.cpu, AT(109), 1), FAULT_BUS);
+	assert_int_equal(f->mapping->ops->get_page(f->mapping, 9, PAGE_MAP, &page, &again),
+			 -EFAULT);
+	atomic_store(&f->mapping->i_size, P(16));
+	file_put(f);
+}
+
+/* ---- errors ---- */
+
+static void a_read_that_fails_is_a_bus_error_until_it_succeeds(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "sync a\n"
+	       "evict a\n"
+	       "fail a read eio\n"
+	       "map any 4P rw file a 0 shared as A\n"
+	       "map any 4P rw file a 0 private as B\n"
+	       "read A 1 -> bus\n"
+	       "write A 1 1 -> bus\n"
+	       "write B 1 1 -> bus\n"
+	       "fread a 0 1P -> eio\n"
+	       "expect cached a 0\n"
+	       "expect major 0\n" /* errors are not counted */
+	       "check\n"
+	       "fail a read none\n"
+	       "read A 4P 5\n"
+	       "write B 1P 6\n");
+}
+
+static void a_neighbour_that_cannot_be_read_is_nobodys_error(void **state)
+{
+	struct file *f = new_file(8, 1);
+	u8 byte;
+
+	(void)state;
+	vfs_fsync_range(f, 0, ~0ULL);
+	invalidate_mapping_pages(f->mapping, 0, ~0ULL);
+	ramfile_fail(f, RAMFILE_READ, 3, 1, -EIO);
+	map_file(mm, 0, 8, VM_READ, SHARED, f);
+	assert_int_equal(read_at(5, &byte), FAULT_OK);
+	assert_int_equal(read_at(3, &byte), FAULT_BUS);
+	assert_int_equal(read_at(2, &byte), FAULT_OK);
+	file_put(f);
+}
+
+static void each_failed_write_is_told_once_to_each_that_has_it_open(void **state)
+{
+	struct file *f = new_file(2, 1), *g = file_open(f->mapping, FILE_READ), *late;
+
+	(void)state;
+	ramfile_fail(f, RAMFILE_WRITE, 1, 1, -EIO);
+	assert_int_equal(vfs_fsync_range(f, 0, P(1)), 0); /* not of this range */
+	assert_int_equal(vfs_fsync_range(f, 0, P(2)), -EIO);
+	late = file_open(f->mapping, FILE_READ);
+	assert_int_equal(atomic_load(&f->mapping->nr_dirty), 1); /* kept, to be tried again */
+	ramfile_fail(f, RAMFILE_WRITE, 0, 0, 0);
+	assert_int_equal(vfs_fsync_range(f, 0, P(2)), 0);
+	assert_int_equal(vfs_fsync_range(g, 0, P(2)), -EIO);
+	assert_int_equal(vfs_fsync_range(g, 0, P(2)), 0);
+	assert_int_equal(vfs_fsync_range(late, 0, P(2)), 0);
+	assert_int_equal(ramfile_blocks(f), 2);
+	file_put(late);
+	file_put(g);
+	file_put(f);
+}
+
+static void a_shared_write_without_room_on_the_disk_is_a_bus_error(void **state)
+{
+	struct file *f = ramfile_create(w.e, FILE_READ | FILE_WRITE, 2);
+
+	(void)state;
+	assert_int_equal(file_truncate(f, P(4)), 0);
+	map_file(mm, 0, 4, RW, SHARED, f);
+	put(0, 1);
+	put(3, 2);
+	assert_int_equal(soft_write_byte(w.cpu, AT(1), 3), FAULT_BUS);
+	assert_int_equal(get(1), 0);
+	assert_int_equal(soft_write_byte(w.cpu, AT(1), 3), FAULT_BUS);
+	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), 0); /* what was promised can be kept */
+	assert_int_equal(file_punch_hole(f, 0, P(1)), 0);
+	put(1, 3);
+	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), 0);
+	file_put(f);
+}
+
+/* ---- several spaces ---- */
+
+static void two_spaces_share_one_page(void **state)
+{
+	struct file *f = new_file(4, 1);
+	struct mm *other = second_space();
+	struct soft_cpu *cpu2 = &w.m->cpus[1];
+	u8 byte;
+
+	(void)state;
+	map_file(mm, 0, 4, RW, SHARED, f);
+	map_file(other, 100, 4, RW, SHARED, f);
+	put(0, 7);
+	assert_int_equal(soft_read_byte(cpu2, AT(100), &byte), FAULT_OK);
+	assert_int_equal(byte, 7);
+	soft_check(w.m);
+	/* Clean for one, clean for all: the other's write is seen, too. */
+	assert_int_equal(soft_write_byte(cpu2, AT(100), 8), FAULT_OK);
+	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), 0);
+	assert_int_equal(soft_write_byte(cpu2, AT(100), 9), FAULT_OK);
+	assert_int_equal(atomic_load(&f->mapping->nr_dirty), 1);
+	assert_int_equal(get(0), 9);
+	/* Cut for one, cut for all. */
+	assert_int_equal(file_truncate(f, 0), 0);
+	assert_int_equal(soft_read_byte(cpu2, AT(100), &byte), FAULT_BUS);
+	assert_int_equal(read_at(0, &byte), FAULT_BUS);
+	soft_check(w.m);
+	end_second_space(other);
+	file_put(f);
+}
+
+static void a_child_shares_what_is_shared_and_copies_what_is_private(void **state)
+{
+	(void)state;
+	passes("file a 4P 5\n"
+	       "map 0x20000000 4P rw fixed file a 0 shared\n"
+	       "map 0x20010000 4P rw fixed file a 0 private\n"
+	       "read 0x20010000 4P 5\n"
+	       "write 0x20010000 1P 6\n" /* now it has pages of both kinds */
+	       "expect rss 4\n"
+	       "fork as P\n"
+	       "process P\n"
+	       "expect rss 4\n" /* shared mappings are not copied, they fault again */
+	       "write 0x20000000 1P 7\n"
+	       "write 0x20010000 2P 8\n"
+	       "process first\n"
+	       "check\n"
+	       "read 0x20000000 1P 7\n"
+	       "read 0x20010000 1P 6\n"
+	       "read 0x20011000 3P 5\n"
+	       /* The end is the child's, too: its copies go, and so do those that it shares. */
+	       "truncate a 1P\n"
+	       "process P\n"
+	       "read 0x20011000 1 -> bus\n"
+	       "read 0x20010000 1P 8\n"
+	       "truncate a 0\n"
+	       "read 0x20010000 1 -> bus\n"
+	       "expect rss 0\n"
+	       "process first\n"
+	       "expect rss 0\n"
+	       "exit P\n");
+}
+
+static void another_cpu_sees_the_copy_and_not_the_files_page(void **state)
+{
+	struct file *f = new_file(1, 5);
+	struct soft_cpu *cpu2 = &w.m->cpus[1];
+	u8 byte;
+
+	(void)state;
+	soft_load_mm(cpu2, mm);
+	map_file(mm, 0, 1, RW, 0, f);
+	assert_int_equal(soft_read_byte(cpu2, AT(0), &byte), FAULT_OK); /* in its TLB now */
+	put(0, 6);
+	assert_int_equal(soft_read_byte(cpu2, AT(0), &byte), FAULT_OK);
+	assert_int_equal(byte, 6);
+	soft_check(w.m);
+	file_put(f);
+}
+
+static void the_last_mapping_keeps_a_closed_file(void **state)
+{
+	struct file *f = new_file(4, 6);
+
+	(void)state;
+	map_file(mm, 0, 4, RW, SHARED, f);
+	file_put(f);
+	put(1, 7);
+	assert_int_equal(get(0), 6);
+	assert_int_equal(get(1), 7);
+	assert_int_equal(vm_unmap(mm, AT(0), P(4)), 0);
+	assert_true(list_empty(&w.e->mappings));
+	assert_int_equal(atomic_load(&w.e->nr_file_pages), 0);
+}
+
+/* ---- the layout ---- */
+
+static void neighbours_merge_where_the_file_goes_on(void **state)
+{
+	struct file *f = new_file(8, 1), *g = new_file(8, 2);
+
+	(void)state;
+	assert_int_equal(vm_map_file(mm, AT(0), P(2), RW, VMAP_FIXED, SHARED, f, 0), AT(0));
+	assert_int_equal(vm_map_file(mm, AT(2), P(2), RW, VMAP_FIXED, SHARED, f, 2), AT(2));
+	assert_int_equal(mm->map_count, 1);
+	assert_int_equal(vm_map_file(mm, AT(4), P(2), RW, VMAP_FIXED, SHARED, f, 5), AT(4));
+	assert_int_equal(vm_map_file(mm, AT(6), P(1), RW, VMAP_FIXED, SHARED, g, 7), AT(6));
+	assert_int_equal(mm->map_count, 3);
+	put(1, 3);
+	put(5, 4);
+	/* A cut in the middle, and both ends still know their pages. */
+	assert_int_equal(vm_protect(mm, AT(1), P(1), VM_READ), 0);
+	assert_int_equal(vm_unmap(mm, AT(2), P(1)), 0);
+	mm_check(mm);
+	assert_int_equal(byte_of(f, P(1)), 3);
+	assert_int_equal(byte_of(f, P(6)), 4);
+	put(3, 5);
+	assert_int_equal(byte_of(f, P(3)), 5);
+	assert_int_equal(file_truncate(f, P(3)), 0);
+	assert_int_equal(soft_write_byte(w.cpu, AT(3), 1), FAULT_BUS);
+	assert_int_equal(get(1), 3);
+	file_put(f);
+	file_put(g);
+}
+
+static void a_moved_mapping_shows_the_same_pages(void **state)
+{
+	(void)state;
+	passes("file a 8P 5\n"
+	       "map 0x20000000 4P rw fixed file a 2P shared\n"
+	       "map 0x20010000 4P rw fixed file a 2P private\n"
+	       "write 0x20001000 1P 6\n"
+	       "write 0x20011000 1P 7\n"
+	       "remap 0x20000000 4P 4P to 0x20020000\n"
+	       "remap 0x20010000 4P 6P to 0x20030000\n"
+	       "check\n"
+	       "read 0x20020000 1P 5\n"
+	       "read 0x20021000 1P 6\n"
+	       "read 0x20031000 1P 7\n"
+	       "read 0x20034000 2P 5\n"
+	       "read 0x20000000 1 -> segv maperr\n"
+	       "truncate a 3P\n"
+	       "read 0x20021000 1 -> bus\n"
+	       "read 0x20031000 1 -> bus\n"
+	       "read 0x20020000 1P 5\n"
+	       "truncate a 8P\n"
+	       "remap 0x20020000 4P 4P to 0x20000000 keep\n"
+	       "read 0x20000000 1P 5\n"
+	       "read 0x20020000 1P 5\n" /* the file again, not zeros */
+	       "check\n");
+}
+
+/* ---- reclaim ---- */
+
+static void clean_pages_go_first_to_nowhere_and_are_read_again(void **state)
+{
+	struct file *f = new_file(200, 9);
+
+	(void)state;
+	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), 0);
+	map_file(mm, 0, 200, VM_READ, SHARED, f);
+	map(1000, 200, RW);
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(get(i), 9);
+	soft_check(w.m);
+	for (unsigned i = 0; i < 200; i++)
+		put(1000 + i, i);
+	soft_check(w.m);
+	assert_in_range(atomic_load(&f->mapping->nr_pages), 0, 150);
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(get(i), 9);
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(get(1000 + i), (u8)i);
+	assert_true(major() > 0);
+	file_put(f);
+}
+
+static void dirty_pages_are_written_before_they_go(void **state)
+{
+	struct file *f = new_file(0, 0);
+
+	(void)state;
+	assert_int_equal(file_truncate(f, P(600)), 0);
+	map_file(mm, 0, 600, RW, SHARED, f);
+	for (unsigned i = 0; i < 600; i++)
+		put(i, i * 7);
+	soft_check(w.m);
+	assert_true(ramfile_count(f, RAMFILE_WRITE) > 300);
+	for (unsigned i = 0; i < 600; i++)
+		assert_int_equal(get(i), (u8)(i * 7));
+	assert_int_equal(file_read(f, P(599), (u8[1]){ 0 }, 1), 1);
+	file_put(f);
+}
+
+static void a_page_that_cannot_be_written_stays(void **state)
+{
+	struct file *f = new_file(20, 0);
+
+	(void)state;
+	map_file(mm, 0, 20, RW, SHARED, f);
+	for (unsigned i = 0; i < 20; i++)
+		put(i, i);
+	ramfile_fail(f, RAMFILE_WRITE, 0, ~0ULL, -EIO);
+	assert_int_equal(reclaim_range(mm, AT(0), AT(20)), 0);
+	assert_int_equal(atomic_load(&f->mapping->nr_pages), 20);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(get(i), i);
+	ramfile_fail(f, RAMFILE_WRITE, 0, 0, 0);
+	assert_int_equal(reclaim_range(mm, AT(0), AT(20)), 20);
+	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), -EIO); /* of then */
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(get(i), i);
+	file_put(f);
+}
+
+static void a_page_that_somebody_holds_stays(void **state)
+{
+	struct file *f = new_file(2, 3);
+	struct page *held = find_get_page(f->mapping, 1);
+
+	(void)state;
+	vfs_fsync_range(f, 0, ~0ULL);
+	assert_int_equal(invalidate_mapping_pages(f->mapping, 0, 2), 1);
+	page_put(w.e, held);
+	assert_int_equal(invalidate_mapping_pages(f->mapping, 0, 2), 1);
+	file_put(f);
+}
+
+static void locked_pages_stay(void **state)
+{
+	struct file *f = new_file(100, 3);
+
+	(void)state;
+	vfs_fsync_range(f, 0, ~0ULL);
+	map_file(mm, 0, 100, VM_READ, SHARED | VM_LOCKED, f);
+	for (unsigned i = 0; i < 100; i++)
+		get(i);
+	map(1000, 300, RW);
+	for (unsigned i = 0; i < 300; i++)
+		put(1000 + i, 1);
+	assert_int_equal(atomic_load(&mm->rss_file), 100);
+	file_put(f);
+}
+
+static void used_pages_outlive_unused_ones(void **state)
+{
+	struct file *hot = new_file(8, 1), *cold = new_file(8, 2);
+	struct taken t;
+
+	(void)state;
+	vfs_fsync_range(hot, 0, ~0ULL);
+	vfs_fsync_range(cold, 0, ~0ULL);
+	map_file(mm, 0, 8, VM_READ, SHARED | VM_RAND_READ, hot);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 8; i++)
+			get(i);
+
+		soft_load_mm(w.cpu, NULL);
+		soft_load_mm(w.cpu, mm); /* so that the next touch walks */
+		for (unsigned i = 0; i < 5; i++)
+			take_segment(w.e, false, &t);
+	}
+	assert_int_equal(major(), 0); /* none had to be read again */
+	assert_int_equal(atomic_load(&hot->mapping->nr_pages), 8);
+	assert_true(atomic_load(&cold->mapping->nr_pages) < 8);
+	file_put(hot);
+	file_put(cold);
+}
+
+static void a_full_store_does_not_keep_clean_pages_of_files(void **state)
+{
+	struct file *f = new_file(100, 3);
+
+	(void)state;
+	flaky.save_error = -ENOSPC;
+	vfs_fsync_range(f, 0, ~0ULL);
+	map(1000, 200, RW);
+	for (unsigned i = 0; i < 200; i++)
+		put(1000 + i, i);
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(get(1000 + i), (u8)i);
+	assert_true(atomic_load(&f->mapping->nr_pages) < 60);
+	flaky.save_error = 0;
+	file_put(f);
+}
+
+/* ---- a machine that says "again" ---- */
+
+static void faults_that_the_machine_puts_off_leave_nothing_behind(void **state)
+{
+	(void)state;
+	w.m->inject.set_again_every = 3;
+	w.m->inject.stage_again_every = 2;
+	passes("file a 40P 5\n"
+	       "map any 40P rw file a 0 shared as A\n"
+	       "map any 40P rw file a 0 private as B\n"
+	       "touch A 20P r\n"
+	       "write A 40P 6\n"
+	       "touch B 20P r\n"
+	       "write B 40P 7\n"
+	       "read A 40P 6\n"
+	       "read B 40P 7\n");
+}
+
+static void no_memory_is_oom_and_leaves_nothing_behind(void **state)
+{
+	struct file *f = new_file(30, 3);
+	unsigned oom = 0;
+
+	(void)state;
+	map_file(mm, 0, 30, RW, 0, f);
+	for (u64 left = 1; left < 60; left++) {
+		w.m->inject.memory_left = left;
+		for (unsigned i = 0; i < 30; i++)
+			oom += soft_write_byte(w.cpu, AT(i), 1) == FAULT_OOM;
+		w.m->inject.memory_left = 0;
+		soft_check(w.m);
+		assert_int_equal(file_punch_hole(f, 0, P(30)), 0);
+		assert_int_equal(vm_unmap(mm, AT(0), P(30)), 0);
+		map_file(mm, 0, 30, RW, 0, f);
+	}
+	assert_true(oom > 0);
+	file_put(f);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(what_is_written_is_read_and_holes_are_zeros),
+		T(calls_that_the_mode_forbids_are_refused),
+		T(reading_stops_at_the_end),
+		T(a_page_that_is_overwritten_whole_is_not_read_first),
+		T(a_mapping_shows_the_file_and_calls_see_the_mapping),
+		T(sixteen_cached_pages_come_with_one_read),
+		T(the_window_is_aligned_and_ends_with_vma_and_table),
+		T(only_pages_that_are_there_come_along),
+		T(a_cold_read_is_one_major_fault_and_no_minor_one),
+		T(advised_random_each_cold_page_is_a_major_fault),
+		T(a_write_to_a_shared_page_is_a_fault_for_each_page_once),
+		T(a_page_that_was_read_first_faults_once_more_on_the_write),
+		T(private_writes_are_copies_of_one_page_each),
+		T(dontneed_on_a_shared_mapping_drops_entries_only),
+		T(a_copy_goes_to_the_swap_area_and_comes_back_writable),
+		T(protecting_and_back_does_not_let_a_write_past_the_file),
+		T(a_private_page_of_the_file_stays_read_only_when_writing_is_allowed),
+		T(behind_the_end_is_a_bus_error),
+		T(truncation_unmaps_pages_and_private_copies),
+		T(truncation_to_nothing_takes_all),
+		T(what_was_written_behind_the_end_is_never_the_files),
+		T(a_hole_is_zeros_and_spares_private_copies),
+		T(blocks_behind_the_end_and_in_holes_are_free),
+		T(nothing_is_mapped_behind_an_end_that_is_just_being_set),
+		T(a_read_that_fails_is_a_bus_error_until_it_succeeds),
+		T(a_neighbour_that_cannot_be_read_is_nobodys_error),
+		T(each_failed_write_is_told_once_to_each_that_has_it_open),
+		T(a_shared_write_without_room_on_the_disk_is_a_bus_error),
+		T(two_spaces_share_one_page),
+		T(a_child_shares_what_is_shared_and_copies_what_is_private),
+		T(another_cpu_sees_the_copy_and_not_the_files_page),
+		T(the_last_mapping_keeps_a_closed_file),
+		T(neighbours_merge_where_the_file_goes_on),
+		T(a_moved_mapping_shows_the_same_pages),
+		T(clean_pages_go_first_to_nowhere_and_are_read_again),
+		T(dirty_pages_are_written_before_they_go),
+		T(a_page_that_cannot_be_written_stays),
+		T(a_page_that_somebody_holds_stays),
+		T(locked_pages_stay),
+		T(used_pages_outlive_unused_ones),
+		T(a_full_store_does_not_keep_clean_pages_of_files),
+		T(faults_that_the_machine_puts_off_leave_nothing_behind),
+		T(no_memory_is_oom_and_leaves_nothing_behind),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
