@@ -42,13 +42,14 @@ enum kind {
 	OP_PAGEOUT,
 	OP_RECLAIM,
 	OP_INJECT,
+	OP_FORK,
 	NR_KINDS
 };
 
 static const char *const names[NR_KINDS] = {
 	"OP_FWRITE",   "OP_FREAD",   "OP_TRUNCATE", "OP_PUNCH",	 "OP_SYNC", "OP_EVICT",
 	"OP_MAP",      "OP_UNMAP",   "OP_PROTECT",  "OP_MOVE",	 "OP_READ", "OP_WRITE",
-	"OP_DONTNEED", "OP_PAGEOUT", "OP_RECLAIM",  "OP_INJECT",
+	"OP_DONTNEED", "OP_PAGEOUT", "OP_RECLAIM",  "OP_INJECT", "OP_FORK",
 };
 
 struct op {
@@ -280,6 +281,18 @@ static void run_dontneed(const struct op *o)
 	EXPECT(got == want, "dontneed: %d, not %d", got, want);
 }
 
+/* One space becomes the child of the other. */
+static void run_fork(const struct op *o)
+{
+	unsigned child = o->space, parent = !child;
+
+	soft_load_mm(&world.m->cpus[child], NULL);
+	mm_destroy(spaces[child]);
+	EXPECT(!mm_fork(spaces[parent], &spaces[child]), "fork failed");
+	soft_load_mm(&world.m->cpus[child], spaces[child]);
+	memcpy(model.pages[child], model.pages[parent], sizeof(model.pages[child]));
+}
+
 static void run_op(const struct op *o)
 {
 	switch (o->kind) {
@@ -337,6 +350,9 @@ static void run_op(const struct op *o)
 		world.m->inject.take_busy_every = o->value & 4 ? 5 : 0;
 		ramfile_fail(files[0], RAMFILE_WRITE, o->page % FILE_PAGES, o->n,
 			     o->value & 8 ? -EIO : 0);
+		break;
+	case OP_FORK:
+		run_fork(o);
 		break;
 	default:
 		break;
@@ -420,8 +436,8 @@ static unsigned below(unsigned n)
 
 static struct op random_op(void)
 {
-	static const unsigned char weights[NR_KINDS] = { 8,  4, 6,  4,	4, 3, 10, 4,
-							 10, 5, 16, 24, 4, 6, 4,  1 };
+	static const unsigned char weights[NR_KINDS] = { 8, 4,	6,  4, 4, 3, 10, 4, 10,
+							 5, 16, 24, 4, 6, 4, 1,	 2 };
 	static const unsigned sizes[] = { 1, 2, 5, 16, 40 };
 	unsigned sum = 0, r, size = sizes[below(ARRAY_SIZE(sizes))];
 	struct op o = { 0 };
