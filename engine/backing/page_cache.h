@@ -69,6 +69,9 @@ struct address_space_ops {
 	/* Of the page that holds the old end the file now shows more: true if what was written
 	 * there through mappings, behind the end, is to read as zeros. */
 	bool zeroes_tail;
+	/* A hole that ends within the first page unmaps all that begins behind the hole's start:
+	 * Linux takes its last whole page for page -1.  Nothing but faults comes of it. */
+	bool small_hole_unmaps_all;
 	/* The last reference is gone and so are all pages: free it. */
 	void (*release)(struct address_space *m);
 };

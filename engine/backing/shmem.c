@@ -173,6 +173,7 @@ static void shmem_release(struct address_space *m)
 static const struct address_space_ops shmem_ops = {
 	.name = "shmem",
 	.get_page = shmem_get_page,
+	.small_hole_unmaps_all = true,
 	.swap_page = shmem_swap_page,
 	.release = shmem_release,
 };

@@ -85,6 +85,7 @@ static int zero_part(struct address_space *m, u64 from, u64 to)
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	memset((char *)page_direct(m->engine, page) + (from & ~PAGE_MASK), 0, to - from);
+	page_mark_dirty(m, page);
 	page_unlock(page);
 	page_put(m->engine, page);
 	return 0;
@@ -133,6 +134,8 @@ int truncate_pagecache_range(struct address_space *m, u64 start, u64 end)
 		unmap_mapping_range(m, first, last, false);
 		truncate_inode_pages(m, first, last);
 	}
+	if (m->ops->small_hole_unmaps_all && end < PAGE_SIZE)
+		unmap_mapping_range(m, first, ~0ULL, false);
 	err = zero_part(m, start, min_of(PAGE_ALIGN(start), end));
 	if (!err && last >= first)
 		err = zero_part(m, max_of(end & PAGE_MASK, start), end);

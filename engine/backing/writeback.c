@@ -26,7 +26,7 @@ static void count(_Atomic u64 *counter, s64 n)
 void page_mark_dirty(struct address_space *m, struct page *page)
 {
 	/* If it is, it is still to be written out with all that is in it now. */
-	if (!m->ops->write_page || page_test(page, PG_DIRTY))
+	if (page_test(page, PG_DIRTY))
 		return;
 	spin_lock(&m->tree_lock);
 	if (page->mapping == m && !page_test_set(page, PG_DIRTY)) {

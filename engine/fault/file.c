@@ -140,8 +140,9 @@ static bool do_fault_around(struct vm_fault_info *vmf)
 	struct address_space *m = mapping_of(vmf);
 	struct page *pages[FAULT_AROUND];
 	u64 window = FAULT_AROUND * PAGE_SIZE, bits = vma_file_pte_bits(vma, false);
+	/* It begins where the area does, and is as large then as elsewhere. */
 	u64 start = max_of(vmf->address & ~(window - 1), vma->start);
-	u64 end = min_of((vmf->address | (window - 1)) + 1, vma->end);
+	u64 end = min_of(min_of(start + window, vma->end), (vmf->address & PMD_MASK) + PMD_SIZE);
 	u64 first = vmf->pgoff - ((vmf->address - start) >> PAGE_SHIFT);
 	u64 behind = first + ((end - start) >> PAGE_SHIFT);
 	unsigned n = find_trylock_pages(m, first, behind, pages, FAULT_AROUND);

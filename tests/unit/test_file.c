@@ -153,19 +153,31 @@ static void sixteen_cached_pages_come_with_one_read(void **state)
 	       "expect rss 64\n");
 }
 
-static void the_window_is_aligned_and_ends_with_vma_and_table(void **state)
+static void the_window_is_aligned_or_begins_and_ends_with_vma_and_table(void **state)
 {
 	struct file *f = new_file(64, 1);
 	u8 byte;
 
 	(void)state;
-	/* BASE is a table's start. */
-	assert_int_equal(vm_map_file(mm, AT(10), P(10), RW, VMAP_FIXED, SHARED, f, 3), AT(10));
+	/* BASE is a table's start.  Where the VMA begins in a window, that is the window's start,
+	 * and it is as large as any. */
+	assert_int_equal(vm_map_file(mm, AT(10), P(20), RW, VMAP_FIXED, SHARED, f, 3), AT(10));
 	assert_int_equal(read_at(12, &byte), FAULT_OK);
-	assert_int_equal(atomic_load(&mm->rss), 6);
-	assert_int_equal(read_at(19, &byte), FAULT_OK);
-	assert_int_equal(atomic_load(&mm->rss), 10);
+	assert_int_equal(atomic_load(&mm->rss), 16);
+	assert_int_equal(read_at(29, &byte), FAULT_OK);
+	assert_int_equal(atomic_load(&mm->rss), 20);
 	assert_int_equal(minor(), 2);
+	/* Within the VMA it is aligned. */
+	assert_int_equal(vm_map_file(mm, AT(72), P(40), RW, VMAP_FIXED, SHARED, f, 3), AT(72));
+	assert_int_equal(read_at(90, &byte), FAULT_OK);
+	assert_int_equal(atomic_load(&mm->rss), 20 + 16);
+	for (unsigned page = 80; page < 96; page++)
+		assert_int_equal(read_at(page, &byte), FAULT_OK);
+	assert_int_equal(minor(), 3);
+	/* It does not go on in the next table. */
+	assert_int_equal(vm_map_file(mm, AT(508), P(8), RW, VMAP_FIXED, SHARED, f, 3), AT(508));
+	assert_int_equal(read_at(509, &byte), FAULT_OK);
+	assert_int_equal(atomic_load(&mm->rss), 20 + 16 + 4);
 	file_put(f);
 }
 
@@ -902,7 +914,7 @@ int main(void)
 		T(a_page_that_is_overwritten_whole_is_not_read_first),
 		T(a_mapping_shows_the_file_and_calls_see_the_mapping),
 		T(sixteen_cached_pages_come_with_one_read),
-		T(the_window_is_aligned_and_ends_with_vma_and_table),
+		T(the_window_is_aligned_or_begins_and_ends_with_vma_and_table),
 		T(only_pages_that_are_there_come_along),
 		T(a_cold_read_is_one_major_fault_and_no_minor_one),
 		T(advised_random_each_cold_page_is_a_major_fault),
