@@ -18,8 +18,7 @@
 
 /* mmap(2), with an open file or NULL; offset in bytes. */
 s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *file, u64 offset);
-/* munmap(2) */
-s64 do_munmap(struct mm *mm, u64 addr, u64 len);
+/* munmap(2) is vm_unmap(). */
 /* mprotect(2): what lies before a hole has changed when it says -ENOMEM. */
 s64 do_mprotect(struct mm *mm, u64 addr, u64 len, u64 prot);
 /* mremap(2) */

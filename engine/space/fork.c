@@ -108,7 +108,7 @@ static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
 	}
 	if (vma->file)
 		new->file = file_get(vma->file);
-	/* Behind the parent's in the file's tree: who unmaps a range comes to it later. */
+	/* Behind the parent's in the file's tree: who unmaps comes there later. */
 	vma_link(mm, new);
 	vm_stat_account(mm, new->flags, (s64)vma_pages(new));
 	return new;

@@ -114,6 +114,24 @@ void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows);
 
 /* As vm_unmap(), arguments checked, mmap_lock held for writing. */
 int unmap_range(struct mm *mm, u64 start, u64 end);
+/* What of *vma is in [start, end) gets these flags, and their rights; *vma is what holds it then.
+ * 0, -ENOMEM.  mmap_lock held for writing. */
+int mprotect_fixup(struct vma **vma, u64 start, u64 end, u32 flags);
+
+/* ---- remap.c ---- */
+
+/*
+ * Move [old, old + old_len), which lies in `vma`, to the free range [to, to + new_len); keep_old:
+ * its area stays, without pages.  old_len 0: another mapping of the same shared memory.  The new
+ * address, or -ENOMEM.  mmap_lock held for writing.
+ */
+s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool keep_old);
+
+/* ---- mmap.c ---- */
+
+/* Where an area of len bytes goes: at addr if `flags` (UAPI_MAP_FIXED) say so, else there if it is
+ * free, else where it is.  An address, or -ENOMEM, -EINVAL, -EPERM.  mmap_lock held for writing. */
+s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags);
 
 /* ---- table.c ---- */
 

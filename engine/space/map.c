@@ -151,24 +151,25 @@ static void change_protection(struct vma *vma)
 		e->mmu->flush(mm, vma->start, vma->end);
 }
 
-/* Change one VMA's flags in [start, end); returns the VMA that holds it then, or NULL. */
-static struct vma *protect_vma(struct vma *vma, u64 start, u64 end, u32 flags)
+int mprotect_fixup(struct vma **vmap, u64 start, u64 end, u32 flags)
 {
+	struct vma *vma = *vmap;
 	u64 pages = (min_of(vma->end, end) - max_of(vma->start, start)) >> PAGE_SHIFT;
 
 	if (vma->flags == flags)
-		return vma;
+		return 0;
 	if (account_protection(vma, pages, &flags))
-		return NULL;
+		return -ENOMEM;
 	vma = vma_isolate(vma, max_of(vma->start, start), min_of(vma->end, end));
 	if (!vma)
-		return NULL;
+		return -ENOMEM;
 	vma_drain(vma);
 	vm_stat_account(vma->mm, vma->flags, -(s64)vma_pages(vma));
 	vm_stat_account(vma->mm, flags, (s64)vma_pages(vma));
 	__atomic_store_n(&vma->flags, flags, __ATOMIC_RELAXED); /* reclaim looks at VM_LOCKED */
 	change_protection(vma);
-	return vma_merge(vma);
+	*vmap = vma_merge(vma);
+	return 0;
 }
 
 int vm_protect(struct mm *mm, u64 addr, u64 len, u32 prot)
@@ -189,10 +190,9 @@ int vm_protect(struct mm *mm, u64 addr, u64 len, u32 prot)
 		err = -ENOMEM;
 		if (!vma || vma->start > addr)
 			break;
-		vma = protect_vma(vma, addr, end, (vma->flags & ~VM_ACCESS) | prot);
-		if (!vma)
+		err = mprotect_fixup(&vma, addr, end, (vma->flags & ~VM_ACCESS) | prot);
+		if (err)
 			break;
-		err = 0;
 		addr = vma->end;
 	}
 	up_write(&mm->mmap_lock);

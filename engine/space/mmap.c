@@ -5,6 +5,7 @@
  * Nothing has changed when it fails: what a fixed address replaces is unmapped only after all that
  * can be refused has been looked at.
  */
+#include "engine/backing/shmem.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 
@@ -58,8 +59,7 @@ static u64 find_place(const struct mm *mm, u64 len)
 	return addr;
 }
 
-/* An address, or -ENOMEM, -EINVAL, -EPERM. */
-static s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags)
+s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags)
 {
 	if (len > mm->high)
 		return -ENOMEM;
@@ -91,23 +91,72 @@ static u64 pages_in(const struct mm *mm, u64 start, u64 end)
 	return pages;
 }
 
-/* What the mapping's type makes of the flags: 0, or -EINVAL. */
-static int check_type(u64 flags, u32 *vm)
+/* The flags that MAP_SHARED has always ignored others beside. */
+#define LEGACY_FLAGS                                                                               \
+	(UAPI_MAP_SHARED | UAPI_MAP_PRIVATE | UAPI_MAP_FIXED | UAPI_MAP_ANONYMOUS |                \
+	 UAPI_MAP_DENYWRITE | UAPI_MAP_EXECUTABLE | UAPI_MAP_UNINITIALIZED | UAPI_MAP_GROWSDOWN |  \
+	 UAPI_MAP_LOCKED | UAPI_MAP_NORESERVE | UAPI_MAP_POPULATE | UAPI_MAP_NONBLOCK |            \
+	 UAPI_MAP_STACK | UAPI_MAP_HUGETLB | UAPI_MAP_32BIT | UAPI_MAP_ABOVE4G |                   \
+	 UAPI_MAP_HUGE_2MB | UAPI_MAP_HUGE_1GB)
+#define MOST_FILE_BYTES 0x7fffffffffffffffULL
+
+/* One call, as far as it is known. */
+struct request {
+	u64 addr, len, prot, flags;
+	struct file *file; /* NULL: anonymous */
+	u64 pgoff;	   /* of the file, and then of the area */
+	u32 vm;
+};
+
+/* What the type of an anonymous mapping makes of the flags. */
+static int check_anonymous(struct request *r)
 {
-	switch (flags & UAPI_MAP_TYPE) {
+	switch (r->flags & UAPI_MAP_TYPE) {
 	case UAPI_MAP_DROPPABLE: /* since 6.11 */
-		if ((flags & (UAPI_MAP_LOCKED | UAPI_MAP_STACK)) || (*vm & VM_GROWSDOWN))
+		if ((r->flags & UAPI_MAP_LOCKED) || (r->vm & VM_GROWSDOWN))
 			return -EINVAL;
 		/* What may be dropped is not promised, and outlives neither fork nor dump. */
-		*vm |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
-		return 0;
+		r->vm |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
+		break;
 	case UAPI_MAP_PRIVATE:
-		return 0;
+		break;
 	case UAPI_MAP_SHARED:
-		if (*vm & VM_GROWSDOWN)
+		if (r->vm & VM_GROWSDOWN)
 			return -EINVAL;
-		*vm |= VM_SHARED | VM_MAYSHARE;
+		r->pgoff = 0;
+		r->vm |= VM_SHARED | VM_MAYSHARE;
 		return 0;
+	default:
+		return -EINVAL;
+	}
+	r->pgoff = r->addr >> PAGE_SHIFT;
+	return 0;
+}
+
+/* The same of a file, and what it may be used for. */
+static int check_file(struct request *r)
+{
+	u32 mode = r->file->mode;
+
+	if (r->len > MOST_FILE_BYTES || r->pgoff > (MOST_FILE_BYTES - r->len) >> PAGE_SHIFT)
+		return -EOVERFLOW;
+	switch (r->flags & UAPI_MAP_TYPE) {
+	case UAPI_MAP_SHARED:
+		r->flags &= LEGACY_FLAGS;
+		/* fall through */
+	case UAPI_MAP_SHARED_VALIDATE:
+		if (r->flags & ~(u64)LEGACY_FLAGS)
+			return -EOPNOTSUPP;
+		if ((r->prot & UAPI_PROT_WRITE) && !(mode & FILE_WRITE))
+			return -EACCES;
+		r->vm |= VM_SHARED | VM_MAYSHARE;
+		if (!(mode & FILE_WRITE))
+			r->vm &= ~(u32)(VM_MAYWRITE | VM_SHARED); /* never written through */
+								  /* fall through */
+	case UAPI_MAP_PRIVATE:
+		if (!(mode & FILE_READ))
+			return -EACCES;
+		return r->vm & VM_GROWSDOWN ? -EINVAL : 0;
 	default:
 		return -EINVAL;
 	}
@@ -115,75 +164,98 @@ static int check_type(u64 flags, u32 *vm)
 
 /* ---- the area ---- */
 
-static s64 mmap_region(struct mm *mm, u64 addr, u64 len, u32 flags)
+/* The file behind it, with a reference; shared anonymous memory gets one of its own. */
+static int open_backing(struct mm *mm, struct request *r)
 {
-	u64 end = addr + len, pages = len >> PAGE_SHIFT;
+	if (r->file)
+		file_get(r->file);
+	else if ((r->vm & VM_SHARED) &&
+		 (r->vm & VM_NORESERVE || vm_enough_memory(mm, r->len >> PAGE_SHIFT)))
+		r->file = shmem_file_setup(mm->engine, r->len);
+	return r->file || !(r->vm & VM_SHARED) ? 0 : -ENOMEM;
+}
+
+static s64 mmap_region(struct mm *mm, struct request *r)
+{
+	u64 end = r->addr + r->len, pages = r->len >> PAGE_SHIFT;
 	struct vma *vma;
 	int err;
 
-	if (!may_expand_vm(mm, flags, pages - pages_in(mm, addr, end)))
+	if (!may_expand_vm(mm, r->vm, pages - pages_in(mm, r->addr, end)))
 		return -ENOMEM;
-	if (accountable_mapping(flags)) {
+	if (accountable_mapping(r->vm)) {
 		if (!vm_enough_memory(mm, pages))
 			return -ENOMEM;
-		flags |= VM_ACCOUNT;
+		r->vm |= VM_ACCOUNT;
 	}
-	err = unmap_range(mm, addr, end);
+	err = unmap_range(mm, r->addr, end);
+	if (!err)
+		err = open_backing(mm, r);
 	if (err)
 		return err;
-	vma = vma_new(mm, addr, end, addr >> PAGE_SHIFT, flags);
-	if (!vma)
+	vma = vma_new(mm, r->addr, end, r->pgoff, r->vm);
+	if (!vma) {
+		if (r->file)
+			file_put(r->file);
 		return -ENOMEM;
+	}
+	vma->file = r->file;
 	vma_link(mm, vma);
-	vm_stat_account(mm, flags, (s64)pages);
+	vm_stat_account(mm, r->vm, (s64)pages);
 	vma_merge(vma);
-	return (s64)addr;
+	return (s64)r->addr;
 }
 
-static s64 mmap_locked(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags)
+static s64 mmap_locked(struct mm *mm, struct request *r)
 {
-	u32 vm = flags_of(mm, prot, flags);
 	s64 at;
 	int err;
 
+	r->vm = flags_of(mm, r->prot, r->flags);
 	if (mm->map_count > mm->limits.map_count)
 		return -ENOMEM;
-	at = get_unmapped_area(mm, addr, len, flags);
+	at = get_unmapped_area(mm, r->addr, r->len, r->flags);
 	if (at < 0)
 		return at;
-	if ((flags & UAPI_MAP_FIXED_NOREPLACE) && pages_in(mm, (u64)at, (u64)at + len))
+	r->addr = (u64)at;
+	if ((r->flags & UAPI_MAP_FIXED_NOREPLACE) && pages_in(mm, r->addr, r->addr + r->len))
 		return -EEXIST;
-	if ((flags & UAPI_MAP_LOCKED) && !mm->limits.memlock && !mm->limits.may_lock_all)
+	if ((r->flags & UAPI_MAP_LOCKED) && !mm->limits.memlock && !mm->limits.may_lock_all)
 		return -EPERM;
-	if (!mlock_future_ok(mm, vm, len))
+	if (!mlock_future_ok(mm, r->vm, r->len))
 		return -EAGAIN;
-	err = check_type(flags, &vm);
+	err = r->file ? check_file(r) : check_anonymous(r);
 	if (err)
 		return err;
-	if (flags & UAPI_MAP_NORESERVE)
-		vm |= VM_NORESERVE;
-	return mmap_region(mm, (u64)at, len, vm);
+	if (r->flags & UAPI_MAP_NORESERVE)
+		r->vm |= VM_NORESERVE;
+	return mmap_region(mm, r);
 }
 
 s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *file, u64 offset)
 {
+	struct request r = { .addr = addr,
+			     .len = PAGE_ALIGN(len),
+			     .prot = prot,
+			     .flags = flags,
+			     .file = flags & UAPI_MAP_ANONYMOUS ? NULL : file,
+			     .pgoff = offset >> PAGE_SHIFT };
 	s64 result;
 
 	if (!PAGE_ALIGNED(offset))
 		return -EINVAL;
-	if (file || (flags & UAPI_MAP_TYPE) == UAPI_MAP_SHARED)
-		return -ENODEV; /* it maps no file, and no shared memory */
+	if (!r.file && !(flags & UAPI_MAP_ANONYMOUS))
+		return -EBADF;
 	if (!len)
 		return -EINVAL;
 	if (flags & UAPI_MAP_FIXED_NOREPLACE)
-		flags |= UAPI_MAP_FIXED;
-	len = PAGE_ALIGN(len);
-	if (!len)
+		r.flags |= UAPI_MAP_FIXED;
+	if (!r.len)
 		return -ENOMEM;
-	if ((offset >> PAGE_SHIFT) + (len >> PAGE_SHIFT) < offset >> PAGE_SHIFT)
+	if (r.pgoff + (r.len >> PAGE_SHIFT) < r.pgoff)
 		return -EOVERFLOW;
 	down_write(&mm->mmap_lock);
-	result = mmap_locked(mm, addr, len, prot, flags);
+	result = mmap_locked(mm, &r);
 	up_write(&mm->mmap_lock);
 	return result;
 }

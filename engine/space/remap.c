@@ -4,34 +4,67 @@
  *
  * A move makes a second VMA with the same linear index and anon_vma, moves the entries under
  * anon_vma->lock (and that of the file's tree), so that nobody looks for a page while it is
- * nowhere, and then takes the old VMA away, or (DONTUNMAP) leaves it empty and without anon_vma, as
- * if new.
+ * nowhere, and then takes the old VMA away, or (DONTUNMAP) leaves it empty, and, if all of it has
+ * moved, without anon_vma, as if new.
  */
 #include "engine/space/internal.h"
 
-/* Move [old, old + old_len), which lies in `vma`, to the free range [to, to + new_len). */
-static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool keep_old)
+/* A copy of the VMA without its pages, at its new place; in no tree yet. */
+static struct vma *copy_vma(struct vma *vma, u64 old, u64 to, u64 len)
+{
+	bool keep = vma->anon_vma || vma->file;
+	u64 pgoff = vma->pgoff + ((old - vma->start) >> PAGE_SHIFT);
+	struct vma *copy =
+		vma_new(vma->mm, to, to + len, keep ? pgoff : to >> PAGE_SHIFT, vma->flags);
+
+	if (copy && anon_vma_clone(copy, vma)) {
+		vma_put(copy);
+		return NULL;
+	}
+	if (copy && vma->file)
+		copy->file = file_get(vma->file);
+	return copy;
+}
+
+/* Another mapping of what `vma` maps from `old` on: shared memory comes by itself. */
+static s64 duplicate(struct vma *vma, u64 old, u64 len, u64 to)
+{
+	struct vma *copy = copy_vma(vma, old, to, len);
+
+	if (!copy)
+		return -ENOMEM;
+	vma_link(vma->mm, copy);
+	anon_vma_lock_write(vma);
+	anon_vma_insert(copy);
+	anon_vma_unlock_write(vma);
+	vm_stat_account(vma->mm, copy->flags, (s64)vma_pages(copy));
+	vma_merge(copy);
+	return (s64)to;
+}
+
+s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool keep_old)
 {
 	struct mm *mm = vma->mm;
 	struct vma *moved;
+	bool whole;
 	int err;
 
 	/* Headroom for both cuts and the copy, so that nothing fails in the middle. */
 	if (mm->map_count + 3 > MAX_MAP_COUNT)
 		return -ENOMEM;
-	vma = vma_isolate(vma, old, old + old_len);
+	if (!old_len)
+		return duplicate(vma, old, new_len, to);
+	/* What stays behind stays one with what is around it. */
+	if (!keep_old)
+		vma = vma_isolate(vma, old, old + old_len);
 	if (!vma)
 		return -ENOMEM;
-	moved = vma_new(mm, to, to + new_len,
-			vma->anon_vma || vma->file ? vma->pgoff : to >> PAGE_SHIFT, vma->flags);
-	if (!moved || anon_vma_clone(moved, vma)) {
-		if (moved)
-			vma_put(moved);
+	whole = vma->start == old && vma->end == old + old_len;
+	moved = copy_vma(vma, old, to, new_len);
+	if (!moved) {
 		vma_merge(vma);
 		return -ENOMEM;
 	}
-	if (vma->file)
-		moved->file = file_get(vma->file);
 	vma_drain(vma);
 	vma_link(mm, moved);
 	i_mmap_lock_write(vma);
@@ -46,17 +79,16 @@ static s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, 
 		vma_merge(vma);
 		return err;
 	}
-	anon_vma_leave(vma);
 	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
-	if (keep_old) {
-		if (!vma->file)
-			vma->pgoff = vma->start >> PAGE_SHIFT; /* nothing is left that has one */
-		vma_merge(vma);
-		moved = find_vma(mm, to); /* they may have been neighbours */
-	} else {
+	if (!keep_old) {
+		anon_vma_leave(vma);
 		vm_stat_account(mm, vma->flags, -(s64)vma_pages(vma));
 		vma_unlink(mm, vma);
 		free_tables(mm, old, old + old_len);
+	} else if (whole) {
+		/* Its index stays, and decides what it merges with. */
+		anon_vma_leave(vma);
+		mm->unmerged = true; /* it might now; Linux lets it be */
 	}
 	vma_merge(moved);
 	return to;

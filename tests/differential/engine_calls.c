@@ -2,14 +2,22 @@
 /* Operations as the engine knows them. */
 #include <sys/mman.h>
 
+#include "engine/backing/file.h"
 #include "engine/base/errno.h"
 #include "engine/space/calls.h"
 #include "tests/differential/engine_side.h"
 
 /* ---- what there is ---- */
 
-/* Not yet: shared memory, files, stacks that grow, and what touches the pages. */
-#define MAP_UNKNOWN (MAP_SHARED | MAP_GROWSDOWN | MAP_LOCKED | MAP_POPULATE | MAP_HUGETLB)
+/* Not yet: stacks that grow, huge pages, and what touches the pages. */
+#define MAP_UNKNOWN (MAP_GROWSDOWN | MAP_LOCKED | MAP_POPULATE | MAP_HUGETLB)
+
+/* Those that are not sealed. */
+static bool has_file(u64 file)
+{
+	return file == FILE_0 || file == FILE_1 || file == FILE_0_READ_ONLY ||
+	       file == FILE_0_WRITE_ONLY;
+}
 
 bool engine_has(const struct op *op)
 {
@@ -17,14 +25,22 @@ bool engine_has(const struct op *op)
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		return !(a[3] & MAP_UNKNOWN) && (a[3] & MAP_ANONYMOUS);
+		return !(a[3] & MAP_UNKNOWN) &&
+		       ((a[3] & MAP_ANONYMOUS) || a[4] == FILE_NONE || has_file(a[4]));
+	case CALL_FTRUNCATE:
+	case CALL_PUNCH:
+		return has_file(a[0]) && !(a[1] >> 40) && !(a[2] >> 40);
 	case CALL_MPROTECT:
-		return !(a[2] & ~7ULL) && (a[2] & PROT_WRITE);
+		/* Beyond the arena a real process has stacks of its own. */
+		return !(a[2] & PROT_GROWSDOWN) || in_arena(a[0], a[1]);
 	case CALL_MADVISE:
 		return a[2] == MADV_DONTNEED;
 	case CALL_MREMAP:
-		return !(a[3] & MREMAP_DONTUNMAP) && in_arena(a[0], a[1]) &&
-		       (!(a[3] & MREMAP_FIXED) || a[1] == a[2]) && a[2] <= ARENA_SIZE && a[1];
+		/* A hint too near the arena's end leads out of it. */
+		if ((a[3] & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && in_arena(a[4], 0) &&
+		    !in_arena(a[4], a[2]))
+			return false;
+		return true;
 	case CALL_MUNMAP:
 	case CALL_READ:
 	case CALL_WRITE:
@@ -32,6 +48,8 @@ bool engine_has(const struct op *op)
 	case CALL_GETUSER:
 	case CALL_PUTUSER:
 	case CALL_CHECK:
+	case CALL_FORK:
+	case CALL_REAP:
 		return true;
 	default:
 		return false;
@@ -113,16 +131,19 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		rec->result = settle(mm, do_mmap(mm, a[0], a[1], a[2], a[3], NULL, a[5]), a[1]);
+		rec->result = settle(mm,
+				     do_mmap(mm, a[0], a[1], a[2], a[3],
+					     has_file(a[4]) ? s->files[a[4]] : NULL, a[5]),
+				     a[1]);
 		break;
 	case CALL_MUNMAP:
 		rec->result = vm_unmap(mm, a[0], a[1]);
 		break;
 	case CALL_MPROTECT:
-		rec->result = vm_protect(mm, a[0], a[1], a[2]);
+		rec->result = do_mprotect(mm, a[0], a[1], a[2]);
 		break;
 	case CALL_MREMAP:
-		rec->result = settle(mm, vm_remap(mm, a[0], a[1], a[2], a[3], a[4]), a[2]);
+		rec->result = settle(mm, do_mremap(mm, a[0], a[1], a[2], a[3], a[4]), a[2]);
 		break;
 	case CALL_MADVISE:
 		rec->result = vm_advise(mm, a[0], a[1], a[2]);
@@ -137,6 +158,15 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		break;
 	case CALL_PUTUSER:
 		rec->result = put_user(&user, 0, a[0], sizeof(value));
+		break;
+	case CALL_FTRUNCATE:
+		rec->result = file_truncate(s->files[a[0]], a[1]);
+		break;
+	case CALL_PUNCH:
+		rec->result = file_punch_hole(s->files[a[0]], a[1], a[2]);
+		break;
+	case CALL_FORK:
+		rec->result = engine_fork(s, process, a[0]);
 		break;
 	case CALL_CHECK:
 		rec->value = read_all(p, record_seen(s->trace, rec));

@@ -28,7 +28,8 @@ static u16 flags_of(const struct vma *vma)
 }
 
 /* The flags are told in any case: it costs nothing here, and coverage is by them. */
-static void fill_area(const struct vma *vma, struct seen_area *area)
+static void fill_area(const struct engine_side *s, struct engine_objects *objects,
+		      const struct vma *vma, struct seen_area *area)
 {
 	u64 start = max_of(vma->start, ARENA_BASE), end = min_of(vma->end, ARENA_END);
 
@@ -40,6 +41,8 @@ static void fill_area(const struct vma *vma, struct seen_area *area)
 		      (vma->flags & VM_EXEC ? SEEN_EXEC : 0) |
 		      (vma->flags & VM_MAYSHARE ? SEEN_SHARED : 0);
 	area->flags = flags_of(vma);
+	area->object = engine_object_of(s, objects, vma);
+	area->pgoff = vma->file ? vma->pgoff + ((start - vma->start) >> PAGE_SHIFT) : 0;
 }
 
 /* The page that is mapped at va, if one is: false: none. */
@@ -53,9 +56,12 @@ static bool fill_page(struct engine *e, pte_t pte, struct seen_area *area, struc
 	if (!pte_special(pte)) {
 		if (atomic_load(&page->mapcount) == 1)
 			seen->state |= SEEN_EXCLUSIVE;
+		if (page_test(page, PG_FILE))
+			seen->state |= SEEN_IS_FILE;
 		area->rss++;
-		area->anonymous++;
-		area->dirty += pte_dirty(pte);
+		area->anonymous += !page_test(page, PG_FILE);
+		area->dirty +=
+			pte_dirty(pte) || (page_test(page, PG_FILE) && page_test(page, PG_DIRTY));
 	}
 	seen->sum = area->perms & SEEN_READ ? page_sum(e->mmu->bytes(e, page)) : 0;
 	return true;
@@ -85,6 +91,7 @@ bool engine_look(struct engine_side *s, unsigned process, struct record *rec, bo
 	struct observation *o = (struct observation *)(t->log + t->used);
 	struct seen_area *areas = (struct seen_area *)(o + 1);
 	struct mm *mm = s->processes[process].mm;
+	struct engine_objects objects = { .n = 0 };
 	struct seen_page *pages;
 	struct vma *vma;
 
@@ -93,7 +100,7 @@ bool engine_look(struct engine_side *s, unsigned process, struct record *rec, bo
 	memset(o, 0, sizeof(*o));
 	o->process = process;
 	for (vma = find_vma(mm, ARENA_BASE); vma && vma->start < ARENA_END; vma = vma_next(vma))
-		fill_area(vma, &areas[o->nr_areas++]);
+		fill_area(s, &objects, vma, &areas[o->nr_areas++]);
 	pages = (struct seen_page *)(areas + o->nr_areas);
 	for (unsigned i = 0; i < o->nr_areas; i++) {
 		o->nr_pages += look_pages(mm, &areas[i], pages + o->nr_pages);

@@ -53,18 +53,40 @@ static void set_limits(struct mm *mm)
 		mm->limits.commit = (info.totalram + info.totalswap) * info.mem_unit;
 }
 
-static bool make_process(struct engine_side *s, unsigned process)
+/* It runs on the CPU of its number. */
+static void start_process(struct engine_side *s, unsigned process)
 {
 	struct engine_process *p = &s->processes[process];
 
 	p->cpu = &s->machine->cpus[process];
-	if (mm_create(&s->machine->engine, PAGE_SIZE, USER_END, &p->mm))
-		return false;
-	set_limits(p->mm);
 	kernel_attach(&s->kernel->kernel, p->mm);
 	p->task = (struct task){ .mm = p->mm, .pid = 100 + process, .name = "program" };
 	soft_kernel_run(s->kernel, process, &p->task);
+}
+
+static bool make_process(struct engine_side *s, unsigned process)
+{
+	struct engine_process *p = &s->processes[process];
+
+	if (mm_create(&s->machine->engine, PAGE_SIZE, USER_END, &p->mm))
+		return false;
+	set_limits(p->mm);
+	start_process(s, process);
 	return true;
+}
+
+s64 engine_fork(struct engine_side *s, unsigned parent, unsigned child)
+{
+	struct engine_process *p = &s->processes[child];
+	int err = mm_fork(s->processes[parent].mm, &p->mm);
+
+	if (err) {
+		p->mm = NULL;
+		return err;
+	}
+	p->parent = parent;
+	start_process(s, child);
+	return 0;
 }
 
 static void end_process(struct engine_process *p)
@@ -138,13 +160,14 @@ static void do_sequence(void *ctx)
 	memset(t->records, 0, s->sequence->n * sizeof(struct record));
 	t->used = 0;
 	t->failure[0] = '\0';
-	if ((!s->machine && !make_machine(s)) || !make_process(s, 0))
+	if ((!s->machine && !make_machine(s)) || !make_process(s, 0) || !engine_make_files(s))
 		guard_give_up("out of memory");
 	for (i = 0; i < s->sequence->n; i++)
 		do_op(s, &s->sequence->ops[i], &t->records[i]);
 	soft_check(s->machine);
 	for (i = 0; i < NR_PROCESSES; i++)
 		end_process(&s->processes[i]);
+	engine_close_files(s);
 	engine_check(&s->machine->engine);
 }
 
@@ -156,6 +179,7 @@ static void abandon(struct engine_side *s)
 	s->machine = NULL;
 	s->kernel = NULL;
 	memset(s->processes, 0, sizeof(s->processes));
+	memset(s->files, 0, sizeof(s->files));
 }
 
 static void engine_start(struct side *side, const struct sequence *sequence)

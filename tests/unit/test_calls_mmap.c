@@ -180,7 +180,6 @@ static void droppable_memory_is_of_its_own_kind(void **state)
 	assert_true(flags_at(0) & VM_DONTDUMP);
 	assert_true(flags_at(0) & VM_NORESERVE);
 	assert_int_equal(map_at(AT(1), 1, R | W, droppable | UAPI_MAP_LOCKED), -EINVAL);
-	assert_int_equal(map_at(AT(1), 1, R | W, droppable | UAPI_MAP_STACK), -EINVAL);
 	assert_int_equal(map_at(AT(1), 1, R | W, droppable | UAPI_MAP_GROWSDOWN), -EINVAL);
 }
 
