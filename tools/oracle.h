@@ -8,7 +8,7 @@
 struct oracle_options {
 	struct session_options session;
 	struct sequence *sequences; /* of the files to replay */
-	char **names; /* of the files: each is ours */
+	char **names;		    /* of the files: each is ours */
 	unsigned n;
 	bool json, help;
 };

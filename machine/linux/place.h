@@ -20,8 +20,8 @@ void place_busy_begins(void);
 void place_busy_ends(void);
 /* Nobody is parked from now on, for a while. */
 void place_all_listen(void);
-/* By any agent thread that has waited for milliseconds for what takes microseconds: whoever it waits
- * for may not get a CPU. */
+/* By any agent thread that has waited for milliseconds for what takes microseconds: whoever it
+ * waits for may not get a CPU. */
 void place_waits_long(void);
 /* By the keeper, at each tick. */
 void place_check(void);
