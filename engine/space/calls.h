@@ -16,23 +16,13 @@
 #include "engine/space/mm.h"
 #include "engine/space/uapi.h"
 
-/* mmap(2), with an open file or NULL; offset in bytes. */
+/* mmap(2), with an open file or NULL; offset in bytes.  MAP_POPULATE and MAP_LOCKED bring no page
+ * in yet. */
 s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *file, u64 offset);
 /* munmap(2) is vm_unmap(). */
 /* mprotect(2): what lies before a hole has changed when it says -ENOMEM. */
 s64 do_mprotect(struct mm *mm, u64 addr, u64 len, u64 prot);
 /* mremap(2) */
 s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr);
-/* madvise(2) */
-s64 do_madvise(struct mm *mm, u64 addr, u64 len, u64 advice);
-/* mlock2(2) (flags 0: mlock(2)), munlock(2), mlockall(2), munlockall(2) */
-s64 do_mlock(struct mm *mm, u64 addr, u64 len, u64 flags);
-s64 do_munlock(struct mm *mm, u64 addr, u64 len);
-s64 do_mlockall(struct mm *mm, u64 flags);
-s64 do_munlockall(struct mm *mm);
-/* msync(2) */
-s64 do_msync(struct mm *mm, u64 addr, u64 len, u64 flags);
-/* mincore(2): a byte a page to vec, which the caller has made sure of. */
-s64 do_mincore(struct mm *mm, u64 addr, u64 len, u8 *vec);
 
 #endif
