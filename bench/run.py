@@ -108,7 +108,7 @@ class Bench:
                     pass
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise RuntimeError("did not end in %d s" % LONGEST) from error
+                raise RuntimeError("did not end in %d s" % error.timeout) from error
             raise
         finally:
             seen.stop()
