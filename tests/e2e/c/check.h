@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -172,6 +173,29 @@ static inline void wait_for_success(pid_t child)
 	EXPECT(waitpid(child, &status, 0) == child);
 	EXPECT(WIFEXITED(status));
 	EXPECT(WEXITSTATUS(status) == 0);
+}
+
+/* How many pages of the range are there now. */
+static inline size_t resident(void *p, size_t bytes)
+{
+	static unsigned char there[65536];
+	size_t n = 0;
+
+	EXPECT(bytes / PAGE <= sizeof(there));
+	EXPECT(mincore(p, bytes, there) == 0);
+	for (size_t i = 0; i < bytes / PAGE; i++)
+		n += there[i] & 1;
+	return n;
+}
+
+/* Become nobody, if there is anything to give up. */
+static inline void drop_root(void)
+{
+	if (getuid())
+		return;
+	EXPECT(setgroups(0, NULL) == 0);
+	EXPECT(setgid(65534) == 0);
+	EXPECT(setuid(65534) == 0);
 }
 
 /* A file of no name to work with. */

@@ -2,7 +2,6 @@
 /* Rule: a program that gives up root keeps its memory, and so do the children it forks afterwards.
  */
 #include "check.h"
-#include <grp.h>
 #include <sys/prctl.h>
 
 int main(int argc, char **argv)
@@ -13,11 +12,7 @@ int main(int argc, char **argv)
 
 	fill(p, part, 1);
 	press(part);
-	if (getuid() == 0) {
-		EXPECT(setgroups(0, NULL) == 0);
-		EXPECT(setgid(65534) == 0);
-		EXPECT(setuid(65534) == 0);
-	}
+	drop_root();
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	verify(p, part, 1);
 	press(part);

@@ -3,18 +3,6 @@
  * unlocked goes again. */
 #include "check.h"
 
-static size_t resident(char *p, size_t bytes)
-{
-	static unsigned char there[65536];
-	size_t n = 0;
-
-	EXPECT(bytes / PAGE <= sizeof(there));
-	EXPECT(mincore(p, bytes, there) == 0);
-	for (size_t i = 0; i < bytes / PAGE; i++)
-		n += there[i] & 1;
-	return n;
-}
-
 int main(int argc, char **argv)
 {
 	size_t size = size_from(argc, argv), part = size / 2;
