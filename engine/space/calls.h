@@ -24,5 +24,10 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *
 s64 do_mprotect(struct mm *mm, u64 addr, u64 len, u64 prot);
 /* mremap(2) */
 s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr);
+/* mincore(2): a byte a page, 1 or 0, to vec, which has room for them; what lies before a hole is
+ * told. */
+s64 do_mincore(struct mm *mm, u64 addr, u64 len, u8 *vec);
+/* madvise(2), for the advice in enum uapi_madvise; any other is refused as unknown (-EINVAL). */
+s64 do_madvise(struct mm *mm, u64 addr, u64 len, u64 advice);
 
 #endif

@@ -95,7 +95,9 @@ static s64 remap_to(struct remap *r)
 		err = unmap_range(r->mm, r->new_addr, r->new_addr + r->new_len);
 		if (err)
 			return err;
-		r->vma = find_vma(r->mm, r->addr); /* it may have been cut */
+		r->vma = find_vma(r->mm, r->addr); /* it may have been cut, or be what went */
+		if (!r->vma || r->vma->start > r->addr)
+			return -EFAULT;
 	}
 	if (r->old_len > r->new_len) {
 		err = unmap_range(r->mm, r->addr + r->new_len, r->addr + r->old_len);

@@ -34,7 +34,8 @@ bool engine_has(const struct op *op)
 		/* Beyond the arena a real process has stacks of its own. */
 		return !(a[2] & PROT_GROWSDOWN) || in_arena(a[0], a[1]);
 	case CALL_MADVISE:
-		return a[2] == MADV_DONTNEED;
+		return a[2] == MADV_DONTNEED || a[2] <= MADV_SEQUENTIAL || a[2] == MADV_DONTFORK ||
+		       a[2] == MADV_DOFORK || (a[2] >= MADV_DONTDUMP && a[2] <= MADV_KEEPONFORK);
 	case CALL_MREMAP:
 		/* A hint too near the arena's end leads out of it. */
 		if ((a[3] & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && in_arena(a[4], 0) &&
@@ -50,6 +51,7 @@ bool engine_has(const struct op *op)
 	case CALL_CHECK:
 	case CALL_FORK:
 	case CALL_REAP:
+	case CALL_MINCORE:
 		return true;
 	default:
 		return false;
@@ -126,6 +128,7 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 	struct engine_process *p = &s->processes[process];
 	struct uaccess user = soft_uaccess(s->kernel, process);
 	struct mm *mm = p->mm;
+	u8 resident[ARENA_PAGES];
 	const u64 *a = op->arg;
 	u64 value;
 
@@ -146,7 +149,7 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		rec->result = settle(mm, do_mremap(mm, a[0], a[1], a[2], a[3], a[4]), a[2]);
 		break;
 	case CALL_MADVISE:
-		rec->result = vm_advise(mm, a[0], a[1], a[2]);
+		rec->result = do_madvise(mm, a[0], a[1], a[2]);
 		break;
 	case CALL_READ:
 	case CALL_WRITE:
@@ -158,6 +161,11 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		break;
 	case CALL_PUTUSER:
 		rec->result = put_user(&user, 0, a[0], sizeof(value));
+		break;
+	case CALL_MINCORE:
+		rec->result = do_mincore(mm, a[0], a[1], resident);
+		if (!rec->result)
+			rec->value = sum_bytes(resident, PAGE_ALIGN(a[1]) >> PAGE_SHIFT);
 		break;
 	case CALL_FTRUNCATE:
 		rec->result = file_truncate(s->files[a[0]], a[1]);

@@ -131,6 +131,16 @@ static inline u64 sum_add(u64 sum, u64 word)
 	return sum ^ sum >> 29;
 }
 
+/* Of what mincore(2) tells. */
+static inline u64 sum_bytes(const u8 *bytes, u64 n)
+{
+	u64 sum = 0;
+
+	for (u64 i = 0; i < n; i++)
+		sum = sum_add(sum, bytes[i]);
+	return sum;
+}
+
 static inline u32 page_sum(const volatile u64 *words)
 {
 	u64 sum = sum_add(0, words[0]);

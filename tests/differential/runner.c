@@ -155,15 +155,6 @@ static s64 settle(s64 result, u64 len)
 	return RESULT_ELSEWHERE;
 }
 
-static u64 sum_bytes(const unsigned char *bytes, u64 n)
-{
-	u64 sum = 0;
-
-	for (u64 i = 0; i < n; i++)
-		sum = sum_add(sum, bytes[i]);
-	return sum;
-}
-
 static s64 do_mincore(struct runner *r, const struct op *op, u64 *value)
 {
 	u64 pages = PAGE_ALIGN(op->arg[1]) >> PAGE_SHIFT;

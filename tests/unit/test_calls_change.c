@@ -140,6 +140,8 @@ static void no_old_length_maps_shared_memory_once_more(void **state)
 	assert_int_equal(get(1), 8);
 	make(4, 1, R | W);
 	assert_int_equal(do_mremap(mm, AT(4), 0, P(1), MAYMOVE, 0), -EINVAL);
+	/* Where it is itself, there is nothing left to map. */
+	assert_int_equal(do_mremap(mm, AT(0), 0, P(1), TO, AT(0)), -EFAULT);
 }
 
 static void growing_counts_against_the_limits(void **state)
@@ -152,6 +154,47 @@ static void growing_counts_against_the_limits(void **state)
 	assert_int_equal(mm->total_vm, 6);
 	assert_int_equal(do_mremap(mm, AT(0), P(6), P(1), 0, 0), AT(0));
 	assert_int_equal(mm->total_vm, 1);
+}
+
+/* ---- madvise, mincore ---- */
+
+static void advice_that_is_kept_splits_and_merges_areas(void **state)
+{
+	(void)state;
+	make(0, 6, R | W);
+	assert_int_equal(do_madvise(mm, AT(2), P(2), UAPI_MADV_DONTFORK), 0);
+	assert_int_equal(mm->map_count, 3);
+	assert_int_equal(do_madvise(mm, AT(0), P(6), UAPI_MADV_DOFORK), 0);
+	assert_int_equal(mm->map_count, 1);
+	/* Over a hole it goes on. */
+	assert_int_equal(do_madvise(mm, AT(4), P(8), UAPI_MADV_RANDOM), -ENOMEM);
+	assert_true(find_vma(mm, AT(5))->flags & VM_RAND_READ);
+	assert_int_equal(do_madvise(mm, AT(0), P(1), 77), -EINVAL);
+	assert_int_equal(do_madvise(mm, AT(0), 0, 77), -EINVAL);
+	assert_int_equal(do_madvise(mm, AT(0), 0, UAPI_MADV_NORMAL), 0);
+}
+
+static void mincore_tells_of_pages_and_of_what_is_cached(void **state)
+{
+	struct file *f = shmem_file_setup(w.e, P(3));
+	u8 vec[4] = { 9, 9, 9, 9 };
+
+	(void)state;
+	make(0, 3, R | W);
+	put(1, 1);
+	assert_int_equal(do_mincore(mm, AT(0), P(2) + 1, vec), 0);
+	assert_true(!vec[0] && vec[1] && !vec[2] && vec[3] == 9);
+	reclaim_range(mm, AT(0), AT(3));
+	assert_int_equal(do_mincore(mm, AT(1), P(1), vec), 0);
+	assert_int_equal(vec[0], 0);
+	assert_int_equal(file_write(f, P(2), "x", 1), 1);
+	assert_int_equal(do_mmap(mm, AT(8), P(3), R, UAPI_MAP_SHARED | UAPI_MAP_FIXED, f, 0),
+			 AT(8));
+	assert_int_equal(do_mincore(mm, AT(8), P(3), vec), 0);
+	assert_true(!vec[0] && !vec[1] && vec[2]);
+	assert_int_equal(do_mincore(mm, AT(8), P(4), vec), -ENOMEM);
+	assert_int_equal(do_mincore(mm, AT(8) + 1, P(1), vec), -EINVAL);
+	file_put(f);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -167,6 +210,8 @@ int main(void)
 		T(what_stays_behind_reads_zeros_and_stays_one_area),
 		T(no_old_length_maps_shared_memory_once_more),
 		T(growing_counts_against_the_limits),
+		T(advice_that_is_kept_splits_and_merges_areas),
+		T(mincore_tells_of_pages_and_of_what_is_cached),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

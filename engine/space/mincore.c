@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* mincore(2): which pages are there, in the table or, for a file, in its cache. */
+#include "engine/backing/page_cache.h"
+#include "engine/space/calls.h"
+#include "engine/space/internal.h"
+
+static u8 is_there(const struct vma *vma, u64 va, pte_t pte)
+{
+	if (pte_mapped(pte))
+		return 1;
+	if (!pte_none(pte) || !vma->file)
+		return 0; /* a private page that is swapped out */
+	return page_cache_present(vma->file->mapping,
+				  vma->pgoff + ((va - vma->start) >> PAGE_SHIFT));
+}
+
+/* The pages of [start, end), which one area holds. */
+static void look(struct vma *vma, u64 start, u64 end, u8 *vec)
+{
+	for (u64 va = start; va < end; va += PAGE_SIZE) {
+		spinlock_t *ptl;
+		const pte_t *ptep = pte_find(vma->mm, va, &ptl);
+
+		*vec++ = is_there(vma, va, ptep ? pte_read(ptep) : (pte_t){ 0 });
+	}
+}
+
+s64 do_mincore(struct mm *mm, u64 addr, u64 len, u8 *vec)
+{
+	u64 end;
+	int err = 0;
+
+	if (!PAGE_ALIGNED(addr))
+		return -EINVAL;
+	if (len > mm->high || addr > mm->high - len)
+		return -ENOMEM;
+	end = addr + PAGE_ALIGN(len);
+	down_read(&mm->mmap_lock);
+	while (addr < end) {
+		struct vma *vma = find_vma(mm, addr);
+		u64 stop;
+
+		if (!vma || vma->start > addr) {
+			err = -ENOMEM;
+			break;
+		}
+		stop = min_of(vma->end, end);
+		look(vma, addr, stop, vec);
+		vec += (stop - addr) >> PAGE_SHIFT;
+		addr = stop;
+	}
+	up_read(&mm->mmap_lock);
+	return err;
+}
