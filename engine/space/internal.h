@@ -28,6 +28,8 @@ struct vma *vma_split(struct vma *vma, u64 addr);
 struct vma *vma_isolate(struct vma *vma, u64 start, u64 end);
 /* Merge with the neighbours where possible; returns the VMA that holds it all. */
 struct vma *vma_merge(struct vma *vma);
+/* The same with the one above alone. */
+void vma_merge_above(struct vma *vma);
 bool vma_mergeable(const struct vma *below, const struct vma *above);
 /* Move the upper end; the space is free, nothing merges. */
 void vma_set_end(struct vma *vma, u64 end);

@@ -76,10 +76,28 @@ static int check_area(const struct remap *r)
 	return may_expand_vm(r->mm, vma->flags, delta >> PAGE_SHIFT) ? 0 : -ENOMEM;
 }
 
-/* The place is free, or becomes it here. */
+/* Can be promised what there will be more than now? */
+static bool can_charge(const struct remap *r)
+{
+	u64 more = r->flags & UAPI_MREMAP_DONTUNMAP ? r->new_len : r->new_len - r->old_len;
+
+	return !(r->vma->flags & VM_ACCOUNT) || vm_enough_memory(r->mm, more >> PAGE_SHIFT);
+}
+
+/* Take the end off, as munmap(2) would. */
+static int shrink(const struct remap *r)
+{
+	u64 start = r->addr + r->new_len, len = r->old_len - r->new_len;
+
+	if (start > r->mm->high || len > r->mm->high - start)
+		return -EINVAL;
+	return unmap_range(r->mm, start, start + len);
+}
+
+/* To a place that is free. */
 static s64 move(struct remap *r, u64 to)
 {
-	if (r->mm->map_count >= r->mm->limits.map_count - MAP_HEADROOM)
+	if (r->mm->map_count >= r->mm->limits.map_count - MAP_HEADROOM || !can_charge(r))
 		return -ENOMEM;
 	return move_vma(r->vma, r->addr, r->old_len, r->new_len, to,
 			r->flags & UAPI_MREMAP_DONTUNMAP);
@@ -100,7 +118,7 @@ static s64 remap_to(struct remap *r)
 			return -EFAULT;
 	}
 	if (r->old_len > r->new_len) {
-		err = unmap_range(r->mm, r->addr + r->new_len, r->addr + r->old_len);
+		err = shrink(r);
 		if (err)
 			return err;
 		r->old_len = r->new_len;
@@ -127,18 +145,14 @@ static s64 remap_at(struct remap *r)
 
 	if (r->old_len == r->new_len)
 		return (s64)r->addr;
-	if (r->old_len > r->new_len) {
-		u64 end = min_of(r->addr + r->old_len, r->mm->high);
-		int err = unmap_range(r->mm, r->addr + r->new_len, end);
-
-		return err ? err : (s64)r->addr;
-	}
-	if ((vma->flags & VM_ACCOUNT) && !vm_enough_memory(r->mm, delta >> PAGE_SHIFT))
-		return -ENOMEM;
+	if (r->old_len > r->new_len)
+		return shrink(r) ?: (s64)r->addr;
 	if (can_expand_in_place(r)) {
+		if (!can_charge(r))
+			return -ENOMEM;
 		vma_set_end(vma, r->addr + r->new_len);
 		vm_stat_account(r->mm, vma->flags, (s64)(delta >> PAGE_SHIFT));
-		vma_merge(vma);
+		vma_merge_above(vma); /* what it could have merged with below, it did not want to */
 		return (s64)r->addr;
 	}
 	if (!(r->flags & UAPI_MREMAP_MAYMOVE))

@@ -280,17 +280,23 @@ static void merge_pair(struct vma *below, struct vma *above)
 		file_put(file); /* not the last: `below` has one */
 }
 
+void vma_merge_above(struct vma *vma)
+{
+	struct vma *next = vma_next(vma);
+
+	if (next && vma_mergeable(vma, next))
+		merge_pair(vma, next);
+}
+
 struct vma *vma_merge(struct vma *vma)
 {
-	struct vma *prev = vma_prev(vma), *next;
+	struct vma *prev = vma_prev(vma);
 
 	if (prev && vma_mergeable(prev, vma)) {
 		merge_pair(prev, vma);
 		vma = prev;
 	}
-	next = vma_next(vma);
-	if (next && vma_mergeable(vma, next))
-		merge_pair(vma, next);
+	vma_merge_above(vma);
 	return vma;
 }
 

@@ -217,7 +217,9 @@ static const char *mremap_refusal(const struct op *op)
 	u64 old = op->arg[0], old_len = rounded(op->arg[1]), new_len = rounded(op->arg[2]);
 	u64 flags = op->arg[3], to = op->arg[4];
 
-	if (PAGE_ALIGNED(old) && (!in_arena(old, old_len) && !(old < 16 * PAGE_SIZE && !old_len)))
+	/* What ends behind all of user space is refused by the kernel itself. */
+	if (PAGE_ALIGNED(old) && !in_arena(old, old_len) && !(old < 16 * PAGE_SIZE && !old_len) &&
+	    !(in_arena(old, 0) && old_len > USER_END - old))
 		return "the old range is not in the arena";
 	if (new_len && new_len <= USER_END && !in_arena(old & PAGE_MASK, new_len))
 		return "the new size would reach beyond the arena";
