@@ -22,7 +22,7 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *
 /* munmap(2) is vm_unmap(). */
 /* mprotect(2): what lies before a hole has changed when it says -ENOMEM. */
 s64 do_mprotect(struct mm *mm, u64 addr, u64 len, u64 prot);
-/* mremap(2) */
+/* mremap(2): of several areas those that have moved before it failed stay moved. */
 s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 new_addr);
 /* mincore(2): a byte a page, 1 or 0, to vec, which has room for them; what lies before a hole is
  * told. */

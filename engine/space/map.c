@@ -172,33 +172,6 @@ int mprotect_fixup(struct vma **vmap, u64 start, u64 end, u32 flags)
 	return 0;
 }
 
-int vm_protect(struct mm *mm, u64 addr, u64 len, u32 prot)
-{
-	u64 end = addr + PAGE_ALIGN(len);
-	int err = 0;
-
-	if (!PAGE_ALIGNED(addr) || (prot & ~VM_ACCESS))
-		return -EINVAL;
-	if (!len)
-		return 0;
-	if (end <= addr)
-		return -ENOMEM;
-	down_write(&mm->mmap_lock);
-	while (addr < end) {
-		struct vma *vma = find_vma(mm, addr);
-
-		err = -ENOMEM;
-		if (!vma || vma->start > addr)
-			break;
-		err = mprotect_fixup(&vma, addr, end, (vma->flags & ~VM_ACCESS) | prot);
-		if (err)
-			break;
-		addr = vma->end;
-	}
-	up_write(&mm->mmap_lock);
-	return err;
-}
-
 /* ---- advise ---- */
 
 int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice)

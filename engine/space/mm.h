@@ -193,9 +193,9 @@ s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 v
 		struct file *file, u64 pgoff);
 /* As munmap(2).  0, -EINVAL, -ENOMEM.  Takes mmap_lock for writing. */
 int vm_unmap(struct mm *mm, u64 addr, u64 len);
-/* As mprotect(2): the part before a hole is changed, then -ENOMEM. */
+/* As do_mprotect() of calls.h, with VM_READ and so on. */
 int vm_protect(struct mm *mm, u64 addr, u64 len, u32 prot);
-/* As mremap(2) for private anonymous memory.  Address, -EINVAL, -EFAULT, -ENOMEM. */
+/* As do_mremap() of calls.h. */
 s64 vm_remap(struct mm *mm, u64 old, u64 old_len, u64 new_len, u32 flags, u64 new_addr);
 /* As madvise(2) for VADV_DONTNEED, VADV_FREE (which acts as DONTNEED on clean machines). */
 int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice);

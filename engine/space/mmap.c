@@ -65,8 +65,6 @@ s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags)
 		return -ENOMEM;
 	if (!(flags & UAPI_MAP_FIXED)) {
 		addr &= PAGE_MASK;
-		if (addr && addr < mm->mmap_min)
-			addr = PAGE_ALIGN(mm->mmap_min);
 		if (!addr || !hint_is_free(mm, addr, len))
 			addr = find_place(mm, len);
 		if (!addr)
@@ -214,6 +212,9 @@ static s64 mmap_locked(struct mm *mm, struct request *r)
 	r->vm = flags_of(mm, r->prot, r->flags);
 	if (mm->map_count > mm->limits.map_count)
 		return -ENOMEM;
+	/* Only mmap(2) is lenient about a hint that is too low. */
+	if (!(r->flags & UAPI_MAP_FIXED) && (r->addr & PAGE_MASK) && r->addr < mm->mmap_min)
+		r->addr = PAGE_ALIGN(mm->mmap_min);
 	at = get_unmapped_area(mm, r->addr, r->len, r->flags);
 	if (at < 0)
 		return at;

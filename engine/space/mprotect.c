@@ -72,3 +72,8 @@ s64 do_mprotect(struct mm *mm, u64 addr, u64 len, u64 prot)
 	up_write(&mm->mmap_lock);
 	return err;
 }
+
+int vm_protect(struct mm *mm, u64 addr, u64 len, u32 prot)
+{
+	return prot & ~(u32)VM_ACCESS ? -EINVAL : (int)do_mprotect(mm, addr, len, prot);
+}

@@ -223,3 +223,8 @@ s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 
 	up_write(&mm->mmap_lock);
 	return result;
 }
+
+s64 vm_remap(struct mm *mm, u64 old, u64 old_len, u64 new_len, u32 flags, u64 new_addr)
+{
+	return do_mremap(mm, old, old_len, new_len, flags, new_addr);
+}
