@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Files as they are opened, read, written and cut. */
 #include "engine/backing/page_cache.h"
+#include "engine/base/bytes.h"
 #include "engine/base/errno.h"
 #include "engine/engine.h"
 
@@ -73,7 +74,7 @@ s64 file_read(struct file *file, u64 pos, void *buf, u64 n)
 		}
 		if (err)
 			break;
-		memcpy((char *)buf + (pos - start), byte_at(m, page, pos), len);
+		shared_copy((char *)buf + (pos - start), byte_at(m, page, pos), len);
 		lru_mark_accessed(m->engine, page);
 		page_unlock(page);
 		page_put(m->engine, page);
@@ -92,7 +93,7 @@ static int write_page_part(struct address_space *m, u64 pos, const void *from, u
 
 	if (err)
 		return err;
-	memcpy(byte_at(m, page, pos), from, len);
+	shared_copy(byte_at(m, page, pos), from, len);
 	page_mark_dirty(m, page);
 	lru_mark_accessed(m->engine, page);
 	/* Before the lock goes: a page behind the end is nobody's. */

@@ -13,6 +13,7 @@
  * invalidate_lock keeps pages from being added meanwhile.
  */
 #include "engine/backing/page_cache.h"
+#include "engine/base/bytes.h"
 #include "engine/base/errno.h"
 #include "engine/engine.h"
 
@@ -84,7 +85,7 @@ static int zero_part(struct address_space *m, u64 from, u64 to)
 	err = m->ops->get_page(m, from >> PAGE_SHIFT, PAGE_EDGE, &page, &major);
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	memset((char *)page_direct(m->engine, page) + (from & ~PAGE_MASK), 0, to - from);
+	shared_zero((char *)page_direct(m->engine, page) + (from & ~PAGE_MASK), to - from);
 	page_mark_dirty(m, page);
 	page_unlock(page);
 	page_put(m->engine, page);

@@ -20,6 +20,7 @@
  * the page in the cache, or reads it with the lock held.
  */
 #include "engine/backing/page_cache.h"
+#include "engine/base/bytes.h"
 #include "engine/fault/internal.h"
 
 /* Pages of the aligned window around a fault that are mapped if they are there: 64 KiB. */
@@ -226,7 +227,7 @@ static unsigned do_cow_fault(struct vm_fault_info *vmf)
 		run_free(e, &copy, 1, true);
 		return ret;
 	}
-	memcpy(e->mmu->bytes(e, copy), page_direct(e, vmf->page), PAGE_SIZE);
+	shared_copy(e->mmu->bytes(e, copy), page_direct(e, vmf->page), PAGE_SIZE);
 
 	spin_lock(vmf->ptl);
 	if (pte_none(pte_read(vmf->ptep))) {

@@ -8,6 +8,7 @@
  * lock entries; the zero page            the entry cleared, flushed and set, and only then is the
  * old page told that it lost an entry
  */
+#include "engine/base/bytes.h"
 #include "engine/fault/internal.h"
 
 /* One staged frame with the bytes of `from`, or (NULL) zeros; or NULL and *ret. */
@@ -24,7 +25,9 @@ static struct page *staged_copy(struct engine *e, struct page *from, unsigned *r
 		*ret = VM_FAULT_RETRY;
 		return NULL;
 	}
-	if (from)
+	if (from && page_test(from, PG_FILE))
+		shared_copy(e->mmu->bytes(e, page), e->mmu->bytes(e, from), PAGE_SIZE);
+	else if (from)
 		memcpy(e->mmu->bytes(e, page), e->mmu->bytes(e, from), PAGE_SIZE);
 	else
 		memset(e->mmu->bytes(e, page), 0, PAGE_SIZE);

@@ -44,7 +44,7 @@ static int check_arguments(const struct remap *r)
 		return -EINVAL;
 	if (r->addr + r->old_len > r->new_addr && r->new_addr + r->new_len > r->addr)
 		return -EINVAL;
-	return mm->map_count + 2 >= mm->limits.map_count - MAP_HEADROOM ? -ENOMEM : 0;
+	return 0;
 }
 
 /* May this area be remapped so? */
@@ -197,6 +197,8 @@ static s64 remap_locked(struct remap *r)
 {
 	int err;
 
+	if (implies_new_addr(r) && r->mm->map_count + 2 >= r->mm->limits.map_count - MAP_HEADROOM)
+		return -ENOMEM;
 	if ((r->flags & UAPI_MREMAP_FIXED) && r->old_len == r->new_len)
 		return remap_move(r);
 	r->vma = find_vma(r->mm, r->addr);
