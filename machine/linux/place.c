@@ -113,6 +113,14 @@ void place_wait(unsigned index)
 		sys(futex, &p->parked, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, 0);
 }
 
+bool place_alone(unsigned index)
+{
+	for (unsigned i = 0; i < agent.nr_handlers; i++)
+		if (i != index && !atomic_load_explicit(&places[i].parked, memory_order_relaxed))
+			return false;
+	return true;
+}
+
 void place_begins(unsigned index, int tid)
 {
 	u32 nr = atomic_fetch_add_explicit(&recent.nr, 1, memory_order_relaxed);

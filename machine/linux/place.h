@@ -11,6 +11,8 @@ void place_start(bool privileged);
 void place_handler(unsigned index);
 /* By a handler: returns when it is to listen. */
 void place_wait(unsigned index);
+/* Does no handler but this one listen? */
+bool place_alone(unsigned index);
 /* By a handler: it has a fault of the thread `tid`; the thread may go on. */
 void place_begins(unsigned index, int tid);
 void place_ends(unsigned index);

@@ -3,7 +3,9 @@
  * The handlers: one a CPU, each bound to its CPU (place.c says why, and which of them listen).
  *
  * Those that listen sleep in poll(), and a fault wakes them all.  Who comes late finds nothing to
- * read and sleeps again.
+ * read and sleeps again.  One that listens alone reads on without poll() while there is something:
+ * it was preempted by the thread that it woke, and goes on when that thread has faulted again.
+ * Where several listen, it would take the faults of those on other CPUs.
  *
  * A handler reads one message at a time, with the gate held.  A fault is resolved after the gate is
  * open again; an event is applied before.  See agent.h for why.
@@ -311,14 +313,16 @@ void serve_pending(void)
 static void handler_main(struct agent_thread *t)
 {
 	struct pollfd pfd = { .fd = agent.uffd, .events = POLLIN };
+	bool served = false;
 
 	place_handler(t->index);
 	for (;;) {
 		place_wait(t->index);
-		sys(ppoll, &pfd, 1, 0, 0, 0);
+		if (!served || !place_alone(t->index))
+			sys(ppoll, &pfd, 1, 0, 0, 0);
 		if (agent.state == AGENT_STOPPED)
 			return;
-		serve_one();
+		served = serve_one();
 		changes_look();
 	}
 }
