@@ -10,6 +10,7 @@
 
 #include "engine/base/types.h"
 
+struct completion;
 struct mm;
 
 /* General registers by their number in an instruction, as exception-table entries name them. */
@@ -72,9 +73,10 @@ struct task {
 	struct mm *mm; /* NULL: a kernel thread, which borrows another's tables */
 	int pid;       /* 0: idle; 1: the first, without which the system cannot go on */
 	char name[16];
-	u32 pagefault_disabled; /* depth of pagefault_disable() */
-	bool in_interrupt;	/* its context is an interrupt's, which is nobody's */
-	bool killed;		/* it must not go back to user mode */
+	u32 pagefault_disabled;	       /* depth of pagefault_disable() */
+	bool in_interrupt;	       /* its context is an interrupt's, which is nobody's */
+	bool killed;		       /* it must not go back to user mode */
+	struct completion *vfork_done; /* its parent waits for it; see process.h */
 	struct fault_signal signal;
 };
 

@@ -22,6 +22,7 @@ int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 					 .memlock = ~0ULL,
 					 .map_count = MAX_MAP_COUNT,
 					 .commit = ~0ULL };
+	atomic_store_explicit(&mm->users, 1, memory_order_relaxed);
 	rwsem_init(&mm->mmap_lock);
 	spin_init(&mm->table_lock);
 	list_init(&mm->vmas);
@@ -49,4 +50,10 @@ void mm_destroy(struct mm *mm)
 	spin_unlock(&e->mms_lock);
 	tables_fini(mm);
 	e->memory.free(e->memory.ctx, mm, sizeof(*mm));
+}
+
+void mmput(struct mm *mm)
+{
+	if (atomic_fetch_sub_explicit(&mm->users, 1, memory_order_acq_rel) == 1)
+		mm_destroy(mm);
 }

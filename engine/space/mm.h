@@ -154,13 +154,20 @@ struct mm {
 	bool unmerged;		  /* fork left neighbours that could merge; see mm_fork() */
 	_Atomic u64 minor, major; /* faults */
 	struct list_head link;	  /* engine->mms; engine->mms_lock */
+	_Atomic u32 users;	  /* who has it, and will put it */
 	void *machine;		  /* the machine's own */
 };
 
-/* A new empty space with room for VMAs in [low, high).  0, -ENOMEM. */
+/* A new empty space with room for VMAs in [low, high), and one user.  0, -ENOMEM, -EINVAL. */
 int mm_create(struct engine *e, u64 low, u64 high, struct mm **mm);
 /* Unmap everything and free it.  No other user may be left. */
 void mm_destroy(struct mm *mm);
+/* One user more; one less, and the last destroys it.  No CPU has it loaded then. */
+static inline void mmget(struct mm *mm)
+{
+	atomic_fetch_add_explicit(&mm->users, 1, memory_order_relaxed);
+}
+void mmput(struct mm *mm);
 /*
  * fork(2): a new space with what the parent has, as far as it is inherited:
  *   VM_DONTCOPY    not there;
