@@ -3,7 +3,7 @@
  * From the trap to the path: which VMA, is the access allowed, what does the entry say?
  *
  *   do_user_addr_fault
- *     lock_vma, or mmap_lock and find_vma
+ *     lock_vma, or lock_mm_and_find_vma (a stack may grow)
  *     access_error
  *     handle_mm_fault -> __handle_mm_fault -> handle_pte_fault
  *       none               do_anonymous_page, or (the VMA has a file) do_fault
@@ -80,7 +80,7 @@ unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fa
 }
 
 /* mm_account_fault: successful faults only; a fault that comes again is counted then, as major. */
-static void account_fault(struct mm *mm, unsigned ret, unsigned flags, struct fault_result *res)
+void account_fault(struct mm *mm, unsigned ret, unsigned flags, struct fault_result *res)
 {
 	struct engine_stats *stats = mm->engine->stats;
 
@@ -116,22 +116,42 @@ static enum fault_reason reason_of(unsigned ret)
 #define OOM_TRIES 16
 
 /*
- * There was no frame, and reclaim found none: will there be one in a moment?  Yes if there are
+ * Yes if there are
  * frames that are neither free nor on a list: others are just filling them, taking them away or
  * writing them out.  Yes, too, if some are on their way out and the store has refused none (since
  * it had refused `refused`): those that want them back were in the writer's way.
  */
-static bool frames_in_flight(struct engine *e, u64 refused)
+bool frames_in_flight(struct engine *e, u64 refused)
 {
 	u64 leaving = nr_writeout(e), known = leaving + (e->zero_pfn != NO_PFN);
 
-	if (leaving && refused == atomic_load_explicit(&e->stats->store_full, memory_order_relaxed))
+	if (leaving && refused == store_refusals(e))
 		return true;
 	known += zone_free_pages(e, ZONE_USER);
 	known += atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
 	known += atomic_load_explicit(&e->lru.nr_active, memory_order_relaxed);
 	known += atomic_load_explicit(&e->lru.nr_unevictable, memory_order_relaxed);
 	return known < e->zones[ZONE_USER].nr;
+}
+
+/* With mmap_lock held for reading, or NULL. */
+static struct vma *lock_mm_and_find_vma(struct mm *mm, u64 address, unsigned flags)
+{
+	bool may_wait = !(flags & FAULT_FLAG_TRYLOCK);
+	struct vma *vma;
+
+	if (!down_read_trylock(&mm->mmap_lock)) {
+		if (!may_wait)
+			return NULL;
+		down_read(&mm->mmap_lock);
+	}
+	if (!(flags & FAULT_FLAG_NO_GROW))
+		return find_extend_vma(mm, address, may_wait);
+	vma = find_vma(mm, address);
+	if (vma && vma->start <= address)
+		return vma;
+	up_read(&mm->mmap_lock);
+	return NULL;
 }
 
 /* Once through, taking and dropping the locks. */
@@ -153,16 +173,8 @@ static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 		return ret;
 	}
 
-	if (!down_read_trylock(&mm->mmap_lock)) {
-		if (flags & FAULT_FLAG_TRYLOCK) {
-			res->reason = FAULT_MAPERR;
-			return 0;
-		}
-		down_read(&mm->mmap_lock);
-	}
-	vma = find_vma(mm, address);
-	if (!vma || vma->start > address) {
-		up_read(&mm->mmap_lock);
+	vma = lock_mm_and_find_vma(mm, address, flags);
+	if (!vma) {
 		res->reason = FAULT_MAPERR;
 		return 0;
 	}
@@ -199,7 +211,7 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 	if (!(code & PF_PROT))
 		flags |= FAULT_FLAG_ABSENT;
 	for (;;) {
-		u64 refused = atomic_load_explicit(&e->stats->store_full, memory_order_relaxed);
+		u64 refused = store_refusals(e);
 
 		ret = try_fault(mm, address, code, flags, &res);
 		if (unlikely(is_read_meanwhile(ret)) && !(flags & FAULT_FLAG_TRIED)) {

@@ -22,6 +22,7 @@ enum fault_flag {
 	FAULT_FLAG_VMA_LOCK = 0x1000,
 	FAULT_FLAG_ABSENT = 0x10000,  /* ours: the machine had no translation (code without P) */
 	FAULT_FLAG_TRYLOCK = 0x20000, /* ours: mmap_lock may be the faulting thread's own */
+	FAULT_FLAG_NO_GROW = 0x40000, /* ours: no stack grows for it */
 };
 
 enum vm_fault {
@@ -93,6 +94,20 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
  * unless VM_FAULT_RETRY.
  */
 unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fault_result *res);
+
+/*
+ * Bring in the page at va, which the VMA holds and allows to be read (or written), as an access
+ * would, without one.  0, -EFAULT (it cannot be had), -ENOMEM; -EAGAIN: mmap_lock has been dropped,
+ * and whatever is there now may be tried.  mmap_lock held for reading.
+ */
+int faultin_page(struct vma *vma, u64 va, bool write);
+/*
+ * Bring in what areas have of [start, end), each page as the program would be likely to use it:
+ * private writable ones for writing.  Not VM_LOCKONFAULT ones.  0, -EFAULT (it may not be
+ * accessed, or cannot be had), -ENOMEM: what lies before is there; ignore_errors: all that can be
+ * had is, and 0.  Takes mmap_lock for reading.
+ */
+int populate_range(struct mm *mm, u64 start, u64 end, bool ignore_errors);
 
 /* Does the VMA forbid this access? */
 bool access_error(u32 code, const struct vma *vma);

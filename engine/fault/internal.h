@@ -59,6 +59,17 @@ unsigned do_fault(struct vm_fault_info *vmf);
 unsigned wp_page_shared(struct vm_fault_info *vmf, struct page *page);
 /* Drop the lock that the fault came with, and note that. */
 void release_fault_lock(struct vm_fault_info *vmf);
+/*
+ * There was no frame, and reclaim found none: will there be one in a moment?  refused: what
+ * store_refusals() said before.
+ */
+bool frames_in_flight(struct engine *e, u64 refused);
+static inline u64 store_refusals(const struct engine *e)
+{
+	return atomic_load_explicit(&e->stats->store_full, memory_order_relaxed);
+}
+/* mm_account_fault: count a fault that succeeded. */
+void account_fault(struct mm *mm, unsigned ret, unsigned flags, struct fault_result *res);
 /* The entry says present, the machine found nothing. */
 unsigned do_vanished_page(struct vm_fault_info *vmf);
 

@@ -49,6 +49,7 @@ struct kernel {
 	bool (*kprobe)(void *ctx, struct pt_regs *regs, u32 trap);
 	void *kprobe_ctx;
 	bool smap;
+	bool old_stack_rule; /* see STACK_ACCESS_BELOW_SP */
 	bool panic_on_oops;
 	_Atomic unsigned oopses;
 };

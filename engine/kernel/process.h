@@ -3,11 +3,10 @@
  * Tasks and their spaces: what clone(2), vfork(2), execve(2) and exit(2) do with memory.
  *
  *   fork                the child has a copy (mm_fork)
- *   clone(UAPI_CLONE_VM)     the child runs in the parent's space, which lives until its last user goes
- *   vfork               the same, and the parent sleeps until the child has left the space by exec
- *                       or exit: the two have one stack
- *   exec                a new space in place of the old one, which loses a user
- *   exit                none any more
+ *   clone(UAPI_CLONE_VM)     the child runs in the parent's space, which lives until its last user
+ * goes vfork               the same, and the parent sleeps until the child has left the space by
+ * exec or exit: the two have one stack exec                a new space in place of the old one,
+ * which loses a user exit                none any more
  *
  * A space that is left is not let go here: a CPU has it loaded.  It is handed back, to be put
  * (mmput) when the machine has loaded another or none.
@@ -19,7 +18,7 @@
 #include "engine/kernel/task.h"
 
 /* clone(2)'s flags, as far as they are about memory. */
-#define UAPI_CLONE_VM    0x00000100u
+#define UAPI_CLONE_VM	 0x00000100u
 #define UAPI_CLONE_VFORK 0x00004000u
 
 /* Where a vfork's parent sleeps; the parent's own, and in its child's task until that has left. */
@@ -28,8 +27,8 @@ struct completion {
 };
 
 /*
- * Give the child its space, of the parent's by `flags`; with UAPI_CLONE_VFORK `done` goes to the child,
- * and the parent is to wait for it when the child runs.  0, -ENOMEM, -ENOSYS: it has none.
+ * Give the child its space, of the parent's by `flags`; with UAPI_CLONE_VFORK `done` goes to the
+ * child, and the parent is to wait for it when the child runs.  0, -ENOMEM, -ENOSYS: it has none.
  */
 int copy_mm(struct kernel *kernel, struct task *parent, struct task *child, u32 flags,
 	    struct completion *done);

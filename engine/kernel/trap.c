@@ -138,6 +138,14 @@ static bool is_a_bug(const struct trap *t)
 	return t->kernel->smap && !(t->regs->flags & EFLAGS_AC);
 }
 
+/* Until Linux 4.20 a program that touched more than so many bytes below its stack pointer was
+ * taken to have lost its way: ENTER, with the greatest frame there is, may touch as much. */
+static bool below_stack_pointer(const struct trap *t)
+{
+	return t->kernel->old_stack_rule && user_mode(t->regs) &&
+	       t->address + STACK_ACCESS_BELOW_SP < t->regs->reg[REG_SP];
+}
+
 static enum trap_end do_user_addr_fault_of(const struct trap *t)
 {
 	struct task *current = t->current;
@@ -156,6 +164,8 @@ static enum trap_end do_user_addr_fault_of(const struct trap *t)
 		flags |= FAULT_FLAG_USER;
 	else if (may_not_wait(t))
 		flags |= FAULT_FLAG_TRYLOCK;
+	if (below_stack_pointer(t))
+		flags |= FAULT_FLAG_NO_GROW;
 	if (irqs)
 		t->kernel->ops->irq_enable(t->cpu);
 	r = resolve_fault(current->mm, t->address, t->code, flags);

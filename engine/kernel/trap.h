@@ -28,6 +28,10 @@
 #define TRAP_PF 14
 #define TRAP_GP 13
 
+/* Bytes: with kernel->old_stack_rule a stack grows only for accesses of the program's that lie no
+ * further below its stack pointer.  65536 and 32 words. */
+#define STACK_ACCESS_BELOW_SP (65536 + 32 * sizeof(u64))
+
 /*
  * The page fault `code` at `address` (CR2) in the context `regs` of `current`, on the machine's
  * `cpu`. Interrupts are off, before and after.  When it returns, the context is to go on as regs

@@ -16,10 +16,11 @@
 #include "engine/space/mm.h"
 #include "engine/space/uapi.h"
 
-/* mmap(2), with an open file or NULL; offset in bytes.  MAP_POPULATE and MAP_LOCKED bring no page
- * in yet. */
+/* mmap(2), with an open file or NULL; offset in bytes. */
 s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *file, u64 offset);
 /* munmap(2) is vm_unmap(). */
+/* brk(2): the break there is then, which is the old one if it could not be moved. */
+u64 do_brk(struct mm *mm, u64 addr);
 /* mprotect(2): what lies before a hole has changed when it says -ENOMEM. */
 s64 do_mprotect(struct mm *mm, u64 addr, u64 len, u64 prot);
 /* mremap(2): of several areas those that have moved before it failed stay moved. */
@@ -27,6 +28,15 @@ s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 
 /* mincore(2): a byte a page, 1 or 0, to vec, which has room for them; what lies before a hole is
  * told. */
 s64 do_mincore(struct mm *mm, u64 addr, u64 len, u8 *vec);
+/* mlock(2), mlock2(2), munlock(2): what lies before a hole is locked when they say -ENOMEM. */
+s64 do_mlock(struct mm *mm, u64 addr, u64 len);
+s64 do_mlock2(struct mm *mm, u64 addr, u64 len, u64 flags);
+s64 do_munlock(struct mm *mm, u64 addr, u64 len);
+/* mlockall(2), munlockall(2). */
+s64 do_mlockall(struct mm *mm, u64 flags);
+s64 do_munlockall(struct mm *mm);
+/* msync(2): over a hole it goes on, and says -ENOMEM at the end. */
+s64 do_msync(struct mm *mm, u64 addr, u64 len, u64 flags);
 /* madvise(2), for the advice in enum uapi_madvise; any other is refused as unknown (-EINVAL). */
 s64 do_madvise(struct mm *mm, u64 addr, u64 len, u64 advice);
 

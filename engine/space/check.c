@@ -224,7 +224,7 @@ static void check_totals(const struct mm *mm)
 		vm_stat_account(&sum, vma->flags, (s64)vma_pages(vma));
 	CHECK(sum.total_vm == mm->total_vm && sum.data_vm == mm->data_vm &&
 		      sum.exec_vm == mm->exec_vm && sum.stack_vm == mm->stack_vm &&
-		      sum.locked_vm == mm->locked_vm,
+		      sum.locked_vm + mm->locked_stale == mm->locked_vm,
 	      "%lu pages of areas, %lu of them data; counted %lu and %lu", ul(sum.total_vm),
 	      ul(sum.data_vm), ul(mm->total_vm), ul(mm->data_vm));
 }

@@ -135,7 +135,7 @@ s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 v
 
 	down_write(&mm->mmap_lock);
 	result = -ENOMEM;
-	if (mm->map_count >= MAX_MAP_COUNT)
+	if (mm->map_count >= mm->limits.map_count)
 		goto out;
 	if (!(map_flags & VMAP_FIXED))
 		addr = vma_find_hole(mm, len, mm->high);

@@ -16,9 +16,6 @@
 #include "engine/backing/file.h"
 #include "engine/space/internal.h"
 
-/* Lost by the copy of a VMA. */
-#define VM_NOT_INHERITED (VM_LOCKED | VM_LOCKONFAULT)
-
 struct copy {
 	struct mm *from, *to;
 	bool flush;  /* rights of the parent's went */
@@ -98,7 +95,7 @@ static int copy_page_range(struct copy *c, const struct vma *vma)
 static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
 {
 	struct vma *new =
-		vma_new(mm, vma->start, vma->end, vma->pgoff, vma->flags & ~(u32)VM_NOT_INHERITED);
+		vma_new(mm, vma->start, vma->end, vma->pgoff, vma->flags & ~(u32)VM_LOCKED_MASK);
 
 	if (!new)
 		return NULL;

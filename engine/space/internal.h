@@ -22,10 +22,14 @@ void vma_link(struct mm *mm, struct vma *vma);
 /* Out of tree, list and anon_vma, and its own reference dropped.  Drained; no pages left. */
 void vma_unlink(struct mm *mm, struct vma *vma);
 /* Cut at addr, inside it: `vma` becomes the lower part, the upper part is returned.
- * NULL: no memory, or too many VMAs. */
+ * NULL: no memory.  How many there may be is the caller's to look at. */
 struct vma *vma_split(struct vma *vma, u64 addr);
 /* Make [start, end), which `vma` covers in part or whole, a VMA of its own.  NULL as above. */
 struct vma *vma_isolate(struct vma *vma, u64 start, u64 end);
+/* What of it is in [start, end) gets these flags, as a VMA of its own, which is not merged yet; it
+ * is drained.  NULL: no memory, or too many VMAs, of which those count that do not merge; then it
+ * may have been cut at start. */
+struct vma *vma_modify_flags(struct vma *vma, u64 start, u64 end, u32 flags);
 /* Merge with the neighbours where possible; returns the VMA that holds it all. */
 struct vma *vma_merge(struct vma *vma);
 /* The same with the one above alone. */
@@ -33,6 +37,8 @@ void vma_merge_above(struct vma *vma);
 bool vma_mergeable(const struct vma *below, const struct vma *above);
 /* Move the upper end; the space is free, nothing merges. */
 void vma_set_end(struct vma *vma, u64 end);
+/* Move the lower end down, to what is free; nothing merges. */
+void vma_set_start(struct vma *vma, u64 start);
 /* [start, end) holds no VMA and lies within the space. */
 bool range_is_free(const struct mm *mm, u64 start, u64 end);
 
@@ -114,6 +120,9 @@ void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows);
 
 /* ---- map.c ---- */
 
+/* Cut what lies across start or end, so that unmapping [start, end) cannot fail.  0, -ENOMEM.
+ * mmap_lock held for writing. */
+int cut_range(struct mm *mm, u64 start, u64 end);
 /* As vm_unmap(), arguments checked, mmap_lock held for writing. */
 int unmap_range(struct mm *mm, u64 start, u64 end);
 /* What of *vma is in [start, end) gets these flags, and their rights; *vma is what holds it then.

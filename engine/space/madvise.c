@@ -74,11 +74,9 @@ static int advise_flags(struct vma **vmap, u64 start, u64 end, u64 advice)
 
 	if (err || flags == vma->flags)
 		return err;
-	vma = vma_isolate(vma, start, end);
+	vma = vma_modify_flags(vma, start, end, flags);
 	if (!vma)
 		return -EAGAIN;
-	vma_drain(vma);
-	__atomic_store_n(&vma->flags, flags, __ATOMIC_RELAXED);
 	*vmap = vma_merge(vma);
 	return 0;
 }

@@ -22,7 +22,7 @@ s64 vm_map(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_fla
 
 	down_write(&mm->mmap_lock);
 	result = -ENOMEM;
-	if (mm->map_count >= MAX_MAP_COUNT)
+	if (mm->map_count >= mm->limits.map_count)
 		goto out;
 	if (fixed) {
 		if (addr < mm->low || addr > mm->high - len)
@@ -59,26 +59,36 @@ out:
 
 /* ---- unmap ---- */
 
-int unmap_range(struct mm *mm, u64 start, u64 end)
+int cut_range(struct mm *mm, u64 start, u64 end)
 {
-	struct vma *vma = find_vma(mm, start), *next;
-	bool any = false;
+	struct vma *vma = find_vma(mm, start), *last;
 
 	if (!vma || vma->start >= end)
 		return 0;
-	/* Both cuts first: after them nothing can fail. */
+	/* One more there may be, and one too many meanwhile, but none in the end. */
+	if (vma->start < start && vma->end > end && mm->map_count >= mm->limits.map_count)
+		return -ENOMEM;
 	if (vma->start < start) {
-		struct vma *upper = vma_split(vma, start);
-
-		if (!upper)
+		vma = vma_split(vma, start);
+		if (!vma)
 			return -ENOMEM;
-		vma = upper;
 	}
-	next = find_vma(mm, end - 1);
-	if (next && next->start < end && next->end > end && !vma_split(next, end)) {
+	last = find_vma(mm, end - 1);
+	if (last && last->start < end && last->end > end && !vma_split(last, end)) {
 		vma_merge(vma);
 		return -ENOMEM;
 	}
+	return 0;
+}
+
+int unmap_range(struct mm *mm, u64 start, u64 end)
+{
+	struct vma *vma, *next;
+	bool any = false;
+
+	if (cut_range(mm, start, end))
+		return -ENOMEM;
+	vma = find_vma(mm, start);
 	for (; vma && vma->start < end; vma = next) {
 		next = vma_next(vma);
 		vma_drain(vma);
@@ -155,18 +165,17 @@ int mprotect_fixup(struct vma **vmap, u64 start, u64 end, u32 flags)
 {
 	struct vma *vma = *vmap;
 	u64 pages = (min_of(vma->end, end) - max_of(vma->start, start)) >> PAGE_SHIFT;
+	u32 was = vma->flags;
 
 	if (vma->flags == flags)
 		return 0;
 	if (account_protection(vma, pages, &flags))
 		return -ENOMEM;
-	vma = vma_isolate(vma, max_of(vma->start, start), min_of(vma->end, end));
+	vma = vma_modify_flags(vma, start, end, flags);
 	if (!vma)
 		return -ENOMEM;
-	vma_drain(vma);
-	vm_stat_account(vma->mm, vma->flags, -(s64)vma_pages(vma));
+	vm_stat_account(vma->mm, was, -(s64)vma_pages(vma));
 	vm_stat_account(vma->mm, flags, (s64)vma_pages(vma));
-	__atomic_store_n(&vma->flags, flags, __ATOMIC_RELAXED); /* reclaim looks at VM_LOCKED */
 	change_protection(vma);
 	*vmap = vma_merge(vma);
 	return 0;

@@ -50,7 +50,8 @@ enum vm_flag {
 	VM_NOHUGEPAGE = 1u << 30,
 	VM_MERGEABLE = 1u << 31,
 };
-#define VM_ACCESS (VM_READ | VM_WRITE | VM_EXEC)
+#define VM_ACCESS      (VM_READ | VM_WRITE | VM_EXEC)
+#define VM_LOCKED_MASK (VM_LOCKED | VM_LOCKONFAULT)
 
 /* mmap()'s and mremap()'s flags: Linux's values. */
 enum map_flag {
@@ -144,8 +145,12 @@ struct mm {
 	spinlock_t table_lock; /* guards adding tables above the last level */
 	/* Pages, by what their areas are; mmap_lock for writing. */
 	u64 total_vm, data_vm, exec_vm, stack_vm, locked_vm;
-	u32 def_flags; /* of every new area: mlockall(MCL_FUTURE) */
-	u64 mmap_min;  /* bytes: nothing is mapped below */
+	u64 locked_stale; /* of locked_vm: not locked any more; see mremap(2) with DONTUNMAP */
+	u32 def_flags;	  /* of every new area: mlockall(MCL_FUTURE) */
+	u64 mmap_min;	  /* bytes: nothing is mapped below */
+	/* The heap: where it began and ends (set by who loads a program; mmap_lock), and the bytes
+	 * of data that count with it against RLIMIT_DATA. */
+	u64 start_brk, brk, data_bytes;
 	struct mm_limits limits;
 	_Atomic s64 rss;	  /* pages mapped (without the shared zero page) */
 	_Atomic s64 rss_file;	  /* of these: entries that map pages of files */
@@ -209,6 +214,13 @@ int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice);
 
 /* The lowest VMA that ends above addr, or NULL.  mmap_lock held. */
 struct vma *find_vma(const struct mm *mm, u64 addr);
+/* The VMA that holds address, or a stack above it that has grown down to it; NULL: there is none,
+ * and mmap_lock has been dropped.  mmap_lock held for reading, and still if there is one; may_wait:
+ * it may be waited for.  (stack.c) */
+struct vma *find_extend_vma(struct mm *mm, u64 address, bool may_wait);
+/* Let a stack grow down to address, below it.  0; -EFAULT (it is none), -EPERM (too low), -ENOMEM
+ * (limits, or what lies below is too near).  mmap_lock held for writing. */
+int expand_stack_locked(struct vma *vma, u64 address);
 /* The VMA that holds addr, read-locked (vma->lock), without waiting for mmap_lock; NULL: take
  * mmap_lock (it is being written, or there is no VMA, or the VMA may need an anon_vma and has none
  * yet). */

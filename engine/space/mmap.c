@@ -2,10 +2,11 @@
 /*
  * mmap(2): the checks in Linux's order, then the area.
  *
- * Nothing has changed when it fails: what a fixed address replaces is unmapped only after all that
- * can be refused has been looked at.
+ * Nothing has changed when it fails, except that areas may have been cut: what a fixed address
+ * replaces is unmapped only after all that can be refused has been looked at.
  */
 #include "engine/backing/shmem.h"
+#include "engine/fault/fault.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 
@@ -176,22 +177,27 @@ static int open_backing(struct mm *mm, struct request *r)
 static s64 mmap_region(struct mm *mm, struct request *r)
 {
 	u64 end = r->addr + r->len, pages = r->len >> PAGE_SHIFT;
+	int err = cut_range(mm, r->addr, end);
 	struct vma *vma;
-	int err;
+	u32 vm;
 
-	if (!may_expand_vm(mm, r->vm, pages - pages_in(mm, r->addr, end)))
+	if (err)
+		return err;
+	if (!may_expand_vm(mm, r->vm, pages - pages_in(mm, r->addr, end)) ||
+	    (accountable_mapping(r->vm) && !vm_enough_memory(mm, pages))) {
+		mm->unmerged = true; /* what was cut stays cut, as Linux leaves it */
 		return -ENOMEM;
-	if (accountable_mapping(r->vm)) {
-		if (!vm_enough_memory(mm, pages))
-			return -ENOMEM;
-		r->vm |= VM_ACCOUNT;
 	}
+	if (accountable_mapping(r->vm))
+		r->vm |= VM_ACCOUNT;
 	err = unmap_range(mm, r->addr, end);
 	if (!err)
 		err = open_backing(mm, r);
 	if (err)
 		return err;
-	vma = vma_new(mm, r->addr, end, r->pgoff, r->vm);
+	/* It is brought in as if it were locked, and may go all the same. */
+	vm = r->vm & VM_DROPPABLE ? r->vm & ~(u32)VM_LOCKED_MASK : r->vm;
+	vma = vma_new(mm, r->addr, end, r->pgoff, vm);
 	if (!vma) {
 		if (r->file)
 			file_put(r->file);
@@ -199,7 +205,7 @@ static s64 mmap_region(struct mm *mm, struct request *r)
 	}
 	vma->file = r->file;
 	vma_link(mm, vma);
-	vm_stat_account(mm, r->vm, (s64)pages);
+	vm_stat_account(mm, vm, (s64)pages);
 	vma_merge(vma);
 	return (s64)r->addr;
 }
@@ -258,5 +264,8 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *
 	down_write(&mm->mmap_lock);
 	result = mmap_locked(mm, &r);
 	up_write(&mm->mmap_lock);
+	if (result >= 0 && ((r.vm & VM_LOCKED) ||
+			    (flags & (UAPI_MAP_POPULATE | UAPI_MAP_NONBLOCK)) == UAPI_MAP_POPULATE))
+		populate_range(mm, (u64)result, (u64)result + r.len, true);
 	return result;
 }

@@ -3,6 +3,7 @@
  * mprotect(2).  Area by area, in order of addresses: what was changed before an area or a hole that
  * it cannot go on with stays changed.
  */
+#include "engine/fault/fault.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 
@@ -29,16 +30,26 @@ static int find_start(const struct mm *mm, u64 grows, u64 *start, u64 end)
 	return grows & UAPI_PROT_GROWSUP ? -EINVAL : 0; /* no area grows up here */
 }
 
+/* Locked and private, and writable from now on: its pages are copied now, that no write waits. */
+static bool becomes_writable(u32 was, u32 flags)
+{
+	return (was & (VM_WRITE | VM_SHARED | VM_LOCKED)) == VM_LOCKED && (flags & VM_WRITE);
+}
+
+/* mmap_lock is held for writing, but for the time in which pages are brought in. */
 static int protect_range(struct mm *mm, u64 start, u64 end, u32 prot)
 {
 	while (start < end) {
 		struct vma *vma = find_vma(mm, start);
-		u32 flags;
+		u64 from = start, stop;
+		u32 flags, was;
 		int err;
 
 		if (!vma || vma->start > start)
 			return -ENOMEM;
-		flags = (vma->flags & ~(u32)VM_ACCESS) | prot;
+		stop = min_of(vma->end, end);
+		was = vma->flags;
+		flags = (was & ~(u32)VM_ACCESS) | prot;
 		/* VM_MAYREAD and so on are four bits above VM_READ and so on. */
 		if ((flags & ~(flags >> 4)) & VM_ACCESS)
 			return -EACCES;
@@ -46,6 +57,11 @@ static int protect_range(struct mm *mm, u64 start, u64 end, u32 prot)
 		if (err)
 			return err;
 		start = vma->end;
+		if (becomes_writable(was, flags)) {
+			up_write(&mm->mmap_lock);
+			populate_range(mm, from, stop, true);
+			down_write(&mm->mmap_lock);
+		}
 	}
 	return 0;
 }

@@ -9,6 +9,7 @@
  * What 3 refuses has changed nothing.  Before that was so, a move to a given place could unmap
  * first and be refused then.
  */
+#include "engine/fault/fault.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 
@@ -20,6 +21,7 @@ struct remap {
 	struct mm *mm;
 	u64 addr, old_len, new_len, flags, new_addr;
 	struct vma *vma;
+	bool populate; /* what comes beyond old_len */
 };
 
 /* Is new_addr meant? */
@@ -48,7 +50,7 @@ static int check_arguments(const struct remap *r)
 }
 
 /* May this area be remapped so? */
-static int check_area(const struct remap *r)
+static int check_area(struct remap *r)
 {
 	const struct vma *vma = r->vma;
 	u64 delta, pgoff;
@@ -73,7 +75,10 @@ static int check_area(const struct remap *r)
 		return -EFAULT;
 	if (!mlock_future_ok(r->mm, vma->flags, delta))
 		return -EAGAIN;
-	return may_expand_vm(r->mm, vma->flags, delta >> PAGE_SHIFT) ? 0 : -ENOMEM;
+	if (!may_expand_vm(r->mm, vma->flags, delta >> PAGE_SHIFT))
+		return -ENOMEM;
+	r->populate = vma->flags & VM_LOCKED;
+	return 0;
 }
 
 /* Can be promised what there will be more than now? */
@@ -97,7 +102,7 @@ static int shrink(const struct remap *r)
 /* To a place that is free. */
 static s64 move(struct remap *r, u64 to)
 {
-	if (r->mm->map_count >= r->mm->limits.map_count - MAP_HEADROOM || !can_charge(r))
+	if (r->mm->map_count + MAP_HEADROOM >= r->mm->limits.map_count || !can_charge(r))
 		return -ENOMEM;
 	return move_vma(r->vma, r->addr, r->old_len, r->new_len, to,
 			r->flags & UAPI_MREMAP_DONTUNMAP);
@@ -197,7 +202,7 @@ static s64 remap_locked(struct remap *r)
 {
 	int err;
 
-	if (implies_new_addr(r) && r->mm->map_count + 2 >= r->mm->limits.map_count - MAP_HEADROOM)
+	if (implies_new_addr(r) && r->mm->map_count + 2 + MAP_HEADROOM >= r->mm->limits.map_count)
 		return -ENOMEM;
 	if ((r->flags & UAPI_MREMAP_FIXED) && r->old_len == r->new_len)
 		return remap_move(r);
@@ -223,6 +228,8 @@ s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 
 	down_write(&mm->mmap_lock);
 	result = remap_locked(&r);
 	up_write(&mm->mmap_lock);
+	if (result >= 0 && r.populate)
+		populate_range(mm, (u64)result + r.old_len, (u64)result + r.new_len, true);
 	return result;
 }
 

@@ -42,6 +42,15 @@ static s64 duplicate(struct vma *vma, u64 old, u64 len, u64 to)
 	return (s64)to;
 }
 
+/* What stays is empty, and all of its area is not locked any more; but, in Linux 6.18, it is
+ * counted as if it were. */
+static void unlock_old(struct vma *vma)
+{
+	if (vma->flags & VM_LOCKED)
+		vma->mm->locked_stale += vma_pages(vma);
+	__atomic_store_n(&vma->flags, vma->flags & ~(u32)VM_LOCKED_MASK, __ATOMIC_RELAXED);
+}
+
 s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool keep_old)
 {
 	struct mm *mm = vma->mm;
@@ -49,9 +58,6 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 	bool whole;
 	int err;
 
-	/* Headroom for both cuts and the copy, so that nothing fails in the middle. */
-	if (mm->map_count + 3 > MAX_MAP_COUNT)
-		return -ENOMEM;
 	if (!old_len)
 		return duplicate(vma, old, new_len, to);
 	/* What stays behind stays one with what is around it. */
@@ -85,11 +91,15 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 		vm_stat_account(mm, vma->flags, -(s64)vma_pages(vma));
 		vma_unlink(mm, vma);
 		free_tables(mm, old, old + old_len);
-	} else if (whole) {
-		/* Its index stays, and decides what it merges with. */
-		anon_vma_leave(vma);
-		mm->unmerged = true; /* it might now; Linux lets it be */
 	}
-	vma_merge(moved);
+	moved = vma_merge(moved);
+	if (keep_old) {
+		/* It may have become one with what has moved. */
+		vma = find_vma(mm, old);
+		unlock_old(vma);
+		if (whole && vma != moved) /* its index stays, and decides what it merges with */
+			anon_vma_leave(vma);
+		mm->unmerged = true; /* it might merge now; Linux lets it be */
+	}
 	return to;
 }

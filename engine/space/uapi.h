@@ -45,6 +45,22 @@ enum uapi_mremap {
 	UAPI_MREMAP_DONTUNMAP = 4,
 };
 
+enum uapi_mlock {
+	UAPI_MLOCK_ONFAULT = 1,
+};
+
+enum uapi_mlockall {
+	UAPI_MCL_CURRENT = 1,
+	UAPI_MCL_FUTURE = 2,
+	UAPI_MCL_ONFAULT = 4,
+};
+
+enum uapi_msync {
+	UAPI_MS_ASYNC = 1,
+	UAPI_MS_INVALIDATE = 2,
+	UAPI_MS_SYNC = 4,
+};
+
 enum uapi_madvise {
 	UAPI_MADV_NORMAL = 0,
 	UAPI_MADV_RANDOM = 1,

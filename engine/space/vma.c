@@ -189,13 +189,27 @@ void vma_set_end(struct vma *vma, u64 end)
 	i_mmap_end(vma, NULL);
 }
 
+void vma_set_start(struct vma *vma, u64 start)
+{
+	struct vma *prev = vma_prev(vma);
+
+	vma_drain(vma);
+	anon_vma_lock_write(vma);
+	anon_vma_remove(vma);
+	vma->pgoff -= (vma->start - start) >> PAGE_SHIFT;
+	vma->start = start;
+	set_hole(vma, prev ? prev->end : vma->mm->low);
+	anon_vma_insert(vma);
+	anon_vma_unlock_write(vma);
+	if (prev && vma_mergeable(prev, vma))
+		vma->mm->unmerged = true; /* until either is changed: so does Linux */
+}
+
 struct vma *vma_split(struct vma *vma, u64 addr)
 {
 	struct mm *mm = vma->mm;
 	struct vma *upper;
 
-	if (mm->map_count >= MAX_MAP_COUNT)
-		return NULL;
 	upper = vma_new(mm, addr, vma->end, vma->pgoff + ((addr - vma->start) >> PAGE_SHIFT),
 			vma->flags);
 	if (!upper)
@@ -217,22 +231,6 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 	anon_vma_unlock_write(vma);
 	i_mmap_end(vma, upper);
 	return upper;
-}
-
-struct vma *vma_isolate(struct vma *vma, u64 start, u64 end)
-{
-	struct vma *whole = vma;
-
-	if (start > vma->start) {
-		vma = vma_split(vma, start);
-		if (!vma)
-			return NULL;
-	}
-	if (end < vma->end && !vma_split(vma, end)) {
-		vma_merge(whole);
-		return NULL;
-	}
-	return vma;
 }
 
 /* One of the two that has no anon_vma takes the other's, but not one that came by fork: pages of
@@ -286,6 +284,74 @@ void vma_merge_above(struct vma *vma)
 
 	if (next && vma_mergeable(vma, next))
 		merge_pair(vma, next);
+}
+
+struct vma *vma_isolate(struct vma *vma, u64 start, u64 end)
+{
+	struct vma *whole = vma;
+
+	if (start > vma->start) {
+		vma = vma_split(vma, start);
+		if (!vma)
+			return NULL;
+	}
+	if (end < vma->end && !vma_split(vma, end)) {
+		vma_merge(whole);
+		return NULL;
+	}
+	return vma;
+}
+
+/* Would [start, end) of it become part of a neighbour with these flags? */
+static bool merges_as(const struct vma *vma, u64 start, u64 end, u32 flags)
+{
+	const struct vma *prev = vma_prev(vma), *next = vma_next(vma);
+	struct vma part = { .start = start,
+			    .end = end,
+			    .flags = flags,
+			    .pgoff = vma->pgoff + ((start - vma->start) >> PAGE_SHIFT),
+			    .file = vma->file,
+			    .anon_vma = vma->anon_vma,
+			    .anon_vma_chain = vma->anon_vma_chain };
+
+	return (prev && start == vma->start && vma_mergeable(prev, &part)) ||
+	       (next && end == vma->end && vma_mergeable(&part, next));
+}
+
+/* One VMA more. */
+static struct vma *split_within_limit(struct vma *vma, u64 addr)
+{
+	struct mm *mm = vma->mm;
+
+	return mm->map_count >= mm->limits.map_count ? NULL : vma_split(vma, addr);
+}
+
+struct vma *vma_modify_flags(struct vma *vma, u64 start, u64 end, u32 flags)
+{
+	start = max_of(vma->start, start);
+	end = min_of(vma->end, end);
+	if (merges_as(vma, start, end, flags)) {
+		vma = vma_isolate(vma, start, end);
+	} else {
+		bool cut = start > vma->start;
+
+		if (cut)
+			vma = split_within_limit(vma, start);
+		if (vma && end < vma->end && !split_within_limit(vma, end)) {
+			/* One too many: it stays cut at start, as Linux leaves it. */
+			if (vma->mm->map_count >= vma->mm->limits.map_count)
+				vma->mm->unmerged |= cut;
+			else
+				vma_merge(vma);
+			vma = NULL;
+		}
+	}
+	if (!vma)
+		return NULL;
+	vma_drain(vma);
+	/* Reclaim looks at VM_LOCKED. */
+	__atomic_store_n(&vma->flags, flags, __ATOMIC_RELAXED);
+	return vma;
 }
 
 struct vma *vma_merge(struct vma *vma)

@@ -5,12 +5,19 @@
 #include "engine/backing/file.h"
 #include "engine/base/errno.h"
 #include "engine/space/calls.h"
+#include "engine/space/internal.h"
 #include "tests/differential/engine_side.h"
 
 /* ---- what there is ---- */
 
-/* Not yet: stacks that grow, huge pages, and what touches the pages. */
-#define MAP_UNKNOWN (MAP_GROWSDOWN | MAP_LOCKED | MAP_POPULATE | MAP_HUGETLB)
+/* Not yet. */
+#define MAP_UNKNOWN MAP_HUGETLB
+
+/* Pages: more than any limit here.  What a real process has beside the arena counts where all of it
+ * is to be locked. */
+#define OTHER_PAGES 1000
+/* Pages of the areas that a ballast is made of. */
+#define BALLAST_PAGES 60000
 
 /* Those that are not sealed. */
 static bool has_file(u64 file)
@@ -52,6 +59,14 @@ bool engine_has(const struct op *op)
 	case CALL_FORK:
 	case CALL_REAP:
 	case CALL_MINCORE:
+	case CALL_MLOCK:
+	case CALL_MLOCK2:
+	case CALL_MUNLOCK:
+	case CALL_MLOCKALL:
+	case CALL_MUNLOCKALL:
+	case CALL_MSYNC:
+	case CALL_LIMIT:
+	case CALL_BALLAST:
 		return true;
 	default:
 		return false;
@@ -122,6 +137,38 @@ static s64 settle(struct mm *mm, s64 result, u64 len)
 	return RESULT_ELSEWHERE;
 }
 
+static void set_limit(struct mm *mm, enum test_limit which, u64 pages)
+{
+	switch (which) {
+	case LIMIT_AS:
+		mm->limits.as = (mm->total_vm + pages) << PAGE_SHIFT;
+		break;
+	case LIMIT_DATA:
+		mm->limits.data = (mm->data_vm + pages) << PAGE_SHIFT;
+		break;
+	case LIMIT_STACK:
+		mm->limits.stack = pages << PAGE_SHIFT;
+		break;
+	default:
+		mm->limits.memlock = pages << PAGE_SHIFT;
+	}
+}
+
+/* The areas themselves would be elsewhere: only what they leave is done. */
+static s64 ballast(struct mm *mm, u64 room)
+{
+	u64 most = mm->map_count + room;
+
+	if (most >= mm->limits.map_count)
+		return 0;
+	if (!mlock_future_ok(mm, mm->def_flags, BALLAST_PAGES << PAGE_SHIFT))
+		return -EAGAIN;
+	if (!may_expand_vm(mm, 0, BALLAST_PAGES))
+		return -ENOMEM;
+	mm->limits.map_count = most;
+	return 0;
+}
+
 void engine_perform(struct engine_side *s, unsigned process, const struct op *op,
 		    struct record *rec)
 {
@@ -166,6 +213,32 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		rec->result = do_mincore(mm, a[0], a[1], resident);
 		if (!rec->result)
 			rec->value = sum_bytes(resident, PAGE_ALIGN(a[1]) >> PAGE_SHIFT);
+		break;
+	case CALL_MLOCK:
+		rec->result = do_mlock(mm, a[0], a[1]);
+		break;
+	case CALL_MLOCK2:
+		rec->result = do_mlock2(mm, a[0], a[1], a[2]);
+		break;
+	case CALL_MUNLOCK:
+		rec->result = do_munlock(mm, a[0], a[1]);
+		break;
+	case CALL_MLOCKALL:
+		mm->total_vm += OTHER_PAGES;
+		rec->result = do_mlockall(mm, a[0]);
+		mm->total_vm -= OTHER_PAGES;
+		break;
+	case CALL_MUNLOCKALL:
+		rec->result = do_munlockall(mm);
+		break;
+	case CALL_MSYNC:
+		rec->result = do_msync(mm, a[0], a[1], a[2]);
+		break;
+	case CALL_LIMIT:
+		set_limit(mm, a[0], a[1]);
+		break;
+	case CALL_BALLAST:
+		rec->result = ballast(mm, a[0]);
 		break;
 	case CALL_FTRUNCATE:
 		rec->result = file_truncate(s->files[a[0]], a[1]);

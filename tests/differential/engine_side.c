@@ -51,6 +51,8 @@ static void set_limits(struct mm *mm)
 	mm->mmap_min = min;
 	if (!sysinfo(&info))
 		mm->limits.commit = (info.totalram + info.totalswap) * info.mem_unit;
+	mm->limits.stack = START_STACK << PAGE_SHIFT;
+	mm->limits.memlock = START_MEMLOCK << PAGE_SHIFT;
 }
 
 /* It runs on the CPU of its number. */

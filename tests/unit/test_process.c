@@ -173,8 +173,7 @@ static void exec_gives_the_kernel_half(void **state)
 	*(u8 *)page_direct(w.e, page) = 0x5a;
 	run_child(0, NULL);
 	child_execs();
-	assert_int_equal(soft_kernel_load(k, 1, INSN_OTHER, false, VMALLOC, &byte, 1),
-			 TRAP_RETRY);
+	assert_int_equal(soft_kernel_load(k, 1, INSN_OTHER, false, VMALLOC, &byte, 1), TRAP_RETRY);
 	assert_int_equal(byte, 0x5a);
 	child_exits();
 	assert_true(kernel_unmap(&k->kernel, VMALLOC) >= 0);
