@@ -30,6 +30,13 @@ static bool locks_all(const struct support *s, const struct op *op, const struct
 	return op->call == CALL_MLOCKALL && (op->arg[0] & MCL_CURRENT);
 }
 
+static bool chosen_place(const struct support *s, const struct op *op, const struct record *real)
+{
+	(void)s;
+	return (op->call == CALL_MMAP || op->call == CALL_MREMAP) &&
+	       real->result == RESULT_ELSEWHERE;
+}
+
 /* There are two more, which are not of a field: an address that the system chose outside of the
  * arena is RESULT_ELSEWHERE on both sides, and shared objects are numbered as they are seen. */
 const struct mask masks[] = {
@@ -40,6 +47,9 @@ const struct mask masks[] = {
 	  FIELD_CR2, no_page_fault },
 	{ "other-memory", "mlockall(MCL_CURRENT) faults in what else the real process has",
 	  FIELD_MINOR | FIELD_MAJOR, locks_all },
+	{ "chosen-place",
+	  "how many faults populate a file's area depends on where in a window of 64 KiB it begins",
+	  FIELD_MINOR | FIELD_MAJOR, chosen_place },
 };
 const unsigned nr_masks = ARRAY_SIZE(masks);
 

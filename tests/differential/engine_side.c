@@ -12,7 +12,9 @@
 
 #define USER_FRAMES  4096
 #define TABLE_FRAMES 1024
-#define SWAP_SLOTS   64 /* none is used: nothing is reclaimed */
+/* A real process has its program below the arena: no stack grows down to what is below that. */
+#define BELOW_ARENA (16 * PAGE_SIZE)
+#define SWAP_SLOTS  64 /* none is used: nothing is reclaimed */
 
 static struct engine_side *engine_of(struct side *side)
 {
@@ -74,7 +76,7 @@ static bool make_process(struct engine_side *s, unsigned process)
 		return false;
 	set_limits(p->mm);
 	start_process(s, process);
-	return true;
+	return vm_map(p->mm, BELOW_ARENA, PAGE_SIZE, 0, VMAP_FIXED, 0) == BELOW_ARENA;
 }
 
 s64 engine_fork(struct engine_side *s, unsigned parent, unsigned child)
