@@ -37,6 +37,8 @@ u64 machine_now_ns(void);
 /* The CPU this runs on now, below machine_nr_cpus().  A hint: it may change at once. */
 unsigned machine_cpu(void);
 unsigned machine_nr_cpus(void);
+/* What the program calls the thread that this runs on. */
+u32 machine_thread_id(void);
 /* Sleep while *word == expected; may return early without reason.  No lock of the
  * engine to the right of the one being waited for is held. */
 void machine_wait(_Atomic u32 *word, u32 expected);

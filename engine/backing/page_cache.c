@@ -106,6 +106,16 @@ unsigned find_trylock_pages(struct address_space *m, u64 index, u64 end, struct 
 	return n;
 }
 
+bool mapping_has(struct address_space *m, u64 index)
+{
+	bool has;
+
+	spin_lock(&m->tree_lock);
+	has = radix_load(&m->pages, index);
+	spin_unlock(&m->tree_lock);
+	return has;
+}
+
 bool page_cache_present(struct address_space *m, u64 index)
 {
 	struct page *page;

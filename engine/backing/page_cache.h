@@ -125,6 +125,8 @@ unsigned find_trylock_pages(struct address_space *m, u64 index, u64 end, struct 
 			    unsigned most);
 /* Is the page at index in the cache and up to date?  For mincore(). */
 bool page_cache_present(struct address_space *m, u64 index);
+/* Is there a page at index, or (shared memory) its bytes in the swap area? */
+bool mapping_has(struct address_space *m, u64 index);
 /* Bring in those of [start, start + n) that are not in the cache, as far as there is memory for
  * the taking; errors are nobody's. */
 void page_cache_readahead(struct address_space *m, u64 start, u64 n);

@@ -7,18 +7,19 @@
  * of zeros gets a frame either way.  Along a stream the pages that follow come, too.
  */
 #include "engine/fault/internal.h"
+#include "engine/userfault/hooks.h"
 
 static unsigned map_zero_page(struct vm_fault_info *vmf)
 {
 	struct mm *mm = vmf->vma->mm;
 	struct engine *e = mm->engine;
 	u64 bits = vma_pte_bits(vmf->vma) & ~PTE_WRITE;
-	pte_t pte = pte_make(e->zero_pfn, bits | PTE_SPECIAL | PTE_ACCESSED);
+	pte_t pte = keep_uffd_wp(vmf, pte_make(e->zero_pfn, bits | PTE_SPECIAL | PTE_ACCESSED));
 	struct page *page = pfn_page(e, e->zero_pfn);
 	int n = 1;
 
 	spin_lock(vmf->ptl);
-	if (pte_none(pte_read(vmf->ptep)))
+	if (pte_same(pte_read(vmf->ptep), vmf->orig))
 		n = e->mmu->set(mm, vmf->address, vmf->ptep, &pte, &page, 1);
 	spin_unlock(vmf->ptl);
 	if (n < 0)
@@ -27,16 +28,18 @@ static unsigned map_zero_page(struct vm_fault_info *vmf)
 	return 0;
 }
 
-/* How many entries next to (and with) the one asked for are none? */
+/* How many entries next to (and with) the one asked for, which is as it was, are none? */
 static unsigned none_entries(const struct vm_fault_info *vmf, const struct run *run)
 {
 	const pte_t *ptep = vmf->ptep;
 	unsigned n = 0;
 
-	while (n < run->n && pte_none(pte_read(ptep))) {
+	if (!pte_same(pte_read(ptep), vmf->orig))
+		return 0;
+	do {
 		n++;
 		ptep += run->down ? -1 : 1;
-	}
+	} while (n < run->n && pte_none(pte_read(ptep)));
 	return n;
 }
 
@@ -51,6 +54,8 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 
 	if (vma->flags & VM_SHARED)
 		return VM_FAULT_SIGBUS;
+	if (unlikely(vma->flags & VM_UFFD_MISSING))
+		return handle_userfault(vmf, VM_UFFD_MISSING);
 	if (!(vmf->flags & FAULT_FLAG_WRITE) && !e->mmu->silent_write && e->zero_pfn != NO_PFN)
 		return map_zero_page(vmf);
 	/* Without mmap_lock there is one: lock_vma() sees to it. */

@@ -8,6 +8,7 @@
  *     handle_mm_fault -> __handle_mm_fault -> handle_pte_fault
  *       none               do_anonymous_page, or (the VMA has a file) do_fault
  *       swap entry         do_swap_page
+ *       marker             as none, or it fails
  *       present, read-only do_wp_page
  */
 #include "engine/base/check.h"
@@ -25,15 +26,38 @@ bool access_error(u32 code, const struct vma *vma)
 	return !(vma->flags & VM_ACCESS);
 }
 
+static unsigned do_pte_missing(struct vm_fault_info *vmf)
+{
+	return vmf->vma->file ? do_fault(vmf) : do_anonymous_page(vmf);
+}
+
+/* No page, and something to remember. */
+static unsigned handle_pte_marker(struct vm_fault_info *vmf)
+{
+	/* (Linux says that the memory is broken; the program cannot tell.) */
+	if (pte_marker_is(vmf->orig, PTE_MARKER_POISONED))
+		return VM_FAULT_SIGBUS;
+	if (vmf->vma->flags & VM_UFFD_WP)
+		return do_pte_missing(vmf);
+	/* Of a context that is not interested any more. */
+	spin_lock(vmf->ptl);
+	if (pte_same(pte_read(vmf->ptep), vmf->orig))
+		pte_store(vmf->ptep, (pte_t){ 0 });
+	spin_unlock(vmf->ptl);
+	return 0;
+}
+
 static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 {
 	struct engine *e = vmf->vma->mm->engine;
 
 	vmf->orig = pte_read(vmf->ptep);
 	if (pte_none(vmf->orig))
-		return vmf->vma->file ? do_fault(vmf) : do_anonymous_page(vmf);
+		return do_pte_missing(vmf);
 	if (pte_is_swap(vmf->orig))
 		return do_swap_page(vmf);
+	if (unlikely(pte_is_marker(vmf->orig)))
+		return handle_pte_marker(vmf);
 	if ((vmf->flags & FAULT_FLAG_ABSENT) && e->mmu->pages_vanish)
 		return do_vanished_page(vmf);
 	if ((vmf->flags & FAULT_FLAG_WRITE) && !pte_write(vmf->orig))

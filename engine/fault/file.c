@@ -22,6 +22,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/base/bytes.h"
 #include "engine/fault/internal.h"
+#include "engine/userfault/hooks.h"
 
 /* Pages of the aligned window around a fault that are mapped if they are there: 64 KiB. */
 #define FAULT_AROUND 16
@@ -79,6 +80,25 @@ static bool may_drop_lock(const struct vm_fault_info *vmf)
 			      FAULT_FLAG_TRIED)) == FAULT_FLAG_ALLOW_RETRY;
 }
 
+/* The same in an area that a userfaultfd watches: what it asked for is told it instead. */
+static unsigned __do_fault_watched(struct vm_fault_info *vmf, bool *major)
+{
+	struct address_space *m = mapping_of(vmf);
+	u32 watched = vmf->vma->flags;
+	/* Where nothing is, nothing is made if somebody else is to. */
+	enum page_use use = watched & VM_UFFD_MISSING ? PAGE_READ : PAGE_MAP;
+	int err;
+
+	if ((watched & VM_UFFD_MINOR) && mapping_has(m, vmf->pgoff))
+		return handle_userfault(vmf, VM_UFFD_MINOR);
+	err = m->ops->get_page(m, vmf->pgoff, use, &vmf->page, major);
+	if (err == -ENOENT)
+		return handle_userfault(vmf, VM_UFFD_MISSING);
+	if (err)
+		return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	return 0;
+}
+
 /* vmf->page: locked, up to date, with a reference, before the file's end. */
 static unsigned __do_fault(struct vm_fault_info *vmf)
 {
@@ -90,6 +110,11 @@ static unsigned __do_fault(struct vm_fault_info *vmf)
 		return VM_FAULT_SIGBUS;
 	if (m->ops->read_page && may_drop_lock(vmf) && !page_cache_present(m, vmf->pgoff))
 		return read_unlocked(vmf);
+	if (unlikely(vmf->vma->flags & VM_UFFD) && vma_is_shmem(vmf->vma)) {
+		unsigned ret = __do_fault_watched(vmf, &major);
+
+		return ret | (major ? VM_FAULT_MAJOR : 0);
+	}
 	err = m->ops->get_page(m, vmf->pgoff, PAGE_MAP, &vmf->page, &major);
 	if (err)
 		return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
@@ -103,7 +128,11 @@ static int set_file_pte(struct vm_fault_info *vmf, u64 va, pte_t *ptep, struct p
 {
 	struct mm *mm = vmf->vma->mm;
 	pte_t pte = pte_make(page_pfn(mm->engine, page), bits);
-	int n = mm->engine->mmu->set(mm, va, ptep, &pte, &page, 1);
+	int n;
+
+	if (va == vmf->address)
+		pte = keep_uffd_wp(vmf, pte);
+	n = mm->engine->mmu->set(mm, va, ptep, &pte, &page, 1);
 
 	if (n > 0)
 		page_add_file_rmap(mm, page);
@@ -118,7 +147,7 @@ static unsigned finish_fault(struct vm_fault_info *vmf)
 	int n = 0;
 
 	spin_lock(vmf->ptl);
-	if (pte_none(pte_read(vmf->ptep)))
+	if (pte_same(pte_read(vmf->ptep), vmf->orig))
 		n = set_file_pte(vmf, vmf->address, vmf->ptep, vmf->page, bits);
 	spin_unlock(vmf->ptl);
 	page_unlock(vmf->page);
@@ -179,7 +208,8 @@ static unsigned do_read_fault(struct vm_fault_info *vmf)
 {
 	unsigned ret;
 
-	if (do_fault_around(vmf))
+	/* Entries that somebody wants to be asked for, or has marked, come one by one. */
+	if (likely(!(vmf->vma->flags & (VM_UFFD_WP | VM_UFFD_MINOR))) && do_fault_around(vmf))
 		return VM_FAULT_NOPAGE;
 	ret = __do_fault(vmf);
 	if (ret & (VM_FAULT_ERROR | VM_FAULT_RETRY))
@@ -230,7 +260,7 @@ static unsigned do_cow_fault(struct vm_fault_info *vmf)
 	shared_copy(e->mmu->bytes(e, copy), page_direct(e, vmf->page), PAGE_SIZE);
 
 	spin_lock(vmf->ptl);
-	if (pte_none(pte_read(vmf->ptep))) {
+	if (pte_same(pte_read(vmf->ptep), vmf->orig)) {
 		n = run_set(vmf, &run, &copy);
 		if (n > 0)
 			run_account(vmf, &run, &copy, 1);

@@ -17,6 +17,14 @@
 #include "engine/fault/fault.h"
 #include "engine/reclaim/internal.h"
 
+/* What takes the place of vmf->orig: write-protected by userfaultfd if that was. */
+static inline pte_t keep_uffd_wp(const struct vm_fault_info *vmf, pte_t pte)
+{
+	if (unlikely(vmf->vma->flags & VM_UFFD_WP) && pte_uffd_wp(vmf->orig))
+		return pte_mkuffd_wp(pte);
+	return pte;
+}
+
 /* A run of pages to bring in together; the one that was asked for is among them. */
 struct run {
 	u64 start;	/* address of the first */
@@ -27,7 +35,8 @@ struct run {
 	u32 clock;
 };
 
-/* What to bring in for a fault at vmf->address, within VMA and table. */
+/* What to bring in for a fault at vmf->address, within VMA and table.  Where a userfaultfd serves
+ * faults: that page alone. */
 struct run readahead_plan(struct vm_fault_info *vmf);
 /* It was only so much. */
 void readahead_done(struct engine *e, const struct run *run);

@@ -73,7 +73,7 @@ struct run readahead_plan(struct vm_fault_info *vmf)
 	struct readahead_stream *s;
 	unsigned most = e->config.prefetch;
 
-	if (most <= 1)
+	if (most <= 1 || unlikely(vmf->vma->flags & VM_UFFD))
 		return run;
 	spin_lock(&e->streams_lock);
 	s = find_stream(e, vmf->address);

@@ -50,7 +50,7 @@ int run_set(struct vm_fault_info *vmf, const struct run *run, struct page **page
 		ptes[i] =
 			pte_make(page_pfn(e, pages[i]),
 				 page_test(pages[i], PG_ANON_EXCLUSIVE) ? bits : bits & ~PTE_WRITE);
-	*asked = pte_with(*asked, PTE_ACCESSED);
+	*asked = keep_uffd_wp(vmf, pte_with(*asked, PTE_ACCESSED));
 	if ((vmf->flags & FAULT_FLAG_WRITE) && pte_write(*asked))
 		*asked = pte_with(*asked, PTE_DIRTY);
 	n = e->mmu->set(vma->mm, run->start, vmf->ptep - run->asked, ptes, pages, run->n);

@@ -58,8 +58,8 @@ static int map_again(struct vm_fault_info *vmf, u64 slot, struct page *page)
 static int map_with_others(struct vm_fault_info *vmf, u64 slot, struct page *page, bool *gone)
 {
 	struct engine *e = vmf->vma->mm->engine;
-	pte_t pte =
-		pte_make(page_pfn(e, page), (vma_pte_bits(vmf->vma) & ~PTE_WRITE) | PTE_ACCESSED);
+	u64 bits = (vma_pte_bits(vmf->vma) & ~PTE_WRITE) | PTE_ACCESSED;
+	pte_t pte = keep_uffd_wp(vmf, pte_make(page_pfn(e, page), bits));
 	u64 taken_at;
 	int n;
 
@@ -183,7 +183,9 @@ static unsigned still_wanted(const struct vm_fault_info *vmf, const struct run *
 	for (n = 0; n < run->n; n++) {
 		unsigned i = run->down ? run->n - 1 - n : n;
 
-		if (!pte_same(pte_read(first + i), swp_to_pte(swp_entry(0, slots[i]))))
+		pte_t pte = pte_clear_uffd_wp(pte_read(first + i));
+
+		if (!pte_same(pte, swp_to_pte(swp_entry(0, slots[i]))))
 			break;
 	}
 	if (run->down) {

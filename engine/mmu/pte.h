@@ -6,7 +6,8 @@
  * A present entry has bit 0.  An absent entry is none (0), or the entry of a mapped page that
  * nobody may access (PROT_NONE: bit 8 without bit 0, all else as in a present one), or a swap
  * entry: type in the top five bits, offset stored inverted above bit 9, so that a speculative walk
- * that ignores the present bit points outside memory (L1TF).
+ * that ignores the present bit points outside memory (L1TF).  A swap entry of the last type is a
+ * marker: there is no page, and something to remember.
  */
 #ifndef VMF_MMU_PTE_H
 #define VMF_MMU_PTE_H
@@ -24,9 +25,10 @@ typedef struct {
 #define PTE_PCD	      (1ULL << 4)
 #define PTE_ACCESSED  (1ULL << 5)
 #define PTE_DIRTY     (1ULL << 6)
-#define PTE_HUGE      (1ULL << 7) /* page size, in a PMD or PUD entry */
-#define PTE_GLOBAL    (1ULL << 8) /* in an absent entry: PROT_NONE */
-#define PTE_SPECIAL   (1ULL << 9) /* software: the zero page, no frame of ours */
+#define PTE_HUGE      (1ULL << 7)  /* page size, in a PMD or PUD entry */
+#define PTE_GLOBAL    (1ULL << 8)  /* in an absent entry: PROT_NONE */
+#define PTE_SPECIAL   (1ULL << 9)  /* software: the zero page, no frame of ours */
+#define PTE_UFFD_WP   (1ULL << 10) /* software: write-protected by userfaultfd */
 #define PTE_NX	      (1ULL << 63)
 #define PTE_KEY_SHIFT 59 /* the protection key, in a leaf: four bits */
 
@@ -144,6 +146,14 @@ typedef struct {
 
 #define SWP_OFFSET_BITS 50
 #define SWP_SHIFT	9
+#define SWP_TYPE_MARKER 31
+#define PTE_SWP_UFFD_WP (1ULL << 2) /* of a swap entry: the page is to come back so */
+
+/* What a marker says. */
+enum pte_marker {
+	PTE_MARKER_UFFD_WP = 1,	 /* write-protected by userfaultfd before there is a page */
+	PTE_MARKER_POISONED = 2, /* any access is to fail */
+};
 
 static inline swp_entry_t swp_entry(unsigned type, u64 offset)
 {
@@ -167,9 +177,13 @@ static inline bool pte_mapped(pte_t p)
 {
 	return p.v & (PTE_PRESENT | PTE_GLOBAL);
 }
+static inline bool pte_is_marker(pte_t p)
+{
+	return p.v >> 59 == SWP_TYPE_MARKER && !pte_mapped(p);
+}
 static inline bool pte_is_swap(pte_t p)
 {
-	return !pte_none(p) && !pte_mapped(p);
+	return !pte_none(p) && !pte_mapped(p) && !pte_is_marker(p);
 }
 static inline pte_t swp_to_pte(swp_entry_t e)
 {
@@ -182,6 +196,35 @@ static inline swp_entry_t pte_to_swp(pte_t p)
 	u64 inverted = p.v >> SWP_SHIFT & ((1ULL << SWP_OFFSET_BITS) - 1);
 
 	return swp_entry(p.v >> 59, ~inverted & ((1ULL << SWP_OFFSET_BITS) - 1));
+}
+
+static inline pte_t pte_make_marker(enum pte_marker marker)
+{
+	return swp_to_pte(swp_entry(SWP_TYPE_MARKER, marker));
+}
+static inline bool pte_marker_is(pte_t p, enum pte_marker marker)
+{
+	return pte_is_marker(p) && (swp_offset(pte_to_swp(p)) & marker);
+}
+
+/* Is the page of this entry, mapped, swapped out or yet to come, write-protected by userfaultfd?
+ * Such an entry never allows writing. */
+static inline bool pte_uffd_wp(pte_t p)
+{
+	if (pte_mapped(p))
+		return p.v & PTE_UFFD_WP;
+	return pte_is_marker(p) ? pte_marker_is(p, PTE_MARKER_UFFD_WP) : p.v & PTE_SWP_UFFD_WP;
+}
+/* Of a mapped or a swap entry. */
+static inline pte_t pte_mkuffd_wp(pte_t p)
+{
+	if (pte_mapped(p))
+		return pte_without(pte_with(p, PTE_UFFD_WP), PTE_WRITE);
+	return pte_with(p, PTE_SWP_UFFD_WP);
+}
+static inline pte_t pte_clear_uffd_wp(pte_t p)
+{
+	return pte_without(p, pte_mapped(p) ? PTE_UFFD_WP : PTE_SWP_UFFD_WP);
 }
 
 #endif

@@ -83,11 +83,17 @@ bool vma_wants_writenotify(const struct vma *vma)
 	       mapping_of(vma)->ops->page_mkwrite;
 }
 
+bool vma_is_shmem(const struct vma *vma)
+{
+	return vma->file && mapping_of(vma)->ops->swap_page;
+}
+
 u64 vma_file_pte_bits(const struct vma *vma, bool dirty)
 {
 	u64 bits = vma_pte_bits(vma);
 
-	if (!(vma->flags & VM_SHARED) || (!dirty && vma_wants_writenotify(vma)))
+	if (!(vma->flags & VM_SHARED) ||
+	    (!dirty && (vma_wants_writenotify(vma) || unlikely(vma->flags & VM_UFFD_WP))))
 		bits &= ~PTE_WRITE;
 	return bits;
 }

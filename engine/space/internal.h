@@ -46,6 +46,11 @@ static inline u64 vma_pages(const struct vma *vma)
 {
 	return (vma->end - vma->start) >> PAGE_SHIFT;
 }
+/* Page of the file (or linear index) that is at va. */
+static inline u64 vma_page_index(const struct vma *vma, u64 va)
+{
+	return vma->pgoff + ((va - vma->start) >> PAGE_SHIFT);
+}
 static inline u64 vma_pgoff_end(const struct vma *vma)
 {
 	return vma->pgoff + vma_pages(vma);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Spaces come and go. */
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 {
@@ -26,6 +27,8 @@ int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 	rwsem_init(&mm->mmap_lock);
 	spin_init(&mm->table_lock);
 	list_init(&mm->vmas);
+	list_init(&mm->userfaults);
+	list_init(&mm->userfault_events);
 	err = tables_init(mm);
 	if (err) {
 		e->memory.free(e->memory.ctx, mm, sizeof(*mm));
@@ -42,6 +45,8 @@ void mm_destroy(struct mm *mm)
 {
 	struct engine *e = mm->engine;
 
+	if (unlikely(!list_empty(&mm->userfaults)))
+		userfaultfd_exit(mm);
 	down_write(&mm->mmap_lock);
 	unmap_range(mm, mm->low, mm->high);
 	up_write(&mm->mmap_lock);

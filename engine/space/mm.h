@@ -22,6 +22,7 @@
 struct engine;
 struct file;
 struct mm;
+struct userfaultfd_ctx;
 
 /* vma->flags: Linux's values. */
 enum vm_flag {
@@ -34,7 +35,9 @@ enum vm_flag {
 	VM_MAYEXEC = 1u << 6,
 	VM_MAYSHARE = 1u << 7,
 	VM_GROWSDOWN = 1u << 8,
-	VM_LOCKED = 1u << 13, /* its pages are not reclaimed */
+	VM_UFFD_MISSING = 1u << 9, /* a userfaultfd serves faults where no page is */
+	VM_UFFD_WP = 1u << 12,	   /* and writes to pages that it has write-protected */
+	VM_LOCKED = 1u << 13,	   /* its pages are not reclaimed */
 	VM_SEQ_READ = 1u << 15,
 	VM_RAND_READ = 1u << 16,
 	VM_DONTCOPY = 1u << 17,
@@ -45,13 +48,15 @@ enum vm_flag {
 	VM_SYNC = 1u << 23,
 	VM_WIPEONFORK = 1u << 25,
 	VM_DONTDUMP = 1u << 26,
-	VM_DROPPABLE = 1u << 27, /* Linux has it higher up */
+	VM_DROPPABLE = 1u << 27,  /* Linux has it higher up */
+	VM_UFFD_MINOR = 1u << 28, /* and pages that only the file has (Linux: higher up, too) */
 	VM_HUGEPAGE = 1u << 29,
 	VM_NOHUGEPAGE = 1u << 30,
 	VM_MERGEABLE = 1u << 31,
 };
 #define VM_ACCESS      (VM_READ | VM_WRITE | VM_EXEC)
 #define VM_LOCKED_MASK (VM_LOCKED | VM_LOCKONFAULT)
+#define VM_UFFD	       (VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR)
 
 /* mmap()'s and mremap()'s flags: Linux's values. */
 enum map_flag {
@@ -110,7 +115,10 @@ struct vma {
 	_Atomic u32 refcount; /* a holder of lock without mmap_lock also holds one */
 	bool detached;	      /* no longer in the tree */
 	struct mm *mm;
-	struct file *file;	   /* NULL: anonymous; pgoff counts from the file's start */
+	struct file *file; /* NULL: anonymous; pgoff counts from the file's start */
+	/* Who serves its faults; NULL unless flags & VM_UFFD.  Changes as flags do: mmap_lock for
+	 * writing, drained. */
+	struct userfaultfd_ctx *uffd;
 	struct rb_node node;	   /* mm->tree */
 	u64 hole_before;	   /* bytes free between the VMA below (or mm->low) and this */
 	u64 largest_hole;	   /* greatest hole_before in this subtree */
@@ -152,15 +160,17 @@ struct mm {
 	 * of data that count with it against RLIMIT_DATA. */
 	u64 start_brk, brk, data_bytes;
 	struct mm_limits limits;
-	_Atomic s64 rss;	  /* pages mapped (without the shared zero page) */
-	_Atomic s64 rss_file;	  /* of these: entries that map pages of files */
-	_Atomic s64 swapped;	  /* entries that are swap entries */
-	_Atomic s64 tables;	  /* page-table frames */
-	bool unmerged;		  /* fork left neighbours that could merge; see mm_fork() */
-	_Atomic u64 minor, major; /* faults */
-	struct list_head link;	  /* engine->mms; engine->mms_lock */
-	_Atomic u32 users;	  /* who has it, and will put it */
-	void *machine;		  /* the machine's own */
+	_Atomic s64 rss;	     /* pages mapped (without the shared zero page) */
+	_Atomic s64 rss_file;	     /* of these: entries that map pages of files */
+	_Atomic s64 swapped;	     /* entries that are swap entries */
+	_Atomic s64 tables;	     /* page-table frames */
+	bool unmerged;		     /* fork left neighbours that could merge; see mm_fork() */
+	_Atomic u64 minor, major;    /* faults */
+	struct list_head userfaults; /* contexts; engine->mms_lock */
+	struct list_head userfault_events; /* to be told when mmap_lock, held for writing, goes */
+	struct list_head link;		   /* engine->mms; engine->mms_lock */
+	_Atomic u32 users;		   /* who has it, and will put it */
+	void *machine;			   /* the machine's own */
 };
 
 /* A new empty space with room for VMAs in [low, high), and one user.  0, -ENOMEM, -EINVAL. */
@@ -255,6 +265,8 @@ u64 vma_pte_bits(const struct vma *vma);
 /* The same for a page of the VMA's file: read-only in a private mapping, and in a shared one as
  * long as the file must be told of the first write (`dirty`: it has been). */
 u64 vma_file_pte_bits(const struct vma *vma, bool dirty);
+/* Does it map shared memory, privately or not? */
+bool vma_is_shmem(const struct vma *vma);
 /* Must the file know of the first write to each page of this VMA? */
 bool vma_wants_writenotify(const struct vma *vma);
 

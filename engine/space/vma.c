@@ -220,6 +220,7 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 	}
 	if (vma->file)
 		upper->file = file_get(vma->file);
+	upper->uffd = vma->uffd;
 	vma_drain(vma);
 	i_mmap_begin(vma);
 	anon_vma_lock_write(vma);
@@ -247,8 +248,8 @@ static bool anon_vma_mergeable(const struct vma *a, const struct vma *b)
 bool vma_mergeable(const struct vma *below, const struct vma *above)
 {
 	return below->end == above->start && below->flags == above->flags &&
-	       below->file == above->file && vma_pgoff_end(below) == above->pgoff &&
-	       anon_vma_mergeable(below, above);
+	       below->file == above->file && below->uffd == above->uffd &&
+	       vma_pgoff_end(below) == above->pgoff && anon_vma_mergeable(below, above);
 }
 
 /* `below` takes over the range of `above`, which goes. */

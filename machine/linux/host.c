@@ -41,6 +41,11 @@ unsigned machine_nr_cpus(void)
 	return n ? n : 1;
 }
 
+u32 machine_thread_id(void)
+{
+	return (u32)sys(gettid);
+}
+
 /* Nobody holds a lock of the engine for so long, but who does not get a CPU. */
 #define LONG_WAIT_NS (2 * 1000 * 1000)
 

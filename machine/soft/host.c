@@ -55,6 +55,11 @@ unsigned machine_cpu(void)
 	return cpu < 0 ? 0 : (unsigned)cpu % machine_nr_cpus();
 }
 
+u32 machine_thread_id(void)
+{
+	return (u32)gettid();
+}
+
 void machine_wait(_Atomic u32 *word, u32 expected)
 {
 	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, NULL, NULL, 0);

@@ -359,7 +359,7 @@ static void a_swap_entry_keeps_its_slot_and_is_never_present(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(slots); i++)
-		for (unsigned type = 1; type < 32; type += 10) {
+		for (unsigned type = 1; type < SWP_TYPE_MARKER; type += 10) {
 			pte_t p = swp_to_pte(swp_entry(type, slots[i]));
 
 			assert_true(pte_is_swap(p));
