@@ -13,10 +13,11 @@
  *
  * The engine's page tables are always the truth.  An operation that succeeds has
  * written the entry itself; one that fails has changed nothing.  The engine writes an
- * entry with a plain store in four cases only, in which no translation of the machine
+ * entry with a plain store in five cases only, in which no translation of the machine
  * changes: dropping a swap entry, adopting a page that is there, putting down again an
  * entry that was cleared and flushed (at its new address: remap; where it was: a copy that
- * could not be mapped), and filling the tables of a space that has never run (fork).
+ * could not be mapped), filling the tables of a space that has never run (fork), and marking
+ * or moving an entry that maps nothing (userfault).
  *
  * A machine is conforming if it passes tests/contract/.
  */

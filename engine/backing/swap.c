@@ -245,6 +245,18 @@ unsigned swap_page_entries(struct engine *e, struct page *page)
 	return n;
 }
 
+bool swap_is_sole(struct engine *e, u64 nr)
+{
+	struct swap_area *a = &e->swap;
+	const struct swap_slot *slot = slot_of(a, nr);
+	bool sole;
+
+	spin_lock(&a->lock);
+	sole = entries_of(slot) == 1 && (!slot->page || !page_mapcount(slot->page));
+	spin_unlock(&a->lock);
+	return sole;
+}
+
 bool swap_drop_kept(struct engine *e, struct page *page)
 {
 	struct swap_area *a = &e->swap;

@@ -76,6 +76,9 @@ void swap_cancel_out(struct engine *e, struct page *page);
 /* How many entries name the page's slot, if it has one?  Page lock held: so no mapping becomes one
  * of them meanwhile, nor the other way round. */
 unsigned swap_page_entries(struct engine *e, struct page *page);
+/* Is the slot's one entry all that has these bytes, but perhaps a page that nobody maps?  That
+ * entry's page-table lock held. */
+bool swap_is_sole(struct engine *e, u64 slot);
 /* Leave the swap cache, if the slot is only kept.  Page lock held.  Whether it did. */
 bool swap_drop_kept(struct engine *e, struct page *page);
 

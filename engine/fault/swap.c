@@ -183,9 +183,10 @@ static unsigned still_wanted(const struct vm_fault_info *vmf, const struct run *
 	for (n = 0; n < run->n; n++) {
 		unsigned i = run->down ? run->n - 1 - n : n;
 
-		pte_t pte = pte_clear_uffd_wp(pte_read(first + i));
+		/* The one asked for comes back as write-protected as it was when we looked. */
+		pte_t was = i == run->asked ? vmf->orig : swp_to_pte(swp_entry(0, slots[i]));
 
-		if (!pte_same(pte, swp_to_pte(swp_entry(0, slots[i]))))
+		if (!pte_same(pte_read(first + i), was))
 			break;
 	}
 	if (run->down) {

@@ -2,6 +2,7 @@
 /*
  * Writes to a page that is present and read-only, and pages that are present here and nowhere else.
  *
+ *   write-protected by userfaultfd    its monitor's to judge, before anything else
  *   exclusive                         written where it is
  *   was shared and is not any more    becomes exclusive
  *   shared, by entries or by swap     copied: the frame filled first, then under the page-table
@@ -10,6 +11,7 @@
  */
 #include "engine/base/bytes.h"
 #include "engine/fault/internal.h"
+#include "engine/userfault/hooks.h"
 
 /* One staged frame with the bytes of `from`, or (NULL) zeros; or NULL and *ret. */
 static struct page *staged_copy(struct engine *e, struct page *from, unsigned *ret)
@@ -138,12 +140,34 @@ static void wp_page_reuse(struct vm_fault_info *vmf)
 				pte_with(vmf->orig, PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
 }
 
+/* Nobody is to be asked: take the mark away.  False: the entry has changed. */
+static bool drop_uffd_wp(struct vm_fault_info *vmf)
+{
+	struct mm *mm = vmf->vma->mm;
+	bool same;
+
+	spin_lock(vmf->ptl);
+	same = pte_same(pte_read(vmf->ptep), vmf->orig);
+	if (same) {
+		mm->engine->mmu->change(mm, vmf->address, vmf->ptep, pte_clear_uffd_wp(vmf->orig));
+		vmf->orig = pte_read(vmf->ptep);
+	}
+	spin_unlock(vmf->ptl);
+	return same;
+}
+
 unsigned do_wp_page(struct vm_fault_info *vmf)
 {
 	struct engine *e = vmf->vma->mm->engine;
 	struct page *page;
 	unsigned ret;
 
+	if (unlikely(pte_uffd_wp(vmf->orig))) {
+		if ((vmf->vma->flags & VM_UFFD_WP) && !userfaultfd_wp_async(vmf->vma))
+			return handle_userfault(vmf, VM_UFFD_WP);
+		if (!drop_uffd_wp(vmf))
+			return 0;
+	}
 	if (pte_special(vmf->orig))
 		return wp_page_copy(vmf, NULL);
 	spin_lock(vmf->ptl);

@@ -98,8 +98,10 @@ static bool unmap_entry(struct page *page, struct rmap_entry *entry, void *arg)
 {
 	struct unmapped *u = arg;
 	struct mm *mm = entry->mm;
+	pte_t left = vma_keeps_uffd_wp(entry->vma, entry->pte) ? pte_make_marker(PTE_MARKER_UFFD_WP)
+							       : (pte_t){ 0 };
 
-	u->dirty |= pte_dirty(mm->engine->mmu->clear(mm, entry->va, entry->ptep, (pte_t){ 0 }));
+	u->dirty |= pte_dirty(mm->engine->mmu->clear(mm, entry->va, entry->ptep, left));
 	u->entries++;
 	page_remove_file_rmap(page);
 	atomic_fetch_sub_explicit(&mm->rss, 1, memory_order_relaxed);

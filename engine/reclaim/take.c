@@ -168,6 +168,14 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 		stat_add(&e->stats->untakeable, untakeable);
 }
 
+/* What takes the place of a mapped entry.  PTL held. */
+static pte_t swap_pte(swp_entry_t slot, const pte_t *ptep)
+{
+	pte_t pte = swp_to_pte(slot);
+
+	return unlikely(pte_uffd_wp(pte_read(ptep))) ? pte_mkuffd_wp(pte) : pte;
+}
+
 /* Take what can be taken of `n` entries from ptep on.  No page-table lock held, but something that
  * keeps the VMA. */
 static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, spinlock_t *ptl,
@@ -190,7 +198,7 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 		slots = swap_begin_out(e, g->pages, g->n, left);
 		t->no_slots = slots < g->n;
 		for (unsigned i = 0; i < slots; i++)
-			g->takes[i].left = swp_to_pte(left[i]);
+			g->takes[i].left = swap_pte(left[i], g->takes[i].ptep);
 		if (slots) {
 			e->mmu->take(g->mm, g->takes, slots);
 			stat_add(&e->stats->segments, 1);
@@ -243,7 +251,7 @@ static int take_entry(struct engine *e, struct rmap_walk *w, struct taken *t)
 
 	if (!swap_begin_out(e, &page, 1, &left))
 		return -ENOSPC;
-	take.left = swp_to_pte(left);
+	take.left = swap_pte(left, w->ptep);
 	e->mmu->take(mm, &take, 1);
 	stat_add(&e->stats->segments, 1);
 	if (take.result) {

@@ -3,6 +3,7 @@
 #include "engine/fault/fault.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 #define VM_HEAP (VM_READ | VM_WRITE | VM_MAYACCESS | VM_ACCOUNT)
 
@@ -77,7 +78,7 @@ u64 do_brk(struct mm *mm, u64 addr)
 	}
 	if (!err)
 		mm->brk = brk = addr;
-	up_write(&mm->mmap_lock);
+	mmap_write_unlock(mm);
 	if (populate)
 		populate_range(mm, from, to, true);
 	return brk;

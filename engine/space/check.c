@@ -90,6 +90,8 @@ static void check_vma(const struct mm *mm, const struct vma *vma, const struct v
 	      "VMA %lx is detached, held or locked", ul(vma->start));
 	CHECK(!(vma->flags & VM_SHARED) || !vma->anon_vma || !vma->file,
 	      "VMA %lx is shared and has an anon_vma", ul(vma->start));
+	CHECK(!(vma->flags & VM_UFFD) == !vma->uffd, "VMA %lx: its modes and its userfaultfd",
+	      ul(vma->start));
 	check_in_file(vma);
 	check_links(vma);
 }
@@ -148,6 +150,11 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 	u64 allowed;
 
 	CHECK(vma && vma->start <= va, "entry at %lx and no VMA", ul(va));
+	CHECK(!pte_uffd_wp(pte) || vma->uffd, "entry at %lx is write-protected by nobody", ul(va));
+	CHECK(!pte_uffd_wp(pte) || !pte_mapped(pte) || !pte_write(pte),
+	      "entry at %lx is write-protected and allows writing", ul(va));
+	if (pte_is_marker(pte))
+		return;
 	CHECK(!vma->file || vma->pgoff + ((va - vma->start) >> PAGE_SHIFT) <
 				    mapping_size_pages(vma->file->mapping),
 	      "entry at %lx lies behind the end of its file", ul(va));

@@ -10,6 +10,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/base/check.h"
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 static struct address_space *mapping_of(const struct vma *vma)
 {
@@ -156,6 +157,6 @@ s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 v
 	vma_merge(vma);
 	result = addr;
 out:
-	up_write(&mm->mmap_lock);
+	mmap_write_unlock(mm);
 	return result;
 }

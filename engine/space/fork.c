@@ -15,12 +15,14 @@
 #include "engine/reclaim/internal.h"
 #include "engine/backing/file.h"
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 struct copy {
 	struct mm *from, *to;
-	bool flush;  /* rights of the parent's went */
-	s64 swapped; /* of the child */
-	s64 rss;     /* of the child, but for pages of files, which are counted at once */
+	bool flush;   /* rights of the parent's went */
+	bool uffd_wp; /* the child's area keeps what userfaultfd has write-protected */
+	s64 swapped;  /* of the child */
+	s64 rss;      /* of the child, but for pages of files, which are counted at once */
 };
 
 /* ---- entries ---- */
@@ -33,7 +35,7 @@ static pte_t share_page(struct copy *c, u64 va, pte_t *src, pte_t pte)
 
 	page_get(page);
 	if (unlikely(page_test(page, PG_FILE))) {
-		/* Of a private mapping, so read-only already. */
+		/* Of a private mapping, so read-only already, or of a shared one. */
 		page_add_file_rmap(c->to, page);
 		return pte_without(pte, PTE_ACCESSED);
 	}
@@ -56,12 +58,20 @@ static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 
 	if (pte_none(pte))
 		return;
+	if (unlikely(pte_is_marker(pte))) {
+		if (!c->uffd_wp && !pte_marker_is(pte, PTE_MARKER_POISONED))
+			return;
+		pte_store(dst, pte);
+		return;
+	}
 	if (pte_is_swap(pte)) {
 		swap_dup(&c->from->engine->swap, swp_offset(pte_to_swp(pte)));
 		c->swapped++;
 	} else if (!pte_special(pte)) {
 		pte = share_page(c, va, src, pte);
 	}
+	if (unlikely(pte_uffd_wp(pte)) && !c->uffd_wp)
+		pte = pte_clear_uffd_wp(pte);
 	/* No CPU has the child's tables: nothing of the machine's changes. */
 	pte_store(dst, pte);
 }
@@ -94,11 +104,15 @@ static int copy_page_range(struct copy *c, const struct vma *vma)
 /* A copy for the child, in its list and its family, or NULL. */
 static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
 {
-	struct vma *new =
-		vma_new(mm, vma->start, vma->end, vma->pgoff, vma->flags & ~(u32)VM_LOCKED_MASK);
+	struct vma *new = vma_new(mm, vma->start, vma->end, vma->pgoff,
+				  vma->flags & ~(u32)(VM_LOCKED_MASK | VM_UFFD));
 
 	if (!new)
 		return NULL;
+	if (unlikely(vma->uffd) && dup_userfaultfd(new, vma)) {
+		vma_put(new);
+		return NULL;
+	}
 	if (!(vma->flags & VM_WIPEONFORK) && anon_vma_fork(new, vma)) {
 		vma_put(new);
 		return NULL;
@@ -129,8 +143,9 @@ static int dup_mmap(struct copy *c)
 			c->to->unmerged = true;
 		prev = new;
 		/* Without an anon_vma there is nothing that a fault would not find again: pages of
-		 * files, and the zero page. */
-		if (new->anon_vma)
+		 * files, and the zero page; but that they are write-protected. */
+		c->uffd_wp = new->flags &VM_UFFD_WP;
+		if (new->anon_vma || c->uffd_wp)
 			err = copy_page_range(c, vma);
 		if (err)
 			break;
@@ -146,6 +161,7 @@ int mm_fork(struct mm *parent, struct mm **child)
 {
 	struct engine *e = parent->engine;
 	struct copy c = { .from = parent };
+	struct list_head untold;
 	int err;
 
 	if (!e->mmu->shares_pages)
@@ -159,10 +175,14 @@ int mm_fork(struct mm *parent, struct mm **child)
 	c.to->mmap_min = parent->mmap_min;
 	err = dup_mmap(&c);
 	up_write(&c.to->mmap_lock);
-	up_write(&parent->mmap_lock);
 	if (err)
-		mm_destroy(c.to);
-	else
+		dup_userfaultfd_fail(parent, &untold);
+	mmap_write_unlock(parent);
+	if (!err) {
 		*child = c.to;
+		return 0;
+	}
+	mm_destroy(c.to);
+	dup_userfaultfd_forget(&untold);
 	return err;
 }

@@ -119,7 +119,7 @@ void i_mmap_unlock_write(struct vma *vma);
 
 /* ---- zap.c ---- */
 
-/* As zap_range() within one VMA of a file, without the tables; !even_cows: pages of the file only.
+/* As zap_range() in a VMA of a file that stays; !even_cows: pages of the file only.
  * mmap_lock or i_mmap_lock held. */
 void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows);
 
@@ -130,6 +130,8 @@ void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows);
 int cut_range(struct mm *mm, u64 start, u64 end);
 /* As vm_unmap(), arguments checked, mmap_lock held for writing. */
 int unmap_range(struct mm *mm, u64 start, u64 end);
+/* The same, and no userfaultfd is told. */
+int unmap_silently(struct mm *mm, u64 start, u64 end);
 /* What of *vma is in [start, end) gets these flags, and their rights; *vma is what holds it then.
  * 0, -ENOMEM.  mmap_lock held for writing. */
 int mprotect_fixup(struct vma **vma, u64 start, u64 end, u32 flags);

@@ -3,6 +3,7 @@
  * Changing the layout: map, unmap, protect, advise.  Errors and their order are Linux's.
  */
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 /* ---- map ---- */
 
@@ -53,7 +54,7 @@ s64 vm_map(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_fla
 	vma_merge(vma);
 	result = addr;
 out:
-	up_write(&mm->mmap_lock);
+	mmap_write_unlock(mm);
 	return result;
 }
 
@@ -81,7 +82,7 @@ int cut_range(struct mm *mm, u64 start, u64 end)
 	return 0;
 }
 
-int unmap_range(struct mm *mm, u64 start, u64 end)
+int unmap_silently(struct mm *mm, u64 start, u64 end)
 {
 	struct vma *vma, *next;
 	bool any = false;
@@ -92,7 +93,7 @@ int unmap_range(struct mm *mm, u64 start, u64 end)
 	for (; vma && vma->start < end; vma = next) {
 		next = vma_next(vma);
 		vma_drain(vma);
-		zap_range(mm, vma->start, vma->end, false);
+		zap_range(vma, vma->start, vma->end, true);
 		vm_stat_account(mm, vma->flags, -(s64)vma_pages(vma));
 		vma_unlink(mm, vma);
 		any = true;
@@ -100,6 +101,13 @@ int unmap_range(struct mm *mm, u64 start, u64 end)
 	if (any)
 		free_tables(mm, start, end);
 	return 0;
+}
+
+int unmap_range(struct mm *mm, u64 start, u64 end)
+{
+	if (unlikely(!list_empty(&mm->userfaults)) && userfaultfd_unmap_prep(mm, start, end))
+		return -ENOMEM;
+	return unmap_silently(mm, start, end);
 }
 
 int vm_unmap(struct mm *mm, u64 addr, u64 len)
@@ -111,7 +119,7 @@ int vm_unmap(struct mm *mm, u64 addr, u64 len)
 		return -EINVAL;
 	down_write(&mm->mmap_lock);
 	err = unmap_range(mm, addr, end);
-	up_write(&mm->mmap_lock);
+	mmap_write_unlock(mm);
 	return err;
 }
 
@@ -147,6 +155,8 @@ static void change_protection(struct vma *vma)
 			else if (!page_test(page, PG_ANON_EXCLUSIVE))
 				new = pte_without(new, PTE_WRITE); /* do_wp_page() has to copy */
 			new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
+			if (unlikely(pte_uffd_wp(old)))
+				new = pte_mkuffd_wp(new);
 			if (pte_same(old, new))
 				continue;
 			e->mmu->change(mm, va, ptep, new);
@@ -208,7 +218,23 @@ int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice)
 			err = -EINVAL;
 			break;
 		}
-		zap_range(mm, max_of(addr, vma->start), min_of(end, vma->end), false);
+		if (unlikely(vma->uffd) &&
+		    !userfaultfd_remove(vma, max_of(addr, vma->start), min_of(end, vma->end))) {
+			/* Whatever is there now: of that area no more than was said. */
+			u64 from = max_of(addr, vma->start);
+
+			down_read(&mm->mmap_lock);
+			vma = find_vma(mm, from);
+			if (!vma || vma->start > from) {
+				err = -ENOMEM;
+				break;
+			}
+			if (vma->flags & VM_LOCKED) {
+				err = -EINVAL;
+				break;
+			}
+		}
+		zap_range(vma, max_of(addr, vma->start), min_of(end, vma->end), false);
 		addr = vma->end;
 	}
 	up_read(&mm->mmap_lock);

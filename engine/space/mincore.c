@@ -8,7 +8,7 @@ static u8 is_there(const struct vma *vma, u64 va, pte_t pte)
 {
 	if (pte_mapped(pte))
 		return 1;
-	if (!pte_none(pte) || !vma->file)
+	if (pte_is_swap(pte) || !vma->file)
 		return 0; /* a private page that is swapped out */
 	return page_cache_present(vma->file->mapping,
 				  vma->pgoff + ((va - vma->start) >> PAGE_SHIFT));

@@ -45,11 +45,11 @@ void mm_destroy(struct mm *mm)
 {
 	struct engine *e = mm->engine;
 
+	down_write(&mm->mmap_lock);
+	unmap_silently(mm, mm->low, mm->high);
+	up_write(&mm->mmap_lock);
 	if (unlikely(!list_empty(&mm->userfaults)))
 		userfaultfd_exit(mm);
-	down_write(&mm->mmap_lock);
-	unmap_range(mm, mm->low, mm->high);
-	up_write(&mm->mmap_lock);
 	spin_lock(&e->mms_lock);
 	list_del(&mm->link);
 	spin_unlock(&e->mms_lock);

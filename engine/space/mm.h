@@ -280,10 +280,17 @@ pte_t *pte_alloc(struct mm *mm, u64 va, spinlock_t **ptl);
 /* The first entry at or above *va and below end whose last-level table exists; *va becomes its
  * address.  NULL: no more.  For going over a range table by table; locks as pte_find(). */
 pte_t *pte_next_table(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl);
-/* Unmap all pages and drop all swap entries of [start, end), flush once, free frames and the
- * tables that became empty and that no VMA needs.  mmap_lock for writing (or reading, for
- * DONTNEED: then tables stay). */
-void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables);
+/* Unmap all pages and drop all swap entries of [start, end) of the VMA, flush once, free frames;
+ * tables stay.  unmap: the VMA goes, and what markers say of pages to come with it.  mmap_lock
+ * held. */
+void zap_range(struct vma *vma, u64 start, u64 end, bool unmap);
+/* When this entry's page goes, for reasons that are not the program's, is it to be remembered that
+ * it was write-protected by userfaultfd?  (An anonymous page that goes is new when it comes back.)
+ */
+static inline bool vma_keeps_uffd_wp(const struct vma *vma, pte_t pte)
+{
+	return unlikely(vma->flags & VM_UFFD_WP) && vma->file && pte_uffd_wp(pte);
+}
 /* Move the entries of [from, from + len) to `to`, where none are.  mmap_lock and the anon_vma lock
  * for writing.  0, -ENOMEM (all is still where it was). */
 int move_tables(struct mm *mm, u64 from, u64 to, u64 len);

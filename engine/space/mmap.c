@@ -9,6 +9,7 @@
 #include "engine/fault/fault.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 /* VM_READ and so on have the numbers of PROT_READ and so on. */
 static u32 flags_of(const struct mm *mm, u64 prot, u64 flags)
@@ -263,7 +264,7 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *
 		return -EOVERFLOW;
 	down_write(&mm->mmap_lock);
 	result = mmap_locked(mm, &r);
-	up_write(&mm->mmap_lock);
+	mmap_write_unlock(mm);
 	if (result >= 0 && ((r.vm & VM_LOCKED) ||
 			    (flags & (UAPI_MAP_POPULATE | UAPI_MAP_NONBLOCK)) == UAPI_MAP_POPULATE))
 		populate_range(mm, (u64)result, (u64)result + r.len, true);

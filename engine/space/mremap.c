@@ -12,6 +12,7 @@
 #include "engine/fault/fault.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 #define KNOWN_FLAGS (UAPI_MREMAP_MAYMOVE | UAPI_MREMAP_FIXED | UAPI_MREMAP_DONTUNMAP)
 /* Areas that a move may make: two cuts and a copy, and as many again. */
@@ -227,7 +228,7 @@ s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 
 		return result;
 	down_write(&mm->mmap_lock);
 	result = remap_locked(&r);
-	up_write(&mm->mmap_lock);
+	mmap_write_unlock(mm);
 	if (result >= 0 && r.populate)
 		populate_range(mm, (u64)result + r.old_len, (u64)result + r.new_len, true);
 	return result;

@@ -8,6 +8,7 @@
  * moved, without anon_vma, as if new.
  */
 #include "engine/space/internal.h"
+#include "engine/userfault/hooks.h"
 
 /* A copy of the VMA without its pages, at its new place; in no tree yet. */
 static struct vma *copy_vma(struct vma *vma, u64 old, u64 to, u64 len)
@@ -23,20 +24,29 @@ static struct vma *copy_vma(struct vma *vma, u64 old, u64 to, u64 len)
 	}
 	if (copy && vma->file)
 		copy->file = file_get(vma->file);
+	if (copy)
+		copy->uffd = vma->uffd;
 	return copy;
 }
 
 /* Another mapping of what `vma` maps from `old` on: shared memory comes by itself. */
 static s64 duplicate(struct vma *vma, u64 old, u64 len, u64 to)
 {
-	struct vma *copy = copy_vma(vma, old, to, len);
+	struct vma *copy;
 
-	if (!copy)
+	if (unlikely(vma->uffd) && userfaultfd_remap_prep(vma, old, to, 0))
 		return -ENOMEM;
+	copy = copy_vma(vma, old, to, len);
+	if (!copy) {
+		userfaultfd_remap_fail(vma);
+		return -ENOMEM;
+	}
 	vma_link(vma->mm, copy);
 	anon_vma_lock_write(vma);
 	anon_vma_insert(copy);
 	anon_vma_unlock_write(vma);
+	if (unlikely(copy->uffd))
+		userfaultfd_remap_done(copy);
 	vm_stat_account(vma->mm, copy->flags, (s64)vma_pages(copy));
 	vma_merge(copy);
 	return (s64)to;
@@ -66,8 +76,11 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 	if (!vma)
 		return -ENOMEM;
 	whole = vma->start == old && vma->end == old + old_len;
-	moved = copy_vma(vma, old, to, new_len);
+	moved = NULL;
+	if (likely(!vma->uffd) || !userfaultfd_remap_prep(vma, old, to, old_len))
+		moved = copy_vma(vma, old, to, new_len);
 	if (!moved) {
+		userfaultfd_remap_fail(vma);
 		vma_merge(vma);
 		return -ENOMEM;
 	}
@@ -80,13 +93,19 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 	anon_vma_unlock_write(vma);
 	i_mmap_unlock_write(vma);
 	if (err) {
+		userfaultfd_remap_fail(vma);
 		vma_unlink(mm, moved);
 		free_tables(mm, to, to + new_len);
 		vma_merge(vma);
 		return err;
 	}
+	if (unlikely(moved->uffd))
+		userfaultfd_remap_done(moved);
 	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
 	if (!keep_old) {
+		/* No memory to tell of it: that it has moved is told. */
+		if (unlikely(vma->uffd))
+			userfaultfd_unmap_prep(mm, old, old + old_len);
 		anon_vma_leave(vma);
 		vm_stat_account(mm, vma->flags, -(s64)vma_pages(vma));
 		vma_unlink(mm, vma);

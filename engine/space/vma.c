@@ -312,6 +312,7 @@ static bool merges_as(const struct vma *vma, u64 start, u64 end, u32 flags)
 			    .flags = flags,
 			    .pgoff = vma->pgoff + ((start - vma->start) >> PAGE_SHIFT),
 			    .file = vma->file,
+			    .uffd = vma->uffd,
 			    .anon_vma = vma->anon_vma,
 			    .anon_vma_chain = vma->anon_vma_chain };
 

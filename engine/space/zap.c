@@ -21,7 +21,9 @@
 
 struct zap {
 	struct mm *mm;
+	const struct vma *vma;
 	bool keep_cows;		/* pages of files only */
+	bool drop_markers;	/* the VMA goes */
 	struct list_head pages; /* to be freed after the flush */
 	u64 start;		/* not flushed yet from here on */
 	bool flush;		/* translations went */
@@ -37,10 +39,11 @@ struct zap {
 };
 
 /* Not the arrays: they are large. */
-static void zap_init(struct zap *z, struct mm *mm, u64 start, bool keep_cows)
+static void zap_init(struct zap *z, const struct vma *vma, u64 start)
 {
-	z->mm = mm;
-	z->keep_cows = keep_cows;
+	z->mm = vma->mm;
+	z->vma = vma;
+	z->keep_cows = z->drop_markers = false;
 	z->start = start;
 	z->flush = false;
 	z->rss = z->rss_file = z->swapped = 0;
@@ -83,11 +86,28 @@ static void zap_keep(struct zap *z, u64 va, struct page *page, struct address_sp
 		zap_shared(z, va + PAGE_SIZE);
 }
 
+/* What an entry says when its page is gone. */
+static pte_t left_behind(const struct zap *z, pte_t pte)
+{
+	if (!z->drop_markers && vma_keeps_uffd_wp(z->vma, pte))
+		return pte_make_marker(PTE_MARKER_UFFD_WP);
+	return (pte_t){ 0 };
+}
+
+static void zap_marker(const struct zap *z, pte_t *ptep, pte_t pte)
+{
+	/* A poisoned page was the program's own. */
+	if (pte_marker_is(pte, PTE_MARKER_POISONED) ? z->keep_cows
+						    : z->vma->file && !z->drop_markers)
+		return;
+	pte_store(ptep, (pte_t){ 0 });
+}
+
 /* The entry still maps the page, so the page is still in its file, which its VMA keeps. */
 static void zap_file_page(struct zap *z, u64 va, pte_t *ptep, struct page *page)
 {
 	struct address_space *m = page->mapping;
-	pte_t pte = z->mm->engine->mmu->clear(z->mm, va, ptep, (pte_t){ 0 });
+	pte_t pte = z->mm->engine->mmu->clear(z->mm, va, ptep, left_behind(z, pte_read(ptep)));
 
 	z->flush = true;
 	z->rss++;
@@ -109,9 +129,11 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 	if (pte_is_swap(pte)) {
 		if (z->keep_cows)
 			return;
-		pte_store(ptep, (pte_t){ 0 });
+		pte_store(ptep, left_behind(z, pte));
 		z->slots[z->nr_slots++] = swp_offset(pte_to_swp(pte));
 		z->swapped++;
+	} else if (unlikely(pte_is_marker(pte))) {
+		zap_marker(z, ptep, pte);
 	} else {
 		page = pfn_page(mm->engine, pte_pfn(pte));
 		if (unlikely(page_test(page, PG_FILE))) {
@@ -120,7 +142,7 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 		}
 		if (z->keep_cows)
 			return;
-		pte = mm->engine->mmu->clear(mm, va, ptep, (pte_t){ 0 });
+		pte = mm->engine->mmu->clear(mm, va, ptep, left_behind(z, pte));
 		z->flush = true;
 		if (pte_special(pte))
 			return;
@@ -174,21 +196,21 @@ static void zap_entries(struct zap *z, u64 start, u64 end)
 	zap_finish(z);
 }
 
-void zap_range(struct mm *mm, u64 start, u64 end, bool with_tables)
+void zap_range(struct vma *vma, u64 start, u64 end, bool unmap)
 {
 	struct zap z;
 
-	VMF_ASSERT(rwsem_is_locked(&mm->mmap_lock));
-	zap_init(&z, mm, start, false);
+	VMF_ASSERT(rwsem_is_locked(&vma->mm->mmap_lock));
+	zap_init(&z, vma, start);
+	z.drop_markers = unmap;
 	zap_entries(&z, start, end);
-	if (with_tables)
-		free_tables(mm, start, end);
 }
 
 void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows)
 {
 	struct zap z;
 
-	zap_init(&z, vma->mm, start, !even_cows);
+	zap_init(&z, vma, start);
+	z.keep_cows = !even_cows;
 	zap_entries(&z, start, end);
 }

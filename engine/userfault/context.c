@@ -251,6 +251,7 @@ static int clear_context(struct vma **vmap, u64 start, u64 end)
 	/* They try again when mmap_lock is free, and find nobody to wait for.  (Linux wakes those
 	 * who wait for a page, not those who wait to write.) */
 	wake_userfault(ctx, start, end - start);
+	uffd_wp_range(*vmap, start, end, false);
 	return set_context(vmap, start, end, 0, NULL);
 }
 
@@ -333,7 +334,7 @@ void userfaultfd_release(struct userfaultfd_ctx *ctx)
 		release_all(ctx, mm);
 		userfaultfd_put_mm(ctx);
 	}
-	wake_userfault(ctx, 0, 0);
+	wake_all(ctx);
 	userfaultfd_tell(ctx);
 	userfaultfd_ctx_put(ctx);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pages that the monitor gives: UFFDIO_COPY and UFFDIO_ZEROPAGE.
+ * Entries that the monitor fills: UFFDIO_COPY, ZEROPAGE, CONTINUE and POISON.
  *
  * Page by page, with mmap_lock held for reading, as a fault would.  The bytes of the program are
  * copied without faulting there (who serves that fault might need mmap_lock for writing); if they
@@ -200,10 +200,51 @@ static int fill_shmem(struct fill *f, struct vma *vma, u64 va)
 	return err;
 }
 
+static int fill_continue(struct fill *f, struct vma *vma, u64 va)
+{
+	struct address_space *m = vma->file->mapping;
+	struct page *page;
+	bool major;
+	int err = m->ops->get_page(m, vma_page_index(vma, va), PAGE_READ, &page, &major);
+
+	if (err)
+		return err == -ENOENT ? -EFAULT : err;
+	err = fill_install(f, vma, va, page, true);
+	page_unlock(page);
+	if (err)
+		page_put(m->engine, page);
+	return err;
+}
+
+/* ---- no page ---- */
+
+static int fill_poison(struct vma *vma, u64 va)
+{
+	spinlock_t *ptl;
+	pte_t *ptep = pte_alloc(vma->mm, va, &ptl);
+	int err = 0;
+
+	if (!ptep)
+		return -ENOMEM;
+	spin_lock(ptl);
+	if (is_behind_file(vma, va))
+		err = -EFAULT;
+	else if (!pte_none(pte_read(ptep)))
+		err = -EEXIST;
+	else
+		pte_store(ptep, pte_make_marker(PTE_MARKER_POISONED));
+	spin_unlock(ptl);
+	return err;
+}
+
 /* ---- a range ---- */
 
 static int fill_one(struct fill *f, struct vma *vma, u64 va)
 {
+	if (f->kind == FILL_CONTINUE)
+		return fill_continue(f, vma, va);
+	if (f->kind == FILL_POISON)
+		return fill_poison(vma, va);
 	if (vma->flags & VM_SHARED)
 		return fill_shmem(f, vma, va);
 	return f->kind == FILL_ZERO ? fill_zeropage(f, vma, va) : fill_private(f, vma, va);
@@ -232,6 +273,8 @@ static int fill_locked(struct fill *f, struct mm *mm, u64 *va, u64 end)
 	if (f->wp && !(vma->flags & VM_UFFD_WP))
 		return -EINVAL;
 	if (!vma_is_anonymous(vma) && !vma_is_shmem(vma))
+		return -EINVAL;
+	if (f->kind == FILL_CONTINUE && !vma_is_shmem(vma))
 		return -EINVAL;
 	for (; *va < end; *va += PAGE_SIZE, f->src += PAGE_SIZE) {
 		err = fill_one(f, vma, *va);
@@ -315,6 +358,25 @@ int userfaultfd_copy(struct userfaultfd_ctx *ctx, const struct uaccess *u, u64 d
 int userfaultfd_zeropage(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode, s64 *done)
 {
 	struct fill f = { .ctx = ctx, .kind = FILL_ZERO };
+
+	*done = 0;
+	return fill_range(&f, start, len, mode, UAPI_UFFDIO_MODE_DONTWAKE, done);
+}
+
+int userfaultfd_continue(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode, s64 *done)
+{
+	struct fill f = { .ctx = ctx,
+			  .kind = FILL_CONTINUE,
+			  .wp = mode & UAPI_UFFDIO_CONTINUE_MODE_WP };
+
+	*done = 0;
+	return fill_range(&f, start, len, mode,
+			  UAPI_UFFDIO_MODE_DONTWAKE | UAPI_UFFDIO_CONTINUE_MODE_WP, done);
+}
+
+int userfaultfd_poison(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode, s64 *done)
+{
+	struct fill f = { .ctx = ctx, .kind = FILL_POISON };
 
 	*done = 0;
 	return fill_range(&f, start, len, mode, UAPI_UFFDIO_MODE_DONTWAKE, done);

@@ -6,7 +6,7 @@
 #include "engine/reclaim/internal.h"
 #include "engine/userfault/internal.h"
 
-enum fill_kind { FILL_COPY, FILL_ZERO };
+enum fill_kind { FILL_COPY, FILL_ZERO, FILL_CONTINUE, FILL_POISON };
 
 struct fill {
 	struct userfaultfd_ctx *ctx;

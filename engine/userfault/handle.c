@@ -42,6 +42,15 @@ static void wake_list(struct list_head *list, u64 start, u64 len)
 	}
 }
 
+void wake_all(struct userfaultfd_ctx *ctx)
+{
+	spin_lock(&ctx->lock);
+	wake_list(&ctx->pending, 0, 0);
+	wake_list(&ctx->waiting, 0, 0);
+	wake_list(&ctx->events, 0, 0);
+	spin_unlock(&ctx->lock);
+}
+
 void wake_userfault(struct userfaultfd_ctx *ctx, u64 start, u64 len)
 {
 	spin_lock(&ctx->lock);
@@ -68,14 +77,20 @@ static struct userfault_msg fault_msg(const struct userfaultfd_ctx *ctx,
 	return msg;
 }
 
-/* Is there still what the thread would wait for? */
+bool userfaultfd_wp_async(const struct vma *vma)
+{
+	return userfaultfd_has(vma->uffd, UAPI_UFFD_FEATURE_WP_ASYNC);
+}
+
+/* Is there still what the thread would wait for?  Exactly that: whoever changed it meanwhile has
+ * woken, or was about to, when we were not in the queue yet. */
 static bool must_wait(const struct vm_fault_info *vmf, u32 reason)
 {
 	pte_t pte = pte_read(vmf->ptep);
 
-	if (pte_none(pte) || pte_is_marker(pte))
-		return true;
-	return reason == VM_UFFD_WP && pte_mapped(pte) && !pte_write(pte);
+	if (reason == VM_UFFD_WP)
+		return pte_mapped(pte) && pte_uffd_wp(pte);
+	return pte_none(pte) || pte_marker_is(pte, PTE_MARKER_UFFD_WP);
 }
 
 unsigned handle_userfault(struct vm_fault_info *vmf, u32 reason)
@@ -97,6 +112,7 @@ unsigned handle_userfault(struct vm_fault_info *vmf, u32 reason)
 		return VM_FAULT_RETRY;
 
 	userfaultfd_ctx_get(ctx);
+	w.read = false;
 	w.msg = fault_msg(ctx, vmf, reason);
 	atomic_init(&w.asleep, 1);
 	spin_lock(&ctx->lock);

@@ -16,9 +16,54 @@
  */
 unsigned handle_userfault(struct vm_fault_info *vmf, u32 reason);
 
-/* ---- spaces (context.c) ---- */
+/* Do writes to what the VMA's context has write-protected just take the protection away? */
+bool userfaultfd_wp_async(const struct vma *vma);
+/* Write-protect what is mapped, swapped out or (see wp.c) not there yet of [start, end), which the
+ * VMA holds, or take that back.  Flushed.  0, -ENOMEM (only to protect).  mmap_lock held. */
+int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect);
 
-/* The space goes: no operation touches it from now on.  No lock held. */
+/* ---- spaces ---- */
+
+/* The space goes: no operation touches it from now on, and no VMA is left.  No lock held. */
 void userfaultfd_exit(struct mm *mm);
+/* The VMA, which is locked for that or not linked yet, is no context's any more. */
+void userfaultfd_reset(struct vma *vma);
+
+/* ---- events (events.c) ---- */
+
+/* As below, where there are events to tell. */
+void userfaultfd_unlock_and_tell(struct mm *mm);
+/* up_write() of mmap_lock; then what was prepared under it is told, and the caller waits until it
+ * has been read. */
+static inline void mmap_write_unlock(struct mm *mm)
+{
+	if (likely(list_empty(&mm->userfault_events)))
+		up_write(&mm->mmap_lock);
+	else
+		userfaultfd_unlock_and_tell(mm);
+}
+
+/* All of these prepare an event, mmap_lock held for writing. */
+
+/* [start, end) is to be unmapped.  0, -ENOMEM. */
+int userfaultfd_unmap_prep(struct mm *mm, u64 start, u64 end);
+/* [from, from + len) of a VMA that has a context is to move.  0, -ENOMEM. */
+int userfaultfd_remap_prep(const struct vma *vma, u64 from, u64 to, u64 len);
+/* It has, and `moved` holds it now. */
+void userfaultfd_remap_done(struct vma *moved);
+/* It (of any VMA, prepared or not) has not. */
+void userfaultfd_remap_fail(const struct vma *vma);
+/* `child`, in no tree yet, is a copy of vma, which has a context, without one.  0, -ENOMEM. */
+int dup_userfaultfd(struct vma *child, const struct vma *vma);
+/* There will be no child: take the events away; and when its space is destroyed, and no lock held,
+ * forget them. */
+void dup_userfaultfd_fail(struct mm *parent, struct list_head *events);
+void dup_userfaultfd_forget(struct list_head *events);
+
+/*
+ * Pages of [start, end) of a VMA that has a context are to be removed.  mmap_lock held for reading.
+ * True: go on.  False: it was told, and the lock was dropped for that; all is to be looked at anew.
+ */
+bool userfaultfd_remove(struct vma *vma, u64 start, u64 end);
 
 #endif

@@ -38,8 +38,10 @@ static inline bool userfaultfd_has(const struct userfaultfd_ctx *ctx, u64 featur
 
 /* ctx->lock is not held, and what is new is in its list. */
 void userfaultfd_tell(struct userfaultfd_ctx *ctx);
-/* Let those who wait in [start, start + len) go on; len 0: all. */
+/* Let the faults that wait in [start, start + len) go on. */
 void wake_userfault(struct userfaultfd_ctx *ctx, u64 start, u64 len);
+/* Let all go on, those who wait for their events to be read, too. */
+void wake_all(struct userfaultfd_ctx *ctx);
 /* The space, which stays until userfaultfd_put_mm(); or NULL: there is none, nothing to put. */
 struct mm *userfaultfd_get_mm(struct userfaultfd_ctx *ctx);
 void userfaultfd_put_mm(struct userfaultfd_ctx *ctx);

@@ -16,12 +16,27 @@ static bool read_fault(struct userfaultfd_ctx *ctx, struct userfault_msg *msg)
 	return true;
 }
 
+static bool read_event(struct userfaultfd_ctx *ctx, struct userfault_msg *msg)
+{
+	struct userfault_wait *w;
+
+	if (list_empty(&ctx->events))
+		return false;
+	w = list_first_entry(&ctx->events, struct userfault_wait, link);
+	*msg = w->msg;
+	w->read = true;
+	list_del(&w->link);
+	atomic_store_explicit(&w->asleep, 0, memory_order_release);
+	machine_wake(&w->asleep, 1);
+	return true;
+}
+
 static bool read_one(struct userfaultfd_ctx *ctx, struct userfault_msg *msg)
 {
 	bool found;
 
 	spin_lock(&ctx->lock);
-	found = read_fault(ctx, msg);
+	found = read_fault(ctx, msg) || read_event(ctx, msg);
 	spin_unlock(&ctx->lock);
 	return found;
 }

@@ -97,4 +97,32 @@ int userfaultfd_copy(struct userfaultfd_ctx *ctx, const struct uaccess *u, u64 d
 /* UFFDIO_ZEROPAGE.  Errors of copy. */
 int userfaultfd_zeropage(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode, s64 *done);
 
+/* UFFDIO_CONTINUE: what shared memory has of the range is mapped.  mode: DONTWAKE,
+ * CONTINUE_MODE_WP.  Errors of copy; -EFAULT: the file has no such page. */
+int userfaultfd_continue(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode, s64 *done);
+/* UFFDIO_POISON: who touches the range gets SIGBUS.  Errors of copy. */
+int userfaultfd_poison(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode, s64 *done);
+
+/* ---- moving (move.c) ---- */
+
+/*
+ * UFFDIO_MOVE: the pages of [src, src + len) go to dst, in the same space, which is the caller's
+ * (current_mm).  mode: DONTWAKE, MOVE_MODE_ALLOW_SRC_HOLES.
+ * 0, -EAGAIN, -EINVAL (areas of different kinds, or dst is another's), -ESRCH, -ENOENT (no area, or
+ * no page at src), -EEXIST (a page at dst), -EBUSY (a page at src is not the space's alone),
+ * -EFAULT (poisoned), -ENOMEM.
+ */
+int userfaultfd_move(struct userfaultfd_ctx *ctx, const struct mm *current_mm, u64 dst, u64 src,
+		     u64 len, u64 mode, s64 *done);
+
+/* ---- write-protecting (wp.c) ---- */
+
+/*
+ * UFFDIO_WRITEPROTECT: with WRITEPROTECT_MODE_WP, writes to the range are told from now on;
+ * without, they are not any more, and who waits to write is woken (not with DONTWAKE).  Holes are
+ * left out.  0, -EAGAIN, -EINVAL, -ESRCH, -ENOENT (no area, or one that is not registered for it;
+ * those below it are done), -ENOMEM.
+ */
+int userfaultfd_writeprotect(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode);
+
 #endif

@@ -9,6 +9,7 @@
 struct userfault_wait {
 	struct list_head link; /* ctx->lock */
 	struct userfault_msg msg;
+	bool read;	    /* of an event: ctx->lock */
 	_Atomic u32 asleep; /* 0: it may go on; set under ctx->lock */
 };
 

@@ -541,6 +541,634 @@ static void what_was_reclaimed_comes_back_by_itself(void **state)
 	expect_nothing();
 }
 
+/* ---- write-protection ---- */
+
+static int protect(unsigned page, unsigned n)
+{
+	return userfaultfd_writeprotect(ctx, AT(page), P(n), UAPI_UFFDIO_WRITEPROTECT_MODE_WP);
+}
+static int unprotect(unsigned page, unsigned n)
+{
+	return userfaultfd_writeprotect(ctx, AT(page), P(n), 0);
+}
+
+static pte_t entry(unsigned page)
+{
+	spinlock_t *ptl;
+	const pte_t *ptep = pte_find(mm, AT(page), &ptl);
+
+	return ptep ? pte_read(ptep) : (pte_t){ 0 };
+}
+
+/* Is a write told of? */
+static void expect_protected(unsigned page)
+{
+	begins_to_write(page, 0x77);
+	expect_fault(page, UAPI_UFFD_PAGEFAULT_FLAG_WRITE | UAPI_UFFD_PAGEFAULT_FLAG_WP);
+	assert_int_equal(unprotect(page, 1), 0);
+	has_written();
+	assert_int_equal(get(page), 0x77);
+}
+
+static void open_wp(unsigned n, u64 features)
+{
+	open_ctx(features);
+	map(0, n, RW);
+	for (unsigned i = 0; i < n; i++)
+		put(i, 1 + i);
+	assert_int_equal(reg(0, n, WP), 0);
+}
+
+static void a_write_to_a_protected_page_waits(void **state)
+{
+	(void)state;
+	open_wp(4, 0);
+	assert_int_equal(protect(1, 2), 0);
+	assert_int_equal(get(1), 2);
+	put(0, 9);
+	put(3, 9);
+	expect_protected(1);
+	expect_protected(2);
+	expect_nothing();
+	put(1, 5);
+}
+
+static void what_writeprotect_refuses(void **state)
+{
+	(void)state;
+	open_wp(4, 0);
+	map(4, 1, RW);
+	assert_int_equal(userfaultfd_writeprotect(ctx, AT(0), P(1), 3), -EINVAL);
+	assert_int_equal(userfaultfd_writeprotect(ctx, AT(0), P(1), 4), -EINVAL);
+	assert_int_equal(protect(0, 0), -EINVAL);
+	assert_int_equal(protect(6, 1), -ENOENT);
+	assert_int_equal(protect(3, 2), -ENOENT);
+	assert_true(pte_uffd_wp(entry(3))); /* done before it came to the other */
+	assert_int_equal(protect(2, 1), 0);
+	assert_int_equal(unprotect(3, 1), 0);
+	assert_int_equal(userfaultfd_writeprotect(ctx, AT(2), P(1), 2), 0);
+	put(2, 1);
+}
+
+static void unpopulated_pages_are_protected_only_if_asked(void **state)
+{
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	assert_int_equal(reg(0, 4, WP), 0);
+	assert_int_equal(protect(0, 4), 0);
+	put(1, 1);
+	close_ctx();
+	open_ctx(UAPI_UFFD_FEATURE_WP_UNPOPULATED);
+	assert_int_equal(reg(0, 4, WP), 0);
+	assert_int_equal(protect(0, 4), 0);
+	soft_check(w.m);
+	assert_int_equal(get(0), 0);
+	expect_protected(0); /* read first: the zero page */
+	expect_protected(2); /* never touched */
+	expect_protected(1);
+	assert_int_equal(unprotect(3, 1), 0);
+	put(3, 1);
+}
+
+static void protection_survives_swap_and_mprotect(void **state)
+{
+	(void)state;
+	open_wp(4, 0);
+	assert_int_equal(protect(0, 3), 0);
+	assert_int_equal(reclaim_range(mm, AT(0), AT(4)), 4);
+	assert_true(pte_is_swap(entry(0)) && pte_uffd_wp(entry(0)));
+	assert_int_equal(get(0), 1);
+	expect_protected(0);
+	expect_protected(1); /* swapped in by the write */
+	assert_int_equal(reclaim_range(mm, AT(2), AT(3)), 0);
+	put(3, 4);
+	assert_int_equal(vm_protect(mm, AT(0), P(4), VM_READ), 0);
+	assert_int_equal(vm_protect(mm, AT(0), P(4), RW), 0);
+	soft_check(w.m);
+	expect_protected(2);
+	assert_int_equal(protect(3, 1), 0);
+	assert_int_equal(reclaim_range(mm, AT(3), AT(4)), 1);
+	assert_int_equal(unprotect(3, 1), 0); /* while it is away */
+	put(3, 5);
+	assert_int_equal(get(3), 5);
+}
+
+static void protection_ends_with_the_registration(void **state)
+{
+	(void)state;
+	open_wp(4, UAPI_UFFD_FEATURE_WP_UNPOPULATED);
+	assert_int_equal(vm_advise(mm, AT(3), P(1), VADV_DONTNEED), 0);
+	assert_int_equal(protect(0, 4), 0);
+	assert_int_equal(reclaim_range(mm, AT(1), AT(2)), 1);
+	begins_to_write(0, 9);
+	expect_fault(0, UAPI_UFFD_PAGEFAULT_FLAG_WRITE | UAPI_UFFD_PAGEFAULT_FLAG_WP);
+	assert_int_equal(userfaultfd_unregister(ctx, AT(0), P(4)), 0);
+	has_written();
+	for (unsigned i = 0; i < 4; i++) {
+		assert_false(pte_uffd_wp(entry(i)));
+		put(i, i);
+	}
+}
+
+static void copy_may_protect_what_it_brings(void **state)
+{
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_WP_UNPOPULATED);
+	map(0, 4, RW);
+	assert_int_equal(reg(0, 4, MISSING | WP), 0);
+	assert_int_equal(copy_mode(0, 1, 7, UAPI_UFFDIO_COPY_MODE_WP), 0);
+	assert_int_equal(get(0), 7);
+	expect_protected(0);
+	assert_int_equal(protect(1, 3), 0);
+	begins_to_read(1); /* a marker is no page */
+	expect_fault(1, 0);
+	assert_int_equal(copy(1, 1, 7), 0);
+	has_read(7);
+	put(1, 8);				   /* and is written over */
+	assert_int_equal(zeropage(2, 1), -EEXIST); /* but not by zeros */
+	assert_int_equal(copy(2, 1, 7), 0);
+	begins_to_write(3, 1);
+	expect_fault(3, UAPI_UFFD_PAGEFAULT_FLAG_WRITE);
+	assert_int_equal(copy_mode(3, 1, 7, UAPI_UFFDIO_COPY_MODE_WP), 0);
+	expect_fault(3, UAPI_UFFD_PAGEFAULT_FLAG_WRITE | UAPI_UFFD_PAGEFAULT_FLAG_WP);
+	assert_int_equal(unprotect(3, 1), 0);
+	has_written();
+}
+
+static void async_protection_goes_by_itself(void **state)
+{
+	(void)state;
+	open_wp(4, UAPI_UFFD_FEATURE_WP_ASYNC);
+	assert_int_equal(vm_advise(mm, AT(2), P(1), VADV_DONTNEED), 0);
+	assert_int_equal(protect(0, 4), 0);
+	put(0, 9);
+	put(2, 9);
+	expect_nothing();
+	assert_false(pte_uffd_wp(entry(0)));
+	assert_true(pte_uffd_wp(entry(1)));
+	assert_false(pte_uffd_wp(entry(2)));
+	assert_true(pte_uffd_wp(entry(3)));
+	assert_int_equal(get(0), 9);
+}
+
+static void shared_memory_remembers_by_markers(void **state)
+{
+	struct file *f = shmem_file_setup(w.e, P(4));
+
+	(void)state;
+	open_ctx(0);
+	assert_int_equal(vm_map_file(mm, AT(0), P(4), RW, VMAP_FIXED, SHARED, f, 0), AT(0));
+	assert_int_equal(reg(0, 4, WP), 0);
+	put(0, 1);
+	put(1, 2);
+	assert_int_equal(protect(0, 4), 0);
+	assert_true(pte_is_marker(entry(2)));
+	assert_int_equal(vm_advise(mm, AT(0), P(3), VADV_DONTNEED), 0);
+	assert_true(pte_is_marker(entry(0)) && pte_is_marker(entry(2)));
+	assert_int_equal(reclaim_range(mm, AT(0), AT(4)), 0);
+	soft_check(w.m);
+	assert_int_equal(get(0), 1);
+	expect_protected(0);
+	expect_protected(1);
+	expect_protected(3);
+	assert_int_equal(protect(0, 2), 0);
+	assert_int_equal(get(1), 0x77);
+	assert_int_equal(file_punch_hole(f, 0, P(1)), 0);
+	expect_protected(0);
+	assert_int_equal(reclaim_range(mm, AT(1), AT(2)), 1);
+	assert_true(pte_is_marker(entry(1)));
+	expect_protected(1);
+	file_put(f);
+}
+
+/* ---- minor faults, poison ---- */
+
+static int continue_mode(unsigned page, unsigned n, u64 mode)
+{
+	return userfaultfd_continue(ctx, AT(page), P(n), mode, &done);
+}
+
+static void a_page_that_only_the_file_has_is_a_minor_fault(void **state)
+{
+	struct file *f = shmem_file_setup(w.e, P(4));
+
+	(void)state;
+	open_ctx(0);
+	assert_int_equal(vm_map_file(mm, AT(0), P(8), RW, VMAP_FIXED, SHARED, f, 0), AT(0));
+	assert_int_equal(reg(0, 8, MINOR | WP), 0);
+	assert_int_equal(file_write(f, 0, "abc", 3), 3);
+	begins_to_read(0);
+	expect_fault(0, UAPI_UFFD_PAGEFAULT_FLAG_MINOR);
+	assert_int_equal(file_write(f, 0, "x", 1), 1);
+	assert_int_equal(continue_mode(0, 1, 0), 0);
+	assert_int_equal(done, P(1));
+	has_read('x');
+	assert_int_equal(continue_mode(0, 1, 0), -EEXIST);
+	assert_int_equal(continue_mode(1, 1, 0), -EFAULT); /* the file has none */
+	assert_int_equal(continue_mode(6, 1, 0), -EFAULT);
+	put(1, 1); /* missing is nobody's here */
+	assert_int_equal(vm_advise(mm, AT(0), P(2), VADV_DONTNEED), 0);
+	assert_int_equal(continue_mode(0, 3, UAPI_UFFDIO_CONTINUE_MODE_WP), -EAGAIN);
+	assert_int_equal(done, P(2));
+	expect_protected(0);
+	expect_protected(1);
+	assert_int_equal(reclaim_range(mm, AT(0), AT(1)), 1);
+	begins_to_write(0, 3);
+	expect_fault(0, UAPI_UFFD_PAGEFAULT_FLAG_WRITE | UAPI_UFFD_PAGEFAULT_FLAG_MINOR);
+	assert_int_equal(continue_mode(0, 1, 0), 0);
+	has_written();
+	assert_int_equal(continue_mode(0, 1, 4), -EINVAL);
+	file_put(f);
+}
+
+static void continue_is_for_shared_memory(void **state)
+{
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	assert_int_equal(continue_mode(0, 1, 0), -EINVAL);
+}
+
+static void a_poisoned_page_is_sigbus(void **state)
+{
+	u8 byte;
+
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	put(2, 1);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	begins_to_read(0);
+	expect_fault(0, 0);
+	assert_int_equal(userfaultfd_poison(ctx, AT(0), P(3), 0, &done), -EAGAIN);
+	assert_int_equal(done, P(2));
+	pthread_join(program.thread, NULL);
+	assert_int_equal(program.reason, FAULT_BUS);
+	assert_int_equal(soft_write_byte(w.cpu, AT(1), 1), FAULT_BUS);
+	assert_int_equal(userfaultfd_poison(ctx, AT(1), P(1), 0, &done), -EEXIST);
+	assert_int_equal(userfaultfd_poison(ctx, AT(1), P(1), 2, &done), -EINVAL);
+	assert_int_equal(zeropage(1, 1), -EEXIST);
+	assert_int_equal(copy(1, 1, 7), 0); /* healed */
+	assert_int_equal(get(1), 7);
+	assert_int_equal(userfaultfd_unregister(ctx, AT(0), P(4)), 0);
+	assert_int_equal(soft_read_byte(w.cpu, AT(0), &byte), FAULT_BUS);
+	assert_int_equal(vm_advise(mm, AT(0), P(1), VADV_DONTNEED), 0);
+	assert_int_equal(get(0), 0);
+}
+
+/* ---- moving ---- */
+
+static int move_mode(unsigned dst, unsigned src, unsigned n, u64 mode)
+{
+	return userfaultfd_move(ctx, mm, AT(dst), AT(src), P(n), mode, &done);
+}
+static int move(unsigned dst, unsigned src, unsigned n)
+{
+	return move_mode(dst, src, n, 0);
+}
+
+static void a_page_moves_and_wakes(void **state)
+{
+	u64 pfn;
+
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	map(8, 4, RW);
+	put(8, 7);
+	put(9, 8);
+	assert_int_equal(vm_advise(mm, AT(10), P(2), VADV_DONTNEED), 0); /* they came along */
+	pfn = pte_pfn(entry(8));
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	begins_to_write(1, 6);
+	expect_fault(1, UAPI_UFFD_PAGEFAULT_FLAG_WRITE);
+	assert_int_equal(move(1, 8, 1), 0);
+	assert_int_equal(done, P(1));
+	has_written();
+	assert_int_equal(pte_pfn(entry(1)), pfn);
+	assert_int_equal(get(8), 0);
+	assert_int_equal(move(1, 9, 1), -EEXIST);
+	assert_int_equal(move(2, 10, 1), -ENOENT);
+	assert_int_equal(move_mode(2, 10, 1, UAPI_UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES), 0);
+	assert_int_equal(done, P(1));
+	assert_true(pte_none(entry(2)));
+	assert_int_equal(move(2, 8, 2), 0); /* the zero page, and another */
+	assert_int_equal(get(2), 0);
+	assert_int_equal(get(3), 8);
+	soft_check(w.m);
+	assert_int_equal(reclaim_range(mm, AT(0), AT(4)), 2); /* it is found at its new place */
+	assert_int_equal(get(1), 6);
+}
+
+static void a_page_that_is_swapped_out_moves_too(void **state)
+{
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	map(8, 4, RW);
+	put(8, 7);
+	assert_int_equal(reclaim_range(mm, AT(8), AT(9)), 1);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	assert_int_equal(move(1, 8, 1), 0);
+	soft_check(w.m);
+	assert_int_equal(get(1), 7);
+	assert_int_equal(get(8), 0);
+}
+
+static void what_move_refuses(void **state)
+{
+	struct mm *child;
+
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	map(8, 4, RW);
+	put(8, 7);
+	put(9, 7);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	assert_int_equal(userfaultfd_move(ctx, NULL, AT(0), AT(8), P(1), 0, &done), -EINVAL);
+	assert_int_equal(move_mode(0, 8, 1, 4), -EINVAL);
+	assert_int_equal(move(0, 8, 0), -EINVAL);
+	assert_int_equal(move(8, 0, 1), -EINVAL); /* not registered */
+	assert_int_equal(move(5, 8, 1), -ENOENT); /* no area */
+	assert_int_equal(move(0, 6, 1), -ENOENT);
+	assert_int_equal(move(2, 8, 4), -EINVAL); /* beyond it */
+	assert_int_equal(vm_protect(mm, AT(9), P(1), VM_READ), 0);
+	assert_int_equal(move(0, 9, 1), -EINVAL);
+	assert_int_equal(mm_fork(mm, &child), 0);
+	assert_int_equal(move(0, 8, 1), -EBUSY);
+	mm_destroy(child);
+	assert_int_equal(move(0, 8, 1), -EBUSY); /* until it is written to */
+	put(8, 9);
+	assert_int_equal(move(0, 8, 1), 0);
+	assert_int_equal(get(0), 9);
+}
+
+/* ---- events ---- */
+
+static struct call {
+	pthread_t thread;
+	enum { CALL_UNMAP, CALL_REMAP, CALL_ADVISE, CALL_FORK, CALL_MAP } what;
+	u64 at, len, to, new_len;
+	s64 result;
+	struct mm *child;
+} call;
+
+static void *run_call(void *arg)
+{
+	struct call *c = arg;
+
+	switch (c->what) {
+	case CALL_UNMAP:
+		c->result = vm_unmap(mm, c->at, c->len);
+		break;
+	case CALL_REMAP:
+		c->result = vm_remap(mm, c->at, c->len, c->new_len, VREMAP_MAYMOVE | VREMAP_FIXED,
+				     c->to);
+		break;
+	case CALL_ADVISE:
+		c->result = vm_advise(mm, c->at, c->len, VADV_DONTNEED);
+		break;
+	case CALL_FORK:
+		c->result = mm_fork(mm, &c->child);
+		break;
+	case CALL_MAP:
+		c->result = vm_map(mm, c->at, c->len, RW, VMAP_FIXED, 0);
+		break;
+	}
+	return NULL;
+}
+
+static void begins_call(struct call c)
+{
+	call = c;
+	assert_int_equal(pthread_create(&call.thread, NULL, run_call, &call), 0);
+}
+static void has_returned(s64 result)
+{
+	pthread_join(call.thread, NULL);
+	assert_int_equal(call.result, result);
+}
+
+static struct userfault_msg expect_event(enum uapi_uffd_event event)
+{
+	struct userfault_msg msg;
+
+	assert_int_equal(userfaultfd_read(ctx, &msg, 1, false), 1);
+	assert_int_equal(msg.event, event);
+	return msg;
+}
+
+static void wait_for_event(void)
+{
+	while (!userfaultfd_poll(ctx, true))
+		sched_yield();
+}
+
+static void expect_unmap(unsigned page, unsigned n)
+{
+	struct userfault_msg msg = expect_event(UAPI_UFFD_EVENT_UNMAP);
+
+	assert_int_equal(msg.arg.remove.start, AT(page));
+	assert_int_equal(msg.arg.remove.end, AT(page + n));
+}
+
+static void an_unmapping_is_told_and_waits_to_be_read(void **state)
+{
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_EVENT_UNMAP);
+	map(0, 8, RW);
+	assert_int_equal(reg(2, 4, MISSING), 0);
+	begins_call((struct call){ .what = CALL_UNMAP, .at = AT(1), .len = P(2) });
+	wait_for_event();
+	assert_int_equal(copy(4, 1, 1), -EAGAIN);
+	assert_int_equal(done, -EAGAIN);
+	assert_int_equal(zeropage(4, 1), -EAGAIN);
+	assert_int_equal(move(4, 7, 1), -EAGAIN);
+	assert_int_equal(protect(4, 1), -EAGAIN);
+	assert_int_equal(continue_mode(4, 1, 0), -EAGAIN);
+	assert_int_equal(userfaultfd_poison(ctx, AT(4), P(1), 0, &done), -EAGAIN);
+	expect_unmap(1, 2);
+	has_returned(0);
+	assert_int_equal(copy(4, 1, 1), 0);
+	begins_call((struct call){ .what = CALL_MAP, .at = AT(3), .len = P(1) });
+	expect_unmap(3, 1);
+	has_returned(AT(3));
+	begins_call((struct call){ .what = CALL_UNMAP, .at = AT(7), .len = P(1) });
+	has_returned(0); /* not registered: nobody is told */
+	expect_nothing();
+}
+
+static void a_removal_is_told_before_it_happens(void **state)
+{
+	struct userfault_msg msg;
+
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_EVENT_REMOVE);
+	map(0, 4, RW);
+	put(1, 5);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	begins_call((struct call){ .what = CALL_ADVISE, .at = AT(1), .len = P(2) });
+	wait_for_event();
+	assert_int_equal(get(1), 5);
+	assert_int_equal(copy(2, 1, 1), -EAGAIN);
+	msg = expect_event(UAPI_UFFD_EVENT_REMOVE);
+	assert_int_equal(msg.arg.remove.start, AT(1));
+	assert_int_equal(msg.arg.remove.end, AT(3));
+	has_returned(0);
+	begins_to_read(1);
+	expect_fault(1, 0);
+	assert_int_equal(copy(1, 1, 6), 0);
+	has_read(6);
+}
+
+static void a_move_is_told_and_keeps_the_context(void **state)
+{
+	struct userfault_msg msg;
+
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_EVENT_REMAP);
+	map(0, 4, RW);
+	put(1, 5);
+	assert_int_equal(reg(0, 4, MISSING | WP), 0);
+	assert_int_equal(protect(1, 1), 0);
+	begins_call((struct call){
+		.what = CALL_REMAP, .at = AT(0), .len = P(4), .new_len = P(4), .to = AT(16) });
+	msg = expect_event(UAPI_UFFD_EVENT_REMAP);
+	assert_int_equal(msg.arg.remap.from, AT(0));
+	assert_int_equal(msg.arg.remap.to, AT(16));
+	assert_int_equal(msg.arg.remap.len, P(4));
+	has_returned(AT(16));
+	begins_to_read(18);
+	expect_fault(18, 0);
+	assert_int_equal(copy(18, 1, 6), 0);
+	has_read(6);
+	expect_protected(17);
+}
+
+static void a_move_that_is_not_told_loses_the_context(void **state)
+{
+	(void)state;
+	open_wp(4, 0);
+	assert_int_equal(protect(1, 1), 0);
+	begins_call((struct call){
+		.what = CALL_REMAP, .at = AT(0), .len = P(4), .new_len = P(4), .to = AT(16) });
+	has_returned(AT(16));
+	assert_false(pte_uffd_wp(entry(17)));
+	put(17, 5);
+	assert_int_equal(protect(16, 1), -ENOENT);
+}
+
+static void a_child_has_a_context_of_its_own_if_asked(void **state)
+{
+	struct userfault_msg msg;
+	struct userfaultfd_ctx *parent;
+
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_EVENT_FORK);
+	map(0, 4, RW);
+	map(8, 4, RW);
+	put(1, 5);
+	assert_int_equal(reg(0, 4, MISSING | WP), 0);
+	assert_int_equal(reg(8, 4, MISSING), 0);
+	assert_int_equal(protect(1, 1), 0);
+	begins_call((struct call){ .what = CALL_FORK });
+	wait_for_event();
+	assert_int_equal(copy(2, 1, 1), -EAGAIN);
+	msg = expect_event(UAPI_UFFD_EVENT_FORK);
+	has_returned(0);
+	expect_nothing(); /* one event for both */
+	parent = ctx;
+	ctx = msg.arg.fork.ctx;
+	w.cpu = &w.m->cpus[1];
+	soft_load_mm(w.cpu, call.child);
+	begins_to_read(2);
+	expect_fault(2, 0);
+	assert_int_equal(copy(2, 1, 9), 0);
+	has_read(9);
+	expect_protected(1);
+	begins_to_read(9);
+	expect_fault(9, 0);
+	assert_int_equal(zeropage(9, 1), 0);
+	has_read(0);
+	soft_load_mm(w.cpu, NULL);
+	close_ctx();
+	mm_destroy(call.child);
+	ctx = parent;
+	w.cpu = &w.m->cpus[0];
+	assert_int_equal(get(1), 5);
+	expect_protected(1);
+}
+
+static void a_child_that_is_not_told_of_is_served_by_nobody(void **state)
+{
+	(void)state;
+	open_wp(4, 0);
+	assert_int_equal(protect(0, 2), 0);
+	assert_int_equal(mm_fork(mm, &call.child), 0);
+	soft_check(w.m);
+	w.cpu = &w.m->cpus[1];
+	soft_load_mm(w.cpu, call.child);
+	put(0, 9);
+	soft_load_mm(w.cpu, NULL);
+	w.cpu = &w.m->cpus[0];
+	mm_destroy(call.child);
+	expect_protected(0);
+}
+
+/* Nobody will ever read it: whoever waits goes on, and the child is nobody's. */
+static void closing_lets_go_who_waits_for_an_event_to_be_read(void **state)
+{
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_EVENT_FORK);
+	map(0, 4, RW);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	begins_call((struct call){ .what = CALL_FORK });
+	wait_for_event();
+	close_ctx();
+	has_returned(0);
+	w.cpu = &w.m->cpus[1];
+	soft_load_mm(w.cpu, call.child);
+	assert_int_equal(get(1), 0);
+	soft_load_mm(w.cpu, NULL);
+	w.cpu = &w.m->cpus[0];
+	mm_destroy(call.child);
+}
+
+/* At each of its allocations. */
+static void a_fork_without_memory_tells_nothing(void **state)
+{
+	bool failed = true;
+
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_EVENT_FORK);
+	map(0, 4, RW);
+	put(0, 1);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	for (u64 left = 1; left < 3 || failed; left++) {
+		struct userfault_msg msg;
+
+		atomic_store(&w.m->inject.memory_left, left);
+		begins_call((struct call){ .what = CALL_FORK });
+		while (!userfaultfd_poll(ctx, true) && pthread_tryjoin_np(call.thread, NULL))
+			sched_yield();
+		failed = !userfaultfd_poll(ctx, true);
+		atomic_store(&w.m->inject.memory_left, 0);
+		if (failed) {
+			assert_int_equal(call.result, -ENOMEM);
+			assert_int_equal(copy(1, 1, 1), 0); /* nothing is changing */
+			assert_int_equal(vm_advise(mm, AT(1), P(1), VADV_DONTNEED), 0);
+			continue;
+		}
+		msg = expect_event(UAPI_UFFD_EVENT_FORK);
+		has_returned(0);
+		userfaultfd_release(msg.arg.fork.ctx);
+		mm_destroy(call.child);
+	}
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, end)
 
 int main(void)
@@ -567,6 +1195,28 @@ int main(void)
 		TEST(closing_lets_the_waiting_go_on),
 		TEST(poll_tells_of_faults_that_nobody_has_read),
 		TEST(what_was_reclaimed_comes_back_by_itself),
+		TEST(a_write_to_a_protected_page_waits),
+		TEST(what_writeprotect_refuses),
+		TEST(unpopulated_pages_are_protected_only_if_asked),
+		TEST(protection_survives_swap_and_mprotect),
+		TEST(protection_ends_with_the_registration),
+		TEST(copy_may_protect_what_it_brings),
+		TEST(async_protection_goes_by_itself),
+		TEST(shared_memory_remembers_by_markers),
+		TEST(a_page_that_only_the_file_has_is_a_minor_fault),
+		TEST(continue_is_for_shared_memory),
+		TEST(a_poisoned_page_is_sigbus),
+		TEST(a_page_moves_and_wakes),
+		TEST(a_page_that_is_swapped_out_moves_too),
+		TEST(what_move_refuses),
+		TEST(an_unmapping_is_told_and_waits_to_be_read),
+		TEST(a_removal_is_told_before_it_happens),
+		TEST(a_move_is_told_and_keeps_the_context),
+		TEST(a_move_that_is_not_told_loses_the_context),
+		TEST(a_child_has_a_context_of_its_own_if_asked),
+		TEST(a_child_that_is_not_told_of_is_served_by_nobody),
+		TEST(closing_lets_go_who_waits_for_an_event_to_be_read),
+		TEST(a_fork_without_memory_tells_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Write-protecting pages, and taking that back: UFFDIO_WRITEPROTECT.
+ *
+ * An entry is marked and does not allow writing; a write to it is the monitor's to judge (or, with
+ * WP_ASYNC, takes the mark away by itself).  The mark goes with the page when it is swapped out and
+ * in.  Where there is no page yet a marker stands in the entry: always in areas of files, whose
+ * entries come and go by themselves, in anonymous ones with WP_UNPOPULATED.
+ */
+#include "engine/engine.h"
+#include "engine/userfault/internal.h"
+
+/* May the entry, which is not marked any more, allow writing at once?  Otherwise the next write
+ * faults, and finds out. */
+static bool may_write_at_once(const struct vma *vma, pte_t pte)
+{
+	const struct page *page = pfn_page(vma->mm->engine, pte_pfn(pte));
+
+	if (!(vma->flags & VM_WRITE) || pte_special(pte))
+		return false;
+	if (vma->flags & VM_SHARED)
+		return pte_dirty(pte);
+	return !page_test(page, PG_FILE) && page_test(page, PG_ANON_EXCLUSIVE);
+}
+
+/* One entry; true: a flush is owed.  PTL held. */
+static bool protect_entry(struct vma *vma, u64 va, pte_t *ptep, bool markers)
+{
+	pte_t old = pte_read(ptep);
+
+	if (pte_none(old)) {
+		if (markers)
+			pte_store(ptep, pte_make_marker(PTE_MARKER_UFFD_WP));
+		return false;
+	}
+	if (pte_is_swap(old))
+		pte_store(ptep, pte_mkuffd_wp(old));
+	if (!pte_mapped(old) || pte_uffd_wp(old))
+		return false;
+	vma->mm->engine->mmu->change(vma->mm, va, ptep, pte_mkuffd_wp(old));
+	return pte_write(old);
+}
+
+static void resolve_entry(struct vma *vma, u64 va, pte_t *ptep)
+{
+	pte_t old = pte_read(ptep), new = pte_clear_uffd_wp(old);
+
+	if (!pte_uffd_wp(old))
+		return;
+	if (pte_is_marker(old)) {
+		pte_store(ptep, (pte_t){ 0 });
+	} else if (pte_is_swap(old)) {
+		pte_store(ptep, new);
+	} else {
+		if (may_write_at_once(vma, old))
+			new = pte_with(new, PTE_WRITE);
+		vma->mm->engine->mmu->change(vma->mm, va, ptep, new);
+	}
+}
+
+int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
+{
+	struct mm *mm = vma->mm;
+	bool markers = protect && (vma->file || userfaultfd_has(vma->uffd,
+								UAPI_UFFD_FEATURE_WP_UNPOPULATED));
+	bool flush = false;
+	u64 va = start;
+	int err = 0;
+
+	while (va < end) {
+		u64 stop;
+		spinlock_t *ptl;
+		pte_t *ptep = markers ? pte_alloc(mm, va, &ptl)
+				      : pte_next_table(mm, &va, end, &ptl);
+
+		if (!ptep) {
+			err = markers ? -ENOMEM : 0;
+			break;
+		}
+		stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
+		spin_lock(ptl);
+		for (; va < stop; va += PAGE_SIZE, ptep++) {
+			if (protect)
+				flush |= protect_entry(vma, va, ptep, markers);
+			else
+				resolve_entry(vma, va, ptep);
+		}
+		spin_unlock(ptl);
+	}
+	if (flush)
+		mm->engine->mmu->flush(mm, start, end);
+	return err;
+}
+
+/* Area by area; what comes before one that is not registered for it is done.  mmap_lock held. */
+static int protect_range(struct mm *mm, u64 start, u64 end, bool protect)
+{
+	struct vma *vma = find_vma(mm, start);
+	int err = -ENOENT;
+
+	for (; vma && vma->start < end; vma = vma_next(vma)) {
+		if (!(vma->flags & VM_UFFD_WP))
+			return -ENOENT;
+		err = uffd_wp_range(vma, max_of(vma->start, start), min_of(vma->end, end), protect);
+		if (err)
+			return err;
+	}
+	return err;
+}
+
+int userfaultfd_writeprotect(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode)
+{
+	bool protect = mode & UAPI_UFFDIO_WRITEPROTECT_MODE_WP;
+	bool wake = !(mode & UAPI_UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
+	struct mm *mm;
+	int err;
+
+	if (!userfaultfd_has(ctx, UFFD_INITIALIZED))
+		return -EINVAL;
+	if (atomic_load(&ctx->mmap_changing))
+		return -EAGAIN;
+	mm = userfaultfd_get_mm(ctx);
+	if (!mm)
+		return -ESRCH;
+	err = validate_range(mm, start, len);
+	if (mode & ~(u64)(UAPI_UFFDIO_WRITEPROTECT_MODE_WP | UAPI_UFFDIO_WRITEPROTECT_MODE_DONTWAKE))
+		err = -EINVAL;
+	if (protect && !wake)
+		err = -EINVAL; /* it wakes nobody in any case */
+	if (!err) {
+		down_read(&mm->mmap_lock);
+		down_read(&ctx->map_changing_lock);
+		err = atomic_load(&ctx->mmap_changing)
+			      ? -EAGAIN
+			      : protect_range(mm, start, start + len, protect);
+		up_read(&ctx->map_changing_lock);
+		up_read(&mm->mmap_lock);
+	}
+	userfaultfd_put_mm(ctx);
+	if (!err && !protect && wake)
+		wake_userfault(ctx, start, len);
+	return err;
+}
