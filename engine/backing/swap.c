@@ -248,10 +248,11 @@ unsigned swap_page_entries(struct engine *e, struct page *page)
 bool swap_is_sole(struct engine *e, u64 nr)
 {
 	struct swap_area *a = &e->swap;
-	const struct swap_slot *slot = slot_of(a, nr);
+	const struct swap_slot *slot;
 	bool sole;
 
 	spin_lock(&a->lock);
+	slot = slot_of(a, nr);
 	sole = entries_of(slot) == 1 && (!slot->page || !page_mapcount(slot->page));
 	spin_unlock(&a->lock);
 	return sole;

@@ -180,6 +180,9 @@ static s64 remap_move(struct remap *r)
 		r->vma = find_vma(r->mm, at);
 		if (!r->vma || r->vma->start >= end)
 			break;
+		/* What a userfaultfd watches moves alone. */
+		if (unlikely(r->vma->uffd) && (first >= 0 || r->vma->end < end))
+			return -EFAULT;
 		r->addr = max_of(r->vma->start, at);
 		r->old_len = r->new_len = min_of(end, r->vma->end) - r->addr;
 		if (first < 0 && r->addr > start)

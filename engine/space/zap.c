@@ -140,8 +140,8 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 			zap_file_page(z, va, ptep, page);
 			return;
 		}
-		if (z->keep_cows)
-			return;
+		if (z->keep_cows && !pte_special(pte))
+			return; /* (the zero page is nobody's copy, and goes) */
 		pte = mm->engine->mmu->clear(mm, va, ptep, left_behind(z, pte));
 		z->flush = true;
 		if (pte_special(pte))

@@ -69,12 +69,6 @@ static bool is_behind_file(const struct vma *vma, u64 va)
 	return vma->file && vma_page_index(vma, va) >= mapping_size_pages(vma->file->mapping);
 }
 
-/* Entries that say only how a page is to come are written over. */
-static bool may_install(const struct fill *f, pte_t old)
-{
-	return pte_none(old) || (f->kind != FILL_ZERO && pte_is_marker(old));
-}
-
 int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, bool in_file)
 {
 	struct mm *mm = vma->mm;
@@ -97,7 +91,7 @@ int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, boo
 	n = -EEXIST;
 	if (is_behind_file(vma, va))
 		n = -EFAULT;
-	else if (may_install(f, pte_read(ptep)))
+	else if (pte_none(pte_read(ptep)) || pte_is_marker(pte_read(ptep)))
 		n = e->mmu->set(mm, va, ptep, &pte, &page, 1);
 	if (n > 0 && in_file) {
 		page_add_file_rmap(mm, page);
@@ -114,11 +108,8 @@ int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, boo
 
 static int fill_private(struct fill *f, struct vma *vma, u64 va)
 {
-	int err;
+	int err = fill_page(f);
 
-	if (!vma_anon(vma) && anon_vma_prepare(vma))
-		return -ENOMEM;
-	err = fill_page(f);
 	if (err)
 		return err;
 	page_init_flags(f->page, PG_ANON_EXCLUSIVE);
@@ -149,7 +140,7 @@ static int fill_zeropage(struct fill *f, struct vma *vma, u64 va)
 	spin_lock(ptl);
 	if (is_behind_file(vma, va))
 		n = -EFAULT;
-	else if (pte_none(pte_read(ptep)))
+	else if (pte_none(pte_read(ptep))) /* and no marker: unlike with a page */
 		n = e->mmu->set(mm, va, ptep, &pte, &page, 1);
 	spin_unlock(ptl);
 	return min_of(n, 0);
@@ -207,6 +198,8 @@ static int fill_continue(struct fill *f, struct vma *vma, u64 va)
 	bool major;
 	int err = m->ops->get_page(m, vma_page_index(vma, va), PAGE_READ, &page, &major);
 
+	if (err == -EFAULT)
+		return -EINVAL; /* behind the end: so Linux says here, and only here */
 	if (err)
 		return err == -ENOENT ? -EFAULT : err;
 	err = fill_install(f, vma, va, page, true);
@@ -250,24 +243,34 @@ static int fill_one(struct fill *f, struct vma *vma, u64 va)
 	return f->kind == FILL_ZERO ? fill_zeropage(f, vma, va) : fill_private(f, vma, va);
 }
 
-/* The area that all of [va, end) lies in, registered with whomever; or NULL. */
-static struct vma *find_dst_vma(struct mm *mm, u64 va, u64 end)
+/* The area that all of [va, end) lies in, registered with whomever.  0, -ENOENT, -ENOMEM. */
+static int find_dst_vma(struct mm *mm, u64 va, u64 end, struct vma **vma)
+{
+	int err = find_vma_and_prepare_anon(mm, va, vma);
+
+	return err ? err : end <= (*vma)->end && (*vma)->uffd ? 0 : -ENOENT;
+}
+
+int find_vma_and_prepare_anon(struct mm *mm, u64 va, struct vma **out)
 {
 	struct vma *vma = find_vma(mm, va);
 
-	return vma && vma->start <= va && end <= vma->end && vma->uffd ? vma : NULL;
+	if (!vma || vma->start > va)
+		return -ENOENT;
+	*out = vma;
+	return vma->flags & VM_SHARED || vma_anon(vma) ? 0 : anon_vma_prepare(vma);
 }
 
 /* What can be done under one hold of the locks: what is left of [*va, end) when it cannot go on is
  * the answer's business.  0, -ENOENT (with f->page: its bytes must be fetched), or an error. */
 static int fill_locked(struct fill *f, struct mm *mm, u64 *va, u64 end)
 {
-	struct vma *vma = find_dst_vma(mm, *va, end);
-	int err = 0;
+	struct vma *vma;
+	int err = find_dst_vma(mm, *va, end, &vma);
 
 	f->must_fetch = false;
-	if (!vma)
-		return -ENOENT;
+	if (err)
+		return err;
 	if (atomic_load(&f->ctx->mmap_changing))
 		return -EAGAIN;
 	if (f->wp && !(vma->flags & VM_UFFD_WP))

@@ -166,12 +166,13 @@ static int validate_move_areas(const struct userfaultfd_ctx *ctx, const struct v
 
 static int find_areas(const struct userfaultfd_ctx *ctx, struct move *mv, u64 len)
 {
-	struct vma *dst = find_vma(mv->mm, mv->dst), *src = find_vma(mv->mm, mv->src);
+	struct vma *dst, *src = find_vma(mv->mm, mv->src);
+	int err = find_vma_and_prepare_anon(mv->mm, mv->dst, &dst);
 
-	if (!dst || dst->start > mv->dst || !src || src->start > mv->src)
+	if (err)
+		return err;
+	if (!src || src->start > mv->src)
 		return -ENOENT;
-	if (!(dst->flags & VM_SHARED) && anon_vma_prepare(dst))
-		return -ENOMEM;
 	if (atomic_load(&ctx->mmap_changing))
 		return -EAGAIN;
 	if ((src->flags & VM_SHARED) || mv->src + len > src->end || (dst->flags & VM_SHARED) ||

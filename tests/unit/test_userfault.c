@@ -766,7 +766,7 @@ static void a_page_that_only_the_file_has_is_a_minor_fault(void **state)
 	has_read('x');
 	assert_int_equal(continue_mode(0, 1, 0), -EEXIST);
 	assert_int_equal(continue_mode(1, 1, 0), -EFAULT); /* the file has none */
-	assert_int_equal(continue_mode(6, 1, 0), -EFAULT);
+	assert_int_equal(continue_mode(6, 1, 0), -EINVAL); /* behind its end */
 	put(1, 1); /* missing is nobody's here */
 	assert_int_equal(vm_advise(mm, AT(0), P(2), VADV_DONTNEED), 0);
 	assert_int_equal(continue_mode(0, 3, UAPI_UFFDIO_CONTINUE_MODE_WP), -EAGAIN);

@@ -85,7 +85,7 @@ struct monitor {
 	u64 rnd;
 	u64 later[64]; /* faults read while something else had to wait */
 	unsigned nr_later;
-	u8 buf[PAGE_SIZE];
+	u64 buf[PAGE_SIZE / sizeof(u64)];
 };
 
 static bool read_message(struct userfault_msg *msg)
@@ -172,12 +172,11 @@ static void serve_page(struct monitor *mo, unsigned p)
 /* Of the area that comes and goes: each page is what its address says. */
 static void serve_scratch(struct monitor *mo, u64 va)
 {
-	u64 *words = (u64 *)mo->buf;
 	int err;
 
 	va &= PAGE_MASK;
-	words[0] = va;
-	UNTIL_DONE(mo, err, copy_in(va, words, 0));
+	mo->buf[0] = va;
+	UNTIL_DONE(mo, err, copy_in(va, mo->buf, 0));
 	/* It may be gone, or another's by now, or filled: who asked finds out. */
 	must(!err || err == -ENOENT || err == -EEXIST, "serving the area", va);
 	if (err)

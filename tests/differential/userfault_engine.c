@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/* The engine's side: a soft machine with one CPU for the program, and its thread. */
+#include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "engine/backing/file.h"
+#include "engine/backing/shmem.h"
+#include "engine/space/calls.h"
+#include "engine/userfault/userfault.h"
+#include "tests/differential/userfault.h"
+#include "tests/unit/world.h"
+
+static struct world w;
+static struct userfaultfd_ctx *ctxs[UF_CONTEXTS];
+static struct file *file;
+
+/* ---- the program ---- */
+
+static struct {
+	pthread_t thread;
+	bool runs;
+	sem_t begin;
+	_Atomic bool over;
+	struct uf_op op;
+	s64 result;
+} program;
+
+static s64 map(const struct uf_op *op)
+{
+	u64 flags = MAP_FIXED;
+	u64 offset = op->page2 * PAGE_SIZE;
+
+	flags |= op->backing == UF_SHARED || op->backing == UF_SHARED_ANON ? MAP_SHARED
+									   : MAP_PRIVATE;
+	if (op->backing == UF_ANON || op->backing == UF_SHARED_ANON)
+		flags |= MAP_ANONYMOUS;
+	return do_mmap(w.mm, uf_at(op->page), uf_len(op), op->mode, flags, file,
+		       flags & MAP_ANONYMOUS ? 0 : offset);
+}
+
+static s64 touch(const struct uf_op *op)
+{
+	u64 va = uf_at(op->page) + op->page2;
+	u8 byte = op->byte;
+	enum fault_reason reason = op->kind == UF_WRITE ? soft_write_byte(w.cpu, va, byte)
+							: soft_read_byte(w.cpu, va, &byte);
+
+	switch (reason) {
+	case FAULT_OK:
+		return byte;
+	case FAULT_BUS:
+		return UF_BUS;
+	case FAULT_MAPERR:
+		return UF_MAPERR;
+	case FAULT_ACCERR:
+		return UF_ACCERR;
+	default:
+		return -2000 - (s64)reason;
+	}
+}
+
+static s64 do_op(const struct uf_op *op)
+{
+	u64 at = uf_at(op->page), len = uf_len(op);
+
+	switch (op->kind) {
+	case UF_MAP:
+		return map(op);
+	case UF_UNMAP:
+		return vm_unmap(w.mm, at, len);
+	case UF_PROTECT:
+		return do_mprotect(w.mm, at, len, op->mode);
+	case UF_DONTNEED:
+		return do_madvise(w.mm, at, len, UAPI_MADV_DONTNEED);
+	case UF_REMAP:
+		return do_mremap(w.mm, at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+				 uf_at(op->page2));
+	case UF_FILE_WRITE:
+		return file_write(file, op->page * PAGE_SIZE, &op->byte, 1);
+	case UF_FILE_PUNCH:
+		return file_punch_hole(file, op->page * PAGE_SIZE, op->n * PAGE_SIZE);
+	default:
+		return touch(op);
+	}
+}
+
+static void *run_program(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		while (sem_wait(&program.begin))
+			;
+		program.result = do_op(&program.op);
+		atomic_store(&program.over, true);
+	}
+	return NULL;
+}
+
+static void start(const struct uf_op *op)
+{
+	program.op = *op;
+	atomic_store(&program.over, false);
+	sem_post(&program.begin);
+}
+
+/* ---- the monitor ---- */
+
+static void tell(struct uf_msg *to, const struct userfault_msg *msg)
+{
+	to->event = msg->event;
+	if (msg->event == UAPI_UFFD_EVENT_PAGEFAULT) {
+		to->a = msg->arg.pagefault.flags;
+		to->b = msg->arg.pagefault.address;
+	} else if (msg->event == UAPI_UFFD_EVENT_REMAP) {
+		to->a = msg->arg.remap.from;
+		to->b = msg->arg.remap.to;
+		to->c = msg->arg.remap.len;
+	} else {
+		to->a = msg->arg.remove.start;
+		to->b = msg->arg.remove.end;
+	}
+}
+
+static bool next(struct uf_msg *to, s64 *result)
+{
+	struct userfault_msg msg;
+
+	for (;;) {
+		bool over = atomic_load(&program.over);
+
+		for (unsigned i = 0; i < UF_CONTEXTS; i++) {
+			if (userfaultfd_read(ctxs[i], &msg, 1, true) != 1)
+				continue;
+			*to = (struct uf_msg){ .ctx = i };
+			tell(to, &msg);
+			return true;
+		}
+		if (over) {
+			*result = program.result;
+			return false;
+		}
+		sched_yield(); /* it takes a few microseconds */
+	}
+}
+
+static s64 monitor(const struct uf_op *op, s64 *done)
+{
+	static u8 bytes[UF_PAGES * PAGE_SIZE];
+	struct userfaultfd_ctx *c = ctxs[op->ctx];
+	u64 at = uf_at(op->page), len = uf_len(op), ioctls = 0;
+	s64 result;
+
+	*done = 0;
+	switch (op->kind) {
+	case UF_REGISTER:
+		result = userfaultfd_register(c, at, len, op->mode, &ioctls);
+		*done = (s64)ioctls;
+		return result;
+	case UF_UNREGISTER:
+		return userfaultfd_unregister(c, at, len);
+	case UF_WAKE:
+		return userfaultfd_wake(c, at, len);
+	case UF_COPY:
+		memset(bytes, op->byte, sizeof(bytes));
+		return userfaultfd_copy(c, NULL, at, (u64)(uintptr_t)bytes, len, op->mode, done);
+	case UF_ZEROPAGE:
+		return userfaultfd_zeropage(c, at, len, op->mode, done);
+	case UF_CONTINUE:
+		return userfaultfd_continue(c, at, len, op->mode, done);
+	case UF_MOVE:
+		return userfaultfd_move(c, w.mm, at, uf_at(op->page2), len, op->mode, done);
+	case UF_WRITEPROTECT:
+		return userfaultfd_writeprotect(c, at, len, op->mode);
+	default:
+		return userfaultfd_poison(c, at, len, op->mode, done);
+	}
+}
+
+static unsigned look_at(unsigned page)
+{
+	spinlock_t *ptl;
+	const pte_t *ptep = pte_find(w.mm, uf_at(page), &ptl);
+	pte_t pte = ptep ? pte_read(ptep) : (pte_t){ 0 };
+	unsigned bits = 0;
+
+	if (pte_none(pte))
+		return 0;
+	bits |= pte_mapped(pte) ? UF_PRESENT : UF_OTHER;
+	return bits | (pte_uffd_wp(pte) ? UF_WP : 0);
+}
+
+static unsigned look(u8 *pages, u8 (*areas)[2])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < UF_PAGES; i++)
+		pages[i] = look_at(i);
+	for (const struct vma *vma = find_vma(w.mm, UF_BASE); vma; vma = vma_next(vma)) {
+		areas[n][0] = (vma->start - UF_BASE) >> PAGE_SHIFT;
+		areas[n++][1] = (vma->end - vma->start) >> PAGE_SHIFT;
+	}
+	soft_check(w.m);
+	return n;
+}
+
+/* ---- a session ---- */
+
+static bool begin(const u64 *features)
+{
+	if (!program.runs) {
+		sem_init(&program.begin, 0, 0);
+		pthread_create(&program.thread, NULL, run_program, NULL);
+		program.runs = true;
+		if (world_create(&w, (struct world_options){ .frames = 512 }))
+			return false;
+	}
+	file = shmem_file_setup(w.e, UF_FILE_PAGES * PAGE_SIZE);
+	for (unsigned i = 0; i < UF_CONTEXTS; i++) {
+		u64 asked = features[i], ioctls;
+
+		if (userfaultfd_create(w.mm, 0, &ctxs[i]) ||
+		    userfaultfd_api(ctxs[i], UAPI_UFFD_API, &asked, &ioctls))
+			return false;
+	}
+	return true;
+}
+
+static void end(void)
+{
+	for (unsigned i = 0; i < UF_CONTEXTS; i++)
+		userfaultfd_release(ctxs[i]);
+	vm_unmap(w.mm, UF_BASE, UF_PAGES * PAGE_SIZE);
+	file_put(file);
+	soft_check(w.m);
+}
+
+const struct uf_side uf_engine = { "engine", begin, end, start, next, monitor, look };
