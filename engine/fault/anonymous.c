@@ -54,13 +54,16 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 
 	if (vma->flags & VM_SHARED)
 		return VM_FAULT_SIGBUS;
-	if (unlikely(vma->flags & VM_UFFD_MISSING))
-		return handle_userfault(vmf, VM_UFFD_MISSING);
-	if (!(vmf->flags & FAULT_FLAG_WRITE) && !e->mmu->silent_write && e->zero_pfn != NO_PFN)
+	if (!(vmf->flags & FAULT_FLAG_WRITE) && !e->mmu->silent_write && e->zero_pfn != NO_PFN) {
+		if (unlikely(vma->flags & VM_UFFD_MISSING))
+			return handle_userfault(vmf, VM_UFFD_MISSING);
 		return map_zero_page(vmf);
+	}
 	/* Without mmap_lock there is one: lock_vma() sees to it. */
 	if (!vma_anon(vma) && anon_vma_prepare(vma))
 		return VM_FAULT_OOM;
+	if (unlikely(vma->flags & VM_UFFD_MISSING))
+		return handle_userfault(vmf, VM_UFFD_MISSING);
 
 	run = readahead_plan(vmf);
 	none = none_entries(vmf, &run);

@@ -162,8 +162,8 @@ unsigned do_wp_page(struct vm_fault_info *vmf)
 	struct page *page;
 	unsigned ret;
 
-	if (unlikely(pte_uffd_wp(vmf->orig))) {
-		if ((vmf->vma->flags & VM_UFFD_WP) && !userfaultfd_wp_async(vmf->vma))
+	if (unlikely(vmf->vma->flags & VM_UFFD_WP) && pte_uffd_wp(vmf->orig)) {
+		if (!userfaultfd_wp_async(vmf->vma))
 			return handle_userfault(vmf, VM_UFFD_WP);
 		if (!drop_uffd_wp(vmf))
 			return 0;

@@ -207,8 +207,8 @@ static inline bool pte_marker_is(pte_t p, enum pte_marker marker)
 	return pte_is_marker(p) && (swp_offset(pte_to_swp(p)) & marker);
 }
 
-/* Is the page of this entry, mapped, swapped out or yet to come, write-protected by userfaultfd?
- * Such an entry never allows writing. */
+/* Is the page of this entry, mapped, swapped out or yet to come, write-protected by userfaultfd? In
+ * an area that is not registered for that (any more) it means nothing. */
 static inline bool pte_uffd_wp(pte_t p)
 {
 	if (pte_mapped(p))

@@ -156,7 +156,8 @@ static void change_protection(struct vma *vma)
 				new = pte_without(new, PTE_WRITE); /* do_wp_page() has to copy */
 			new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
 			if (unlikely(pte_uffd_wp(old)))
-				new = pte_mkuffd_wp(new);
+				new = vma->flags &VM_UFFD_WP ? pte_mkuffd_wp(new)
+							     : pte_with(new, PTE_UFFD_WP);
 			if (pte_same(old, new))
 				continue;
 			e->mmu->change(mm, va, ptep, new);

@@ -45,10 +45,10 @@ static s64 duplicate(struct vma *vma, u64 old, u64 len, u64 to)
 	anon_vma_lock_write(vma);
 	anon_vma_insert(copy);
 	anon_vma_unlock_write(vma);
-	if (unlikely(copy->uffd))
-		userfaultfd_remap_done(copy);
 	vm_stat_account(vma->mm, copy->flags, (s64)vma_pages(copy));
-	vma_merge(copy);
+	copy = vma_merge(copy);
+	if (unlikely(copy->uffd))
+		userfaultfd_remap_done(copy, to, len);
 	return (s64)to;
 }
 
@@ -61,6 +61,40 @@ static void unlock_old(struct vma *vma)
 	__atomic_store_n(&vma->flags, vma->flags & ~(u32)VM_LOCKED_MASK, __ATOMIC_RELAXED);
 }
 
+/*
+ * Would the copy at `to` merge with the VMA that it is a copy of?  In Linux it does so before
+ * anything has moved, which shows only in one way: if the copy then loses its userfaultfd, so does
+ * what it has merged with.  (With pages of its own its index does not fit.)
+ */
+static bool loses_context_whole(const struct vma *vma, u64 to, u64 new_len)
+{
+	return !vma->anon_vma && !vma->file && !userfaultfd_follows(vma) &&
+	       (to + new_len == vma->start || to == vma->end) &&
+	       vma->pgoff == vma->start >> PAGE_SHIFT;
+}
+
+/* As move_vma() then. */
+static s64 move_within(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool keep_old)
+{
+	struct mm *mm = vma->mm;
+	struct vma *moved = copy_vma(vma, old, to, new_len);
+	int err;
+
+	if (!moved)
+		return -ENOMEM;
+	vma_link(mm, moved);
+	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
+	moved = vma_merge(moved);
+	err = move_tables(mm, old, to, old_len);
+	if (!err)
+		userfaultfd_remap_done(moved, to, new_len);
+	if (!err && keep_old)
+		unlock_old(find_vma(mm, old));
+	if (err || !keep_old)
+		err = unmap_silently(mm, err ? to : old, err ? to + new_len : old + old_len) ?: err;
+	return err ? err : (s64)to;
+}
+
 s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool keep_old)
 {
 	struct mm *mm = vma->mm;
@@ -70,6 +104,8 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 
 	if (!old_len)
 		return duplicate(vma, old, new_len, to);
+	if (unlikely(vma->uffd) && loses_context_whole(vma, to, new_len))
+		return move_within(vma, old, old_len, new_len, to, keep_old);
 	/* What stays behind stays one with what is around it. */
 	if (!keep_old)
 		vma = vma_isolate(vma, old, old + old_len);
@@ -99,8 +135,6 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 		vma_merge(vma);
 		return err;
 	}
-	if (unlikely(moved->uffd))
-		userfaultfd_remap_done(moved);
 	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
 	if (!keep_old) {
 		/* No memory to tell of it: that it has moved is told. */
@@ -112,11 +146,14 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 		free_tables(mm, old, old + old_len);
 	}
 	moved = vma_merge(moved);
+	if (unlikely(moved->uffd))
+		userfaultfd_remap_done(moved, to, new_len);
 	if (keep_old) {
 		/* It may have become one with what has moved. */
 		vma = find_vma(mm, old);
 		unlock_old(vma);
-		if (whole && vma != moved) /* its index stays, and decides what it merges with */
+		/* Else its index stays, and decides what it merges with. */
+		if (whole && to - vma->start >= vma->end - vma->start)
 			anon_vma_leave(vma);
 		mm->unmerged = true; /* it might merge now; Linux lets it be */
 	}

@@ -251,7 +251,8 @@ static int clear_context(struct vma **vmap, u64 start, u64 end)
 	/* They try again when mmap_lock is free, and find nobody to wait for.  (Linux wakes those
 	 * who wait for a page, not those who wait to write.) */
 	wake_userfault(ctx, start, end - start);
-	uffd_wp_range(*vmap, start, end, false);
+	if ((*vmap)->flags & VM_UFFD_WP)
+		uffd_wp_range(*vmap, start, end, false);
 	return set_context(vmap, start, end, 0, NULL);
 }
 

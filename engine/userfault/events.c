@@ -148,11 +148,16 @@ void userfaultfd_reset(struct vma *vma)
 	__atomic_store_n(&vma->flags, vma->flags & ~(u32)VM_UFFD, __ATOMIC_RELAXED);
 }
 
+bool userfaultfd_follows(const struct vma *vma)
+{
+	return userfaultfd_has(vma->uffd, UAPI_UFFD_FEATURE_EVENT_REMAP);
+}
+
 int userfaultfd_remap_prep(const struct vma *vma, u64 from, u64 to, u64 len)
 {
 	struct userfault_event *ev;
 
-	if (!userfaultfd_has(vma->uffd, UAPI_UFFD_FEATURE_EVENT_REMAP))
+	if (!userfaultfd_follows(vma))
 		return 0;
 	ev = event_new(vma->mm, vma->uffd, UAPI_UFFD_EVENT_REMAP);
 	if (!ev)
@@ -163,13 +168,18 @@ int userfaultfd_remap_prep(const struct vma *vma, u64 from, u64 to, u64 len)
 	return 0;
 }
 
-void userfaultfd_remap_done(struct vma *moved)
+void userfaultfd_remap_done(struct vma *moved, u64 to, u64 len)
 {
-	if (userfaultfd_has(moved->uffd, UAPI_UFFD_FEATURE_EVENT_REMAP))
+	struct userfaultfd_ctx *ctx = moved->uffd;
+
+	if (userfaultfd_follows(moved))
 		return;
-	/* Who does not want to know where it went loses it. */
-	uffd_wp_range(moved, moved->start, moved->end, false);
+	/* Who does not want to know where it went loses it; in Linux together with the neighbours
+	 * that it has been merged with, and without a second try to merge. */
+	uffd_wp_range(moved, to, to + len, false);
+	wake_userfault(ctx, moved->start, moved->end - moved->start);
 	userfaultfd_reset(moved);
+	moved->mm->unmerged = true;
 }
 
 void userfaultfd_remap_fail(const struct vma *vma)
@@ -186,7 +196,8 @@ void userfaultfd_remap_fail(const struct vma *vma)
 /* ---- fork ---- */
 
 /* The context of the child that stands for ctx, if there is one already. */
-static struct userfaultfd_ctx *find_child(const struct mm *parent, const struct userfaultfd_ctx *ctx)
+static struct userfaultfd_ctx *find_child(const struct mm *parent,
+					  const struct userfaultfd_ctx *ctx)
 {
 	const struct userfault_event *ev;
 
@@ -228,8 +239,7 @@ void dup_userfaultfd_fail(struct mm *parent, struct list_head *events)
 void dup_userfaultfd_forget(struct list_head *events)
 {
 	while (!list_empty(events)) {
-		struct userfault_event *ev =
-			list_first_entry(events, struct userfault_event, link);
+		struct userfault_event *ev = list_first_entry(events, struct userfault_event, link);
 
 		list_del(&ev->link);
 		userfaultfd_ctx_put(ev->wait.msg.arg.fork.ctx);

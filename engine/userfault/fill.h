@@ -27,8 +27,8 @@ void fill_drop(struct fill *f);
  * end), -EAGAIN, -ENOMEM.  mmap_lock held.
  */
 int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, bool in_file);
-/* The VMA at va, with an anon_vma if it may need one: even if what comes next is refused, which shows
- * when it could merge.  0, -ENOENT, -ENOMEM.  mmap_lock held. */
+/* The VMA at va, with an anon_vma if it may need one: even if what comes next is refused, which
+ * shows when it could merge.  0, -ENOENT, -ENOMEM.  mmap_lock held. */
 int find_vma_and_prepare_anon(struct mm *mm, u64 va, struct vma **vma);
 /* What an operation returns that has done so many bytes (or its error), having woken those who wait
  * there. */

@@ -47,10 +47,12 @@ static inline void mmap_write_unlock(struct mm *mm)
 
 /* [start, end) is to be unmapped.  0, -ENOMEM. */
 int userfaultfd_unmap_prep(struct mm *mm, u64 start, u64 end);
+/* Does the VMA's context go with its memory when that moves? */
+bool userfaultfd_follows(const struct vma *vma);
 /* [from, from + len) of a VMA that has a context is to move.  0, -ENOMEM. */
 int userfaultfd_remap_prep(const struct vma *vma, u64 from, u64 to, u64 len);
-/* It has, and `moved` holds it now. */
-void userfaultfd_remap_done(struct vma *moved);
+/* It has, to [to, to + len), and `moved` holds that now, and what it has been merged with. */
+void userfaultfd_remap_done(struct vma *moved, u64 to, u64 len);
 /* It (of any VMA, prepared or not) has not. */
 void userfaultfd_remap_fail(const struct vma *vma);
 /* `child`, in no tree yet, is a copy of vma, which has a context, without one.  0, -ENOMEM. */

@@ -87,8 +87,8 @@ static int move_present(const struct move *mv, const struct entries *t, struct p
 	if (!page_test(page, PG_ANON_EXCLUSIVE))
 		return -EBUSY;
 	old = take_source(mv, t);
-	new = pte_make(pte_pfn(old), vma_pte_bits(vma) | PTE_DIRTY |
-					     (pte_young(old) ? PTE_ACCESSED : 0));
+	new = pte_make(pte_pfn(old),
+		       vma_pte_bits(vma) | PTE_DIRTY | (pte_young(old) ? PTE_ACCESSED : 0));
 	err = set_dest(mv, t, new, old);
 	if (err)
 		return err;

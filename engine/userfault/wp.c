@@ -6,6 +6,9 @@
  * WP_ASYNC, takes the mark away by itself).  The mark goes with the page when it is swapped out and
  * in.  Where there is no page yet a marker stands in the entry: always in areas of files, whose
  * entries come and go by themselves, in anonymous ones with WP_UNPOPULATED.
+ *
+ * As in Linux, marks stay when an area is registered anew for other things: they mean nothing then,
+ * and when it is registered for this again, those that no write has come across mean what they did.
  */
 #include "engine/engine.h"
 #include "engine/userfault/internal.h"
@@ -35,7 +38,7 @@ static bool protect_entry(struct vma *vma, u64 va, pte_t *ptep, bool markers)
 	}
 	if (pte_is_swap(old))
 		pte_store(ptep, pte_mkuffd_wp(old));
-	if (!pte_mapped(old) || pte_uffd_wp(old))
+	if (!pte_mapped(old) || (pte_uffd_wp(old) && !pte_write(old)))
 		return false;
 	vma->mm->engine->mmu->change(vma->mm, va, ptep, pte_mkuffd_wp(old));
 	return pte_write(old);
@@ -61,8 +64,8 @@ static void resolve_entry(struct vma *vma, u64 va, pte_t *ptep)
 int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
 {
 	struct mm *mm = vma->mm;
-	bool markers = protect && (vma->file || userfaultfd_has(vma->uffd,
-								UAPI_UFFD_FEATURE_WP_UNPOPULATED));
+	bool markers = protect &&
+		       (vma->file || userfaultfd_has(vma->uffd, UAPI_UFFD_FEATURE_WP_UNPOPULATED));
 	bool flush = false;
 	u64 va = start;
 	int err = 0;
@@ -70,8 +73,8 @@ int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
 	while (va < end) {
 		u64 stop;
 		spinlock_t *ptl;
-		pte_t *ptep = markers ? pte_alloc(mm, va, &ptl)
-				      : pte_next_table(mm, &va, end, &ptl);
+		pte_t *ptep =
+			markers ? pte_alloc(mm, va, &ptl) : pte_next_table(mm, &va, end, &ptl);
 
 		if (!ptep) {
 			err = markers ? -ENOMEM : 0;
@@ -123,7 +126,8 @@ int userfaultfd_writeprotect(struct userfaultfd_ctx *ctx, u64 start, u64 len, u6
 	if (!mm)
 		return -ESRCH;
 	err = validate_range(mm, start, len);
-	if (mode & ~(u64)(UAPI_UFFDIO_WRITEPROTECT_MODE_WP | UAPI_UFFDIO_WRITEPROTECT_MODE_DONTWAKE))
+	if (mode &
+	    ~(u64)(UAPI_UFFDIO_WRITEPROTECT_MODE_WP | UAPI_UFFDIO_WRITEPROTECT_MODE_DONTWAKE))
 		err = -EINVAL;
 	if (protect && !wake)
 		err = -EINVAL; /* it wakes nobody in any case */

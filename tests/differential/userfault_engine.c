@@ -80,6 +80,8 @@ static s64 do_op(const struct uf_op *op)
 		return do_mremap(w.mm, at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
 				 uf_at(op->page2));
 	case UF_FILE_WRITE:
+		for (unsigned i = 1; i < op->n; i++)
+			file_write(file, (op->page + i) * PAGE_SIZE, &op->byte, 1);
 		return file_write(file, op->page * PAGE_SIZE, &op->byte, 1);
 	case UF_FILE_PUNCH:
 		return file_punch_hole(file, op->page * PAGE_SIZE, op->n * PAGE_SIZE);

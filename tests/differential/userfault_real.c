@@ -105,9 +105,12 @@ static s64 do_op(const struct uf_op *op)
 	case UF_DONTNEED:
 		return answer(madvise(at, len, MADV_DONTNEED));
 	case UF_REMAP:
-		return answer((s64)mremap(at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
-					  uf_at(op->page2)));
+		return answer(
+			(s64)mremap(at, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, uf_at(op->page2)));
 	case UF_FILE_WRITE:
+		for (unsigned i = 1; i < op->n; i++)
+			if (pwrite(memfd, &op->byte, 1, (op->page + i) * PAGE_SIZE) != 1)
+				abort();
 		return answer(pwrite(memfd, &op->byte, 1, op->page * PAGE_SIZE));
 	case UF_FILE_PUNCH:
 		return answer(fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -168,7 +171,8 @@ static bool next(struct uf_msg *to, s64 *result)
 		p[UF_CONTEXTS] = (struct pollfd){ .fd = program.over, .events = POLLIN };
 		poll(p, UF_CONTEXTS + 1, -1);
 		for (unsigned i = 0; i < UF_CONTEXTS; i++) {
-			if (!(p[i].revents & POLLIN) || read(fds[i], &msg, sizeof(msg)) != sizeof(msg))
+			if (!(p[i].revents & POLLIN) ||
+			    read(fds[i], &msg, sizeof(msg)) != sizeof(msg))
 				continue;
 			*to = (struct uf_msg){ .ctx = i };
 			tell(to, &msg);

@@ -767,7 +767,7 @@ static void a_page_that_only_the_file_has_is_a_minor_fault(void **state)
 	assert_int_equal(continue_mode(0, 1, 0), -EEXIST);
 	assert_int_equal(continue_mode(1, 1, 0), -EFAULT); /* the file has none */
 	assert_int_equal(continue_mode(6, 1, 0), -EINVAL); /* behind its end */
-	put(1, 1); /* missing is nobody's here */
+	put(1, 1);					   /* missing is nobody's here */
 	assert_int_equal(vm_advise(mm, AT(0), P(2), VADV_DONTNEED), 0);
 	assert_int_equal(continue_mode(0, 3, UAPI_UFFDIO_CONTINUE_MODE_WP), -EAGAIN);
 	assert_int_equal(done, P(2));

@@ -15,7 +15,15 @@
 #include <sched.h>
 
 #include "engine/userfault/userfault.h"
-#include "tests/unit/one_world.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/world.h"
+
+#define RW    (VM_READ | VM_WRITE)
+#define P(n)  ((u64)(n)*PAGE_SIZE)
+#define AT(n) (0x20000000ULL + P(n))
+
+static struct world w;
+static struct mm *mm;
 
 enum { PAGES = 48, WORKERS = 3, MONITORS = 2, SCRATCH = 16 };
 #define REGION	   AT(0)
@@ -152,8 +160,9 @@ static void serve_page(struct monitor *mo, unsigned p)
 		break;
 	case STAGED:
 		do {
-			UNTIL_DONE(mo, err,
-				   userfaultfd_move(ctx, mm, va, STAGE + P(p), PAGE_SIZE, 0, &done));
+			UNTIL_DONE(
+				mo, err,
+				userfaultfd_move(ctx, mm, va, STAGE + P(p), PAGE_SIZE, 0, &done));
 		} while (err == -EEXIST && unmark(mo, va));
 		break;
 	case STORED:
@@ -249,6 +258,7 @@ static void *monitor(void *arg)
 		take_out(mo, rnd_below(&mo->rnd, PAGES));
 		if (!rnd_below(&mo->rnd, 8))
 			write_protect(mo);
+		sched_yield();
 	}
 	return NULL;
 }
@@ -332,7 +342,9 @@ static void reg(struct userfaultfd_ctx *c, u64 at, u64 mode)
 static int setup(void **state)
 {
 	(void)state;
-	start((struct world_options){ .cpus = NR_CPUS, .frames = 512 });
+	assert_int_equal(world_create(&w, (struct world_options){ .cpus = NR_CPUS, .frames = 512 }),
+			 0);
+	mm = w.mm;
 	for (unsigned i = 1; i < NR_CPUS; i++)
 		soft_load_mm(cpu_nr(i), mm);
 	for (unsigned p = 0; p < PAGES; p++) {
@@ -340,6 +352,14 @@ static int setup(void **state)
 		pages[p].where = FRESH;
 	}
 	stop = stop_program = false;
+	return 0;
+}
+
+static int end(void **state)
+{
+	(void)state;
+	soft_check(w.m);
+	world_destroy(&w);
 	return 0;
 }
 
@@ -483,8 +503,8 @@ static void *monitor_forks(void *arg)
 		must(!err || err == -EBUSY || err == -ENOENT || err == -EAGAIN, "moving", va);
 		if (err)
 			continue;
-		must(soft_read(cpu_nr(CPU_MONITOR), STAGE, s->bytes, PAGE_SIZE) == FAULT_OK, "stage",
-		     va);
+		must(soft_read(cpu_nr(CPU_MONITOR), STAGE, s->bytes, PAGE_SIZE) == FAULT_OK,
+		     "stage", va);
 		must(!vm_advise(mm, STAGE, PAGE_SIZE, VADV_DONTNEED), "advise", va);
 		s->where = STORED;
 		atomic_fetch_add(&moved, 1);
@@ -570,9 +590,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(no_fault_is_lost_and_every_byte_is_right, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(a_child_has_what_was_there_at_the_fork, setup,
-						teardown),
+						end),
+		cmocka_unit_test_setup_teardown(a_child_has_what_was_there_at_the_fork, setup, end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
