@@ -26,6 +26,7 @@ struct engine_stats {
 	_Atomic u64 activated, refaults; /* pages */
 	_Atomic u64 store_errors;	 /* loads that failed: the thread got SIGBUS */
 	_Atomic u64 store_full;		 /* saves refused: the page stayed */
+	_Atomic u64 lazyfreed;		 /* pages dropped that the program had given up */
 };
 
 /* What the user chose; fixed after engine_init. */

@@ -7,6 +7,8 @@
  * reclaim) is in one step under the page lock; there is no page in the swap cache on the way, for
  * the file itself is where a page is looked for.
  *
+ * A page that is not dirty is one of zeros that nobody has written to: it just goes.
+ *
  * On the way in, the slot is pinned under tree_lock, where its reference is; so it has its bytes
  * until we unpin it, whoever else brings the page in meanwhile.  The first to put a page in the
  * slot's place wins.
@@ -67,9 +69,11 @@ static int swap_in(struct address_space *m, u64 index, u64 slot, struct page **p
 		return -EIO;
 	}
 	err = enter(m, *page, index, radix_value(slot));
-	if (!err)
-		swap_put(&e->swap, slot); /* the file's */
-	return err;
+	if (err)
+		return err;
+	page_mark_dirty(m, *page); /* nothing else has the bytes any more */
+	swap_put(&e->swap, slot);  /* the file's */
+	return 0;
 }
 
 /* The page at index in the cache, with a reference; otherwise *item is what is there, and a slot is

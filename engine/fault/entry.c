@@ -37,6 +37,8 @@ static unsigned handle_pte_marker(struct vm_fault_info *vmf)
 	/* (Linux says that the memory is broken; the program cannot tell.) */
 	if (pte_marker_is(vmf->orig, PTE_MARKER_POISONED))
 		return VM_FAULT_SIGBUS;
+	if (pte_marker_is(vmf->orig, PTE_MARKER_GUARD))
+		return VM_FAULT_SIGSEGV;
 	if (vmf->vma->flags & VM_UFFD_WP)
 		return do_pte_missing(vmf);
 	/* Of a context that is not interested any more. */

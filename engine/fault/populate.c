@@ -6,6 +6,7 @@
  * mmap_lock is held for reading from page to page; a fault that has to wait drops it, and the area
  * is looked up again then.
  */
+#include "engine/backing/page_cache.h"
 #include "engine/fault/internal.h"
 
 /* Is the page there, and writable if it is to be written?  Then that counts as a use of it. */
@@ -21,8 +22,15 @@ static bool follow_page(struct vma *vma, u64 va, bool write)
 	spin_lock(ptl);
 	pte = pte_read(ptep);
 	there = pte_present(pte) && (!write || pte_write(pte));
-	if (there && write && !pte_dirty(pte))
-		mm->engine->mmu->change(mm, va, ptep, pte_with(pte, PTE_ACCESSED | PTE_DIRTY));
+	if (there && write && !pte_dirty(pte)) {
+		struct page *page = pfn_page(mm->engine, pte_pfn(pte));
+
+		if (page_test(page, PG_FILE))
+			page_mark_dirty(vma->file->mapping, page);
+		else
+			mm->engine->mmu->change(mm, va, ptep,
+						pte_with(pte, PTE_ACCESSED | PTE_DIRTY));
+	}
 	spin_unlock(ptl);
 	return there;
 }

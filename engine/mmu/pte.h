@@ -153,6 +153,7 @@ typedef struct {
 enum pte_marker {
 	PTE_MARKER_UFFD_WP = 1,	 /* write-protected by userfaultfd before there is a page */
 	PTE_MARKER_POISONED = 2, /* any access is to fail */
+	PTE_MARKER_GUARD = 4,	 /* as if there were no area: see space/guard.c */
 };
 
 static inline swp_entry_t swp_entry(unsigned type, u64 offset)

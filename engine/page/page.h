@@ -48,6 +48,7 @@ enum page_flag {
 	PG_ANON_EXCLUSIVE = 1u << 15,
 	PG_FILE = 1u << 16,	/* in the page cache: mapping and index name its place; page lock */
 	PG_UPTODATE = 1u << 17, /* PG_FILE: holds the file's bytes */
+	PG_LAZYFREE = 1u << 18, /* dropped instead of written out, if its entry is clean */
 };
 
 struct page {

@@ -161,6 +161,9 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 	}
 	if (atomic_load_explicit(&page->refcount, memory_order_acquire) != 2)
 		return false;
+	/* Zeros that nobody has written to are found again without a slot. */
+	if (!page_test(page, PG_DIRTY))
+		return remove_mapping(page, NULL, true);
 	slot = m->ops->swap_page(m, page);
 	if (slot < 0) {
 		t->no_slots = true;

@@ -61,6 +61,15 @@ bool take_without_slot(struct engine *e, struct taken *t);
  * MMU_BATCH, within one table and one VMA). */
 void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct taken *t);
 
+/* Give up what [start, end) has of pages and swap entries (MADV_FREE).  mmap_lock held. */
+void lazyfree_range(struct vma *vma, u64 start, u64 end);
+/* May the page be dropped, if it is as it was when it was given up? */
+bool page_is_lazy(const struct page *page, const struct vma *vma);
+/* Drop such pages of [start, end), at most MMU_BATCH and within one table.  `held` (or NULL) is
+ * locked by the caller.  Something keeps the VMA.  Returns how many went. */
+unsigned discard_lazy_range(struct engine *e, struct vma *vma, u64 start, u64 end,
+			    const struct page *held);
+
 /* The same for one page of a file: locked, with a reference, on a list (reclaim/file.c). */
 void take_file_page(struct engine *e, struct page *page, bool force, struct taken *t);
 /* Take the pages of files that [start, end) maps and nobody else does; within one table, at most

@@ -411,6 +411,13 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	start = max_of(max_of(start, va & PMD_MASK), vma->start);
 	end = min_of(start + e->config.segment * PAGE_SIZE, (va & PMD_MASK) + PMD_SIZE);
 	end = min_of(end, vma->end);
+	if (unlikely(page_is_lazy(victim, vma))) {
+		t->looked_at = 1;
+		t->freed = discard_lazy_range(e, vma, start, end, victim);
+		/* It was written to, or could not be had just now. */
+		lru_rotate(e, victim, false);
+		goto out_rmap;
+	}
 	ptep = pte_find(vma->mm, start, &ptl);
 	g.mm = vma->mm;
 	g.victim = victim;
@@ -430,14 +437,20 @@ out:
 void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct taken *t)
 {
 	struct group g;
+	unsigned lazy;
 	spinlock_t *ptl;
 	pte_t *ptep = pte_find(vma->mm, start, &ptl);
 
 	*t = (struct taken){ 0 };
 	if (!ptep)
 		return;
+	t->freed = discard_lazy_range(e, vma, start, end, NULL);
+	if (vma->flags & VM_DROPPABLE)
+		return;
 	g.mm = vma->mm;
 	g.victim = NULL;
 	g.n = g.nr_young = 0;
+	lazy = t->freed;
 	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, true, true, t);
+	t->freed += lazy;
 }

@@ -37,6 +37,8 @@ s64 do_mlockall(struct mm *mm, u64 flags);
 s64 do_munlockall(struct mm *mm);
 /* msync(2): over a hole it goes on, and says -ENOMEM at the end. */
 s64 do_msync(struct mm *mm, u64 addr, u64 len, u64 flags);
+/* mseal(2): of a range with a hole nothing is sealed. */
+s64 do_mseal(struct mm *mm, u64 addr, u64 len, u64 flags);
 /* madvise(2), for the advice in enum uapi_madvise; any other is refused as unknown (-EINVAL). */
 s64 do_madvise(struct mm *mm, u64 addr, u64 len, u64 advice);
 

@@ -88,8 +88,6 @@ static void check_vma(const struct mm *mm, const struct vma *vma, const struct v
 	CHECK(!vma->detached && vma->mm == mm && atomic_load(&vma->refcount) == 1 &&
 		      !rwsem_is_locked(&vma->lock),
 	      "VMA %lx is detached, held or locked", ul(vma->start));
-	CHECK(!(vma->flags & VM_SHARED) || !vma->anon_vma || !vma->file,
-	      "VMA %lx is shared and has an anon_vma", ul(vma->start));
 	CHECK(!(vma->flags & VM_UFFD) == !vma->uffd, "VMA %lx: its modes and its userfaultfd",
 	      ul(vma->start));
 	check_in_file(vma);

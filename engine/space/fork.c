@@ -20,6 +20,7 @@
 struct copy {
 	struct mm *from, *to;
 	bool flush;   /* rights of the parent's went */
+	bool shared;  /* the area: what was written through it is the parent's to tell of */
 	bool uffd_wp; /* the child's area keeps what userfaultfd has write-protected */
 	s64 swapped;  /* of the child */
 	s64 rss;      /* of the child, but for pages of files, which are counted at once */
@@ -37,7 +38,7 @@ static pte_t share_page(struct copy *c, u64 va, pte_t *src, pte_t pte)
 	if (unlikely(page_test(page, PG_FILE))) {
 		/* Of a private mapping, so read-only already, or of a shared one. */
 		page_add_file_rmap(c->to, page);
-		return pte_without(pte, PTE_ACCESSED);
+		return pte_without(pte, c->shared ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED);
 	}
 	if (page_test(page, PG_ANON_EXCLUSIVE))
 		page_clear(page, PG_ANON_EXCLUSIVE);
@@ -59,7 +60,7 @@ static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 	if (pte_none(pte))
 		return;
 	if (unlikely(pte_is_marker(pte))) {
-		if (!c->uffd_wp && !pte_marker_is(pte, PTE_MARKER_POISONED))
+		if (!c->uffd_wp && !pte_marker_is(pte, PTE_MARKER_POISONED | PTE_MARKER_GUARD))
 			return;
 		pte_store(dst, pte);
 		return;
@@ -117,6 +118,8 @@ static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
 		vma_put(new);
 		return NULL;
 	}
+	if (!(vma->flags & VM_WIPEONFORK))
+		vma_inherit_guard(new, vma);
 	if (vma->file)
 		new->file = file_get(vma->file);
 	/* Behind the parent's in the file's tree: who unmaps comes there later. */
@@ -144,8 +147,9 @@ static int dup_mmap(struct copy *c)
 		prev = new;
 		/* Without an anon_vma there is nothing that a fault would not find again: pages of
 		 * files, and the zero page; but that they are write-protected. */
+		c->shared = new->flags &VM_SHARED;
 		c->uffd_wp = new->flags &VM_UFFD_WP;
-		if (new->anon_vma || c->uffd_wp)
+		if (new->anon_vma || c->uffd_wp || new->maybe_guard)
 			err = copy_page_range(c, vma);
 		if (err)
 			break;

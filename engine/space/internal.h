@@ -51,6 +51,12 @@ static inline u64 vma_page_index(const struct vma *vma, u64 va)
 {
 	return vma->pgoff + ((va - vma->start) >> PAGE_SHIFT);
 }
+/* `to` has, among others, what `from` had. */
+static inline void vma_inherit_guard(struct vma *to, const struct vma *from)
+{
+	if (unlikely(atomic_load_explicit(&from->maybe_guard, memory_order_relaxed)))
+		atomic_store_explicit(&to->maybe_guard, true, memory_order_relaxed);
+}
 static inline u64 vma_pgoff_end(const struct vma *vma)
 {
 	return vma->pgoff + vma_pages(vma);
@@ -125,8 +131,8 @@ void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows);
 
 /* ---- map.c ---- */
 
-/* Cut what lies across start or end, so that unmapping [start, end) cannot fail.  0, -ENOMEM.
- * mmap_lock held for writing. */
+/* Cut what lies across start or end, so that unmapping [start, end) cannot fail.  0, -ENOMEM,
+ * -EPERM. mmap_lock held for writing. */
 int cut_range(struct mm *mm, u64 start, u64 end);
 /* As vm_unmap(), arguments checked, mmap_lock held for writing. */
 int unmap_range(struct mm *mm, u64 start, u64 end);
@@ -135,6 +141,16 @@ int unmap_silently(struct mm *mm, u64 start, u64 end);
 /* What of *vma is in [start, end) gets these flags, and their rights; *vma is what holds it then.
  * 0, -ENOMEM.  mmap_lock held for writing. */
 int mprotect_fixup(struct vma **vma, u64 start, u64 end, u32 flags);
+
+/* ---- advise_pages.c, guard.c ---- */
+
+/* One area, [start, end) of it, for advice that is about pages.  0 or negative errno.  mmap_lock
+ * held for reading, and dropped meanwhile by some: the VMA may be gone then. */
+int advise_pages(struct vma *vma, u64 start, u64 end, u64 advice);
+/* MADV_POPULATE_READ and _WRITE.  Takes mmap_lock. */
+int madvise_populate(struct mm *mm, u64 start, u64 end, bool write);
+int guard_install(struct vma *vma, u64 start, u64 end);
+int guard_remove(struct vma *vma, u64 start, u64 end);
 
 /* ---- remap.c ---- */
 

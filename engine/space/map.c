@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Changing the layout: map, unmap, protect, advise.  Errors and their order are Linux's.
+ * Changing the layout: map, unmap, protect.  Errors and their order are Linux's.
  */
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
@@ -70,9 +70,17 @@ int cut_range(struct mm *mm, u64 start, u64 end)
 	if (vma->start < start && vma->end > end && mm->map_count >= mm->limits.map_count)
 		return -ENOMEM;
 	if (vma->start < start) {
+		if (vma->flags & VM_SEALED)
+			return -EPERM;
 		vma = vma_split(vma, start);
 		if (!vma)
 			return -ENOMEM;
+	}
+	for (last = vma; last && last->start < end; last = vma_next(last)) {
+		if (last->flags & VM_SEALED) {
+			mm->unmerged = true; /* what was cut stays cut, as Linux leaves it */
+			return -EPERM;
+		}
 	}
 	last = find_vma(mm, end - 1);
 	if (last && last->start < end && last->end > end && !vma_split(last, end)) {
@@ -84,11 +92,12 @@ int cut_range(struct mm *mm, u64 start, u64 end)
 
 int unmap_silently(struct mm *mm, u64 start, u64 end)
 {
+	int err = cut_range(mm, start, end);
 	struct vma *vma, *next;
 	bool any = false;
 
-	if (cut_range(mm, start, end))
-		return -ENOMEM;
+	if (err)
+		return err;
 	vma = find_vma(mm, start);
 	for (; vma && vma->start < end; vma = next) {
 		next = vma_next(vma);
@@ -190,54 +199,4 @@ int mprotect_fixup(struct vma **vmap, u64 start, u64 end, u32 flags)
 	change_protection(vma);
 	*vmap = vma_merge(vma);
 	return 0;
-}
-
-/* ---- advise ---- */
-
-int vm_advise(struct mm *mm, u64 addr, u64 len, enum vm_advice advice)
-{
-	u64 end = addr + PAGE_ALIGN(len);
-	struct vma *vma;
-	int err = 0;
-
-	if (advice != VADV_DONTNEED && advice != VADV_FREE)
-		return -EINVAL;
-	if (!PAGE_ALIGNED(addr) || (len && end < addr) || (len && !PAGE_ALIGN(len)))
-		return -EINVAL;
-	if (!len)
-		return 0;
-	down_read(&mm->mmap_lock);
-	vma = find_vma(mm, addr);
-	for (; addr < end; vma = vma_next(vma)) {
-		if (!vma || vma->start >= end) {
-			err = -ENOMEM;
-			break;
-		}
-		if (vma->start > addr)
-			err = -ENOMEM; /* a hole: the rest is done all the same */
-		if (vma->flags & VM_LOCKED) {
-			err = -EINVAL;
-			break;
-		}
-		if (unlikely(vma->uffd) &&
-		    !userfaultfd_remove(vma, max_of(addr, vma->start), min_of(end, vma->end))) {
-			/* Whatever is there now: of that area no more than was said. */
-			u64 from = max_of(addr, vma->start);
-
-			down_read(&mm->mmap_lock);
-			vma = find_vma(mm, from);
-			if (!vma || vma->start > from) {
-				err = -ENOMEM;
-				break;
-			}
-			if (vma->flags & VM_LOCKED) {
-				err = -EINVAL;
-				break;
-			}
-		}
-		zap_range(vma, max_of(addr, vma->start), min_of(end, vma->end), false);
-		addr = vma->end;
-	}
-	up_read(&mm->mmap_lock);
-	return err;
 }

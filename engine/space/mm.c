@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Spaces come and go. */
+#include "engine/base/check.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
 
@@ -44,9 +45,14 @@ int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 void mm_destroy(struct mm *mm)
 {
 	struct engine *e = mm->engine;
+	struct vma *vma;
 
 	down_write(&mm->mmap_lock);
+	/* Seals hold as long as the space does. */
+	list_for_each_entry (vma, &mm->vmas, link)
+		__atomic_store_n(&vma->flags, vma->flags & ~(u32)VM_SEALED, __ATOMIC_RELAXED);
 	unmap_silently(mm, mm->low, mm->high);
+	VMF_ASSERT(!mm->map_count);
 	up_write(&mm->mmap_lock);
 	if (unlikely(!list_empty(&mm->userfaults)))
 		userfaultfd_exit(mm);

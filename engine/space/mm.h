@@ -46,6 +46,7 @@ enum vm_flag {
 	VM_ACCOUNT = 1u << 20,
 	VM_NORESERVE = 1u << 21,
 	VM_SYNC = 1u << 23,
+	VM_SEALED = 1u << 24, /* can neither go nor change (Linux: higher up) */
 	VM_WIPEONFORK = 1u << 25,
 	VM_DONTDUMP = 1u << 26,
 	VM_DROPPABLE = 1u << 27,  /* Linux has it higher up */
@@ -114,6 +115,7 @@ struct vma {
 	rwsem_t lock;	      /* the per-VMA lock */
 	_Atomic u32 refcount; /* a holder of lock without mmap_lock also holds one */
 	bool detached;	      /* no longer in the tree */
+	_Atomic bool maybe_guard; /* its table has had guards: fork has to copy it */
 	struct mm *mm;
 	struct file *file; /* NULL: anonymous; pgoff counts from the file's start */
 	/* Who serves its faults; NULL unless flags & VM_UFFD.  Changes as flags do: mmap_lock for

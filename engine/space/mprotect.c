@@ -53,6 +53,8 @@ static int protect_range(struct mm *mm, u64 start, u64 end, u32 prot)
 		/* VM_MAYREAD and so on are four bits above VM_READ and so on. */
 		if ((flags & ~(flags >> 4)) & VM_ACCESS)
 			return -EACCES;
+		if (was & VM_SEALED)
+			return -EPERM;
 		err = mprotect_fixup(&vma, start, end, flags);
 		if (err)
 			return err;

@@ -58,6 +58,8 @@ static int check_area(struct remap *r)
 
 	if (!vma || vma->start > r->addr)
 		return -EFAULT;
+	if (vma->flags & VM_SEALED)
+		return -EPERM;
 	if (r->old_len >= r->new_len && !implies_new_addr(r))
 		return 0;
 	if (!r->old_len && !(vma->flags & (VM_SHARED | VM_MAYSHARE)))

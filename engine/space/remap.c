@@ -24,8 +24,10 @@ static struct vma *copy_vma(struct vma *vma, u64 old, u64 to, u64 len)
 	}
 	if (copy && vma->file)
 		copy->file = file_get(vma->file);
-	if (copy)
+	if (copy) {
 		copy->uffd = vma->uffd;
+		vma_inherit_guard(copy, vma);
+	}
 	return copy;
 }
 

@@ -221,6 +221,7 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 	if (vma->file)
 		upper->file = file_get(vma->file);
 	upper->uffd = vma->uffd;
+	vma_inherit_guard(upper, vma);
 	vma_drain(vma);
 	i_mmap_begin(vma);
 	anon_vma_lock_write(vma);
@@ -264,6 +265,7 @@ static void merge_pair(struct vma *below, struct vma *above)
 	i_mmap_begin(below);
 	i_mmap_absorb(above);
 	above->file = NULL;
+	vma_inherit_guard(below, above);
 	anon_vma_lock_write(below->anon_vma ? below : above);
 	anon_vma_remove(below);
 	anon_vma_remove(above);

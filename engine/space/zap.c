@@ -96,6 +96,9 @@ static pte_t left_behind(const struct zap *z, pte_t pte)
 
 static void zap_marker(const struct zap *z, pte_t *ptep, pte_t pte)
 {
+	/* A guard is the area's. */
+	if (pte_marker_is(pte, PTE_MARKER_GUARD) && !z->drop_markers)
+		return;
 	/* A poisoned page was the program's own. */
 	if (pte_marker_is(pte, PTE_MARKER_POISONED) ? z->keep_cows
 						    : z->vma->file && !z->drop_markers)

@@ -40,9 +40,6 @@ bool engine_has(const struct op *op)
 	case CALL_MPROTECT:
 		/* Beyond the arena a real process has stacks of its own. */
 		return !(a[2] & PROT_GROWSDOWN) || in_arena(a[0], a[1]);
-	case CALL_MADVISE:
-		return a[2] == MADV_DONTNEED || a[2] <= MADV_SEQUENTIAL || a[2] == MADV_DONTFORK ||
-		       a[2] == MADV_DOFORK || (a[2] >= MADV_DONTDUMP && a[2] <= MADV_KEEPONFORK);
 	case CALL_MREMAP:
 		/* A hint too near the arena's end leads out of it. */
 		if ((a[3] & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && in_arena(a[4], 0) &&
@@ -65,6 +62,8 @@ bool engine_has(const struct op *op)
 	case CALL_MLOCKALL:
 	case CALL_MUNLOCKALL:
 	case CALL_MSYNC:
+	case CALL_MADVISE:
+	case CALL_MSEAL:
 	case CALL_LIMIT:
 	case CALL_BALLAST:
 		return true;
@@ -194,6 +193,9 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		break;
 	case CALL_MREMAP:
 		rec->result = settle(mm, do_mremap(mm, a[0], a[1], a[2], a[3], a[4]), a[2]);
+		break;
+	case CALL_MSEAL:
+		rec->result = do_mseal(mm, a[0], a[1], a[2]);
 		break;
 	case CALL_MADVISE:
 		rec->result = do_madvise(mm, a[0], a[1], a[2]);

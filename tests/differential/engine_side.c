@@ -14,7 +14,7 @@
 #define TABLE_FRAMES 1024
 /* A real process has its program below the arena: no stack grows down to what is below that. */
 #define BELOW_ARENA (16 * PAGE_SIZE)
-#define SWAP_SLOTS  64 /* none is used: nothing is reclaimed */
+#define SWAP_SLOTS  64
 
 static struct engine_side *engine_of(struct side *side)
 {
@@ -34,8 +34,12 @@ static bool make_machine(struct engine_side *s)
 					.config = &config };
 
 	config.prefetch = 1;
-	return !soft_create(&options, &s->machine) &&
-	       !soft_kernel_create(s->machine, KERNEL_HALF_SHARED, 0, 0, &s->kernel);
+	if (soft_create(&options, &s->machine) ||
+	    soft_kernel_create(s->machine, KERNEL_HALF_SHARED, 0, 0, &s->kernel))
+		return false;
+	/* All slots are taken: what is paged out is compared with a kernel without swap only. */
+	s->machine->engine.swap.next = SWAP_SLOTS;
+	return true;
 }
 
 /* What the running system allows a process without privileges. */

@@ -78,9 +78,9 @@ static void a_page_that_cannot_be_had_is_no_memory(void **state)
 	assert_int_equal(file_truncate(f, P(4)), 0);
 	assert_int_equal(file_write(f, 0, "x", 1), 1);
 	assert_int_equal(vfs_fsync_range(f, 0, P(4)), 0);
-	assert_int_equal(do_mmap(mm, AT(0), P(4), UAPI_PROT_READ, UAPI_MAP_SHARED | UAPI_MAP_FIXED,
-				 f, 0),
-			 AT(0));
+	assert_int_equal(
+		do_mmap(mm, AT(0), P(4), UAPI_PROT_READ, UAPI_MAP_SHARED | UAPI_MAP_FIXED, f, 0),
+		AT(0));
 	/* Beyond the end there is nothing to have. */
 	assert_int_equal(file_truncate(f, P(2)), 0);
 	assert_int_equal(do_mlock(mm, AT(0), P(4)), -ENOMEM);

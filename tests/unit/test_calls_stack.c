@@ -13,8 +13,8 @@ static int setup(void **state)
 	(void)state;
 	start((struct world_options){ .cpus = 2 });
 	mm->limits.stack = P(400);
-	assert_int_equal(
-		do_mmap(mm, AT(TOP), P(2), RW, FIXED | UAPI_MAP_GROWSDOWN, NULL, 0), AT(TOP));
+	assert_int_equal(do_mmap(mm, AT(TOP), P(2), RW, FIXED | UAPI_MAP_GROWSDOWN, NULL, 0),
+			 AT(TOP));
 	return 0;
 }
 
@@ -92,9 +92,8 @@ static void a_gap_stays_to_what_can_be_accessed(void **state)
 static void another_stack_below_needs_none(void **state)
 {
 	(void)state;
-	assert_int_equal(
-		do_mmap(mm, AT(TOP - 300), P(2), RW, FIXED | UAPI_MAP_GROWSDOWN, NULL, 0),
-		AT(TOP - 300));
+	assert_int_equal(do_mmap(mm, AT(TOP - 300), P(2), RW, FIXED | UAPI_MAP_GROWSDOWN, NULL, 0),
+			 AT(TOP - 300));
 	assert_int_equal(touch(TOP - 298), FAULT_OK); /* just above the other */
 	assert_int_equal(mm->map_count, 2);
 	assert_int_equal(stack_start(), AT(TOP - 298));

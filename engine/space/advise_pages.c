@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* Advice about the pages of an area: that they are wanted, or not, or not any more. */
+#include "engine/backing/page_cache.h"
+#include "engine/fault/fault.h"
+#include "engine/reclaim/internal.h"
+#include "engine/space/internal.h"
+#include "engine/space/uapi.h"
+#include "engine/userfault/hooks.h"
+
+/* The page of the file at va. */
+static u64 file_page(const struct vma *vma, u64 va)
+{
+	return vma->pgoff + ((va - vma->start) >> PAGE_SHIFT);
+}
+
+/* ---- wanted ---- */
+
+/* What has been swapped out comes back; what has never been there does not come. */
+static void swap_in_range(struct vma *vma, u64 start, u64 end)
+{
+	struct mm *mm = vma->mm;
+
+	for (u64 va = start; va < end; va += PAGE_SIZE) {
+		spinlock_t *ptl;
+		const pte_t *ptep = pte_find(mm, va, &ptl);
+
+		if (!ptep || !pte_is_swap(pte_read(ptep)))
+			continue;
+		/* It was only advice: where the lock was dropped, that shall do. */
+		if (faultin_page(vma, va, false) == -EAGAIN) {
+			down_read(&mm->mmap_lock);
+			return;
+		}
+	}
+}
+
+static int advise_willneed(struct vma *vma, u64 start, u64 end)
+{
+	struct mm *mm = vma->mm;
+	struct file *file = vma->file;
+	u64 from = file ? file_page(vma, start) : 0;
+
+	if (!file && (vma->flags & VM_ACCESS))
+		swap_in_range(vma, start, end);
+	if (!file || !file->mapping->ops->read_page)
+		return 0;
+	file_get(file);
+	up_read(&mm->mmap_lock);
+	page_cache_readahead(file->mapping, from, (end - start) >> PAGE_SHIFT);
+	file_put(file);
+	down_read(&mm->mmap_lock);
+	return 0;
+}
+
+int madvise_populate(struct mm *mm, u64 start, u64 end, bool write)
+{
+	bool locked = false;
+	int err = 0;
+
+	while (!err && start < end) {
+		struct vma *vma;
+
+		if (!locked)
+			down_read(&mm->mmap_lock);
+		locked = true;
+		vma = find_vma(mm, start);
+		if (!vma || vma->start > start) {
+			err = -ENOMEM;
+			break;
+		}
+		if (!(vma->flags & (write ? VM_WRITE : VM_READ))) {
+			err = -EINVAL;
+			break;
+		}
+		err = faultin_page(vma, start, write);
+		if (err == -EAGAIN) {
+			locked = false;
+			err = 0;
+		} else if (!err) {
+			start += PAGE_SIZE;
+		}
+	}
+	if (locked)
+		up_read(&mm->mmap_lock);
+	return err;
+}
+
+/* ---- not for now ---- */
+
+static void make_cold(struct vma *vma, u64 start, u64 end)
+{
+	struct engine *e = vma->mm->engine;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	for (u64 va = start; (ptep = pte_next_table(vma->mm, &va, end, &ptl));) {
+		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
+
+		spin_lock(ptl);
+		for (; va < stop; va += PAGE_SIZE, ptep++) {
+			pte_t pte = pte_read(ptep);
+			struct page *page;
+
+			if (!pte_mapped(pte) || pte_special(pte))
+				continue;
+			page = pfn_page(e, pte_pfn(pte));
+			if (page_mapcount(page) != 1)
+				continue;
+			e->mmu->test_and_clear_young(vma->mm, va, ptep);
+			page_clear(page, PG_REFERENCED);
+			lru_rotate(e, page, false);
+		}
+		spin_unlock(ptl);
+	}
+}
+
+static int advise_cold(struct vma *vma, u64 start, u64 end, bool pageout)
+{
+	struct mm *mm = vma->mm;
+
+	if (vma->flags & VM_LOCKED)
+		return -EINVAL;
+	if (!pageout) {
+		make_cold(vma, start, end);
+		return 0;
+	}
+	up_read(&mm->mmap_lock);
+	reclaim_range(mm, start, end);
+	down_read(&mm->mmap_lock);
+	return 0;
+}
+
+/* ---- not any more ---- */
+
+static bool may_discard(const struct vma *vma, u64 advice)
+{
+	return advice == UAPI_MADV_DONTNEED_LOCKED || !(vma->flags & VM_LOCKED);
+}
+
+static int advise_dontneed_free(struct vma *vma, u64 start, u64 end, u64 advice)
+{
+	struct mm *mm = vma->mm;
+
+	if (!may_discard(vma, advice))
+		return -EINVAL;
+	if (unlikely(vma->uffd) && !userfaultfd_remove(vma, start, end)) {
+		/* Whatever is there now: of that area no more than was said. */
+		down_read(&mm->mmap_lock);
+		vma = find_vma(mm, start);
+		if (!vma || vma->start > start)
+			return -ENOMEM;
+		if (!may_discard(vma, advice))
+			return -EINVAL;
+		end = min_of(end, vma->end);
+	}
+	if (advice != UAPI_MADV_FREE) {
+		zap_range(vma, start, end, false);
+		return 0;
+	}
+	if (vma->file)
+		return -EINVAL;
+	/* (Without a way to see whether they are written to again, they go at once.) */
+	if (mm->engine->mmu->clean)
+		lazyfree_range(vma, start, end);
+	else
+		zap_range(vma, start, end, false);
+	return 0;
+}
+
+static int advise_remove(struct vma *vma, u64 start, u64 end)
+{
+	struct mm *mm = vma->mm;
+	struct file *file = vma->file;
+	u64 from;
+	int err;
+
+	if ((vma->flags & VM_LOCKED) || !file)
+		return -EINVAL;
+	if ((vma->flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE))
+		return -EACCES;
+	from = file_page(vma, start) << PAGE_SHIFT;
+	file_get(file);
+	if (likely(!vma->uffd) || userfaultfd_remove(vma, start, end))
+		up_read(&mm->mmap_lock);
+	err = file_punch_hole(file, from, end - start);
+	file_put(file);
+	down_read(&mm->mmap_lock);
+	return err;
+}
+
+int advise_pages(struct vma *vma, u64 start, u64 end, u64 advice)
+{
+	switch (advice) {
+	case UAPI_MADV_WILLNEED:
+		return advise_willneed(vma, start, end);
+	case UAPI_MADV_COLD:
+		return advise_cold(vma, start, end, false);
+	case UAPI_MADV_PAGEOUT:
+		return advise_cold(vma, start, end, true);
+	case UAPI_MADV_REMOVE:
+		return advise_remove(vma, start, end);
+	case UAPI_MADV_GUARD_INSTALL:
+		return guard_install(vma, start, end);
+	case UAPI_MADV_GUARD_REMOVE:
+		return guard_remove(vma, start, end);
+	case UAPI_MADV_COLLAPSE:
+		return -EINVAL; /* no area can hold a huge page */
+	default:
+		return advise_dontneed_free(vma, start, end, advice);
+	}
+}
