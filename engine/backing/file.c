@@ -93,7 +93,8 @@ static int write_page_part(struct address_space *m, u64 pos, const void *from, u
 
 	if (err)
 		return err;
-	shared_copy(byte_at(m, page, pos), from, len);
+	if (len)
+		shared_copy(byte_at(m, page, pos), from, len);
 	page_mark_dirty(m, page);
 	lru_mark_accessed(m->engine, page);
 	/* Before the lock goes: a page behind the end is nobody's. */
@@ -102,6 +103,23 @@ static int write_page_part(struct address_space *m, u64 pos, const void *from, u
 	page_unlock(page);
 	page_put(m->engine, page);
 	return 0;
+}
+
+int file_begin_write(struct file *file, u64 pos)
+{
+	struct address_space *m = file->mapping;
+	int err;
+
+	if (!(file->mode & FILE_WRITE))
+		return -EBADF;
+	if (pos > FILE_MAX_SIZE)
+		return -EFBIG;
+	down_write(&m->i_rwsem);
+	if (pos > mapping_size(m))
+		truncate_setsize(m, pos);
+	err = write_page_part(m, pos, NULL, 0);
+	up_write(&m->i_rwsem);
+	return err;
 }
 
 s64 file_write(struct file *file, u64 pos, const void *buf, u64 n)

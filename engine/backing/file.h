@@ -35,6 +35,9 @@ u64 file_size(const struct file *file);
  * -EFBIG; an error after some bytes were done comes with the next call. */
 s64 file_read(struct file *file, u64 pos, void *buf, u64 n);
 s64 file_write(struct file *file, u64 pos, const void *buf, u64 n);
+/* What write(2) does to a file before it has copied a byte: the page at pos is there and dirty, and
+ * the file reaches to pos.  0, or as file_write(). */
+int file_begin_write(struct file *file, u64 pos);
 /*
  * As ftruncate(2).  Pages beyond the new end are unmapped everywhere, private copies of them, too;
  * what is left of the last page reads zeros.  0, -EINVAL (not open for writing), -EFBIG.

@@ -121,7 +121,7 @@ void truncate_setsize(struct address_space *m, u64 size)
 
 	if (size > old)
 		grow(m, old, size);
-	else if (size < old)
+	else if (size < old || m->ops->swap_page) /* a page may be behind the end, see check.c */
 		shrink(m, size);
 }
 

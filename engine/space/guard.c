@@ -7,7 +7,8 @@
 #include "engine/reclaim/internal.h"
 #include "engine/space/internal.h"
 
-/* Where a page or a swap entry is there is none yet: false, and it must be zapped first.  PTL held. */
+/* Where a page or a swap entry is there is none yet: false, and it must be zapped first.  PTL held.
+ */
 static bool mark(pte_t *ptep)
 {
 	pte_t pte = pte_read(ptep);

@@ -4,6 +4,7 @@
 
 #include "engine/backing/file.h"
 #include "engine/base/errno.h"
+#include "engine/kernel/rw.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 #include "tests/differential/engine_side.h"
@@ -34,6 +35,9 @@ bool engine_has(const struct op *op)
 	case CALL_MMAP:
 		return !(a[3] & MAP_UNKNOWN) &&
 		       ((a[3] & MAP_ANONYMOUS) || a[4] == FILE_NONE || has_file(a[4]));
+	case CALL_PREAD:
+	case CALL_PWRITE:
+		return has_file(a[0]);
 	case CALL_FTRUNCATE:
 	case CALL_PUNCH:
 		return has_file(a[0]) && !(a[1] >> 40) && !(a[2] >> 40);
@@ -241,6 +245,12 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		break;
 	case CALL_BALLAST:
 		rec->result = ballast(mm, a[0]);
+		break;
+	case CALL_PREAD:
+		rec->result = vfs_read(&user, s->files[a[0]], a[2], a[3], a[1]);
+		break;
+	case CALL_PWRITE:
+		rec->result = vfs_write(&user, s->files[a[0]], a[2], a[3], a[1]);
 		break;
 	case CALL_FTRUNCATE:
 		rec->result = file_truncate(s->files[a[0]], a[1]);

@@ -45,9 +45,9 @@ static void it_can_neither_go_nor_change(void **state)
 	assert_int_equal(do_mprotect(mm, AT(1), P(1), UAPI_PROT_READ), -EPERM);
 	assert_int_equal(do_mmap(mm, AT(0), P(2), RW, FIXED, NULL, 0), -EPERM);
 	assert_int_equal(do_mremap(mm, AT(1), P(1), P(2), UAPI_MREMAP_MAYMOVE, 0), -EPERM);
-	assert_int_equal(do_mremap(mm, AT(3), P(1), P(1),
-				   UAPI_MREMAP_MAYMOVE | UAPI_MREMAP_FIXED, AT(1)),
-			 -EPERM);
+	assert_int_equal(
+		do_mremap(mm, AT(3), P(1), P(1), UAPI_MREMAP_MAYMOVE | UAPI_MREMAP_FIXED, AT(1)),
+		-EPERM);
 	assert_int_equal(get(1), 9);
 	assert_int_equal(vm_unmap(mm, AT(2), P(2)), 0); /* beside it all may go */
 }
@@ -94,12 +94,9 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(a_part_is_an_area_of_its_own),
-		T(arguments_and_holes),
-		T(it_can_neither_go_nor_change),
-		T(what_could_be_overwritten_may_be_discarded),
-		T(a_sealed_heap_does_not_shrink),
-		T(a_child_has_it_sealed_too),
+		T(a_part_is_an_area_of_its_own),  T(arguments_and_holes),
+		T(it_can_neither_go_nor_change),  T(what_could_be_overwritten_may_be_discarded),
+		T(a_sealed_heap_does_not_shrink), T(a_child_has_it_sealed_too),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
