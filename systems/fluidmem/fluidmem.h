@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * FluidMem's monitor (Caldwell et al.): memory of several spaces that one process serves, by
+ * userfaultfd, from a key-value store.
+ *
+ *   a page is   UNSEEN    never touched: zeros
+ *               RESIDENT  mapped, and on the LRU list, which is as long as the capacity allows
+ *               MOVING    in somebody's hands, on its way in or out
+ *               ZEROS     went out, and was nothing but zeros: there is nothing to keep
+ *               WRITING   went out, and is on the write list: its bytes are in a buffer
+ *               STORED    the store has it
+ *
+ *   UNSEEN, ZEROS -> MOVING -> RESIDENT     UFFDIO_ZEROPAGE
+ *   STORED        -> MOVING -> RESIDENT     read from the store, UFFDIO_COPY
+ *   WRITING       -> MOVING -> RESIDENT     stolen: its buffer is copied, whether or not it is just
+ *                                           being written
+ *   RESIDENT      -> MOVING -> ZEROS or WRITING     UFFDIO_MOVE to the stage, read there, dropped
+ *   WRITING       -> STORED                 by the writer
+ *
+ * So there is one copy of the truth at any time.  The list is of pages in the order in which they
+ * came: userfaultfd does not tell when they are used.  A fault is answered before room is made for
+ * it; so for that moment one page more than the capacity (and those prefetched) is there.
+ *
+ * Threads: one handler for each space, one writer.  All state is guarded by one lock, which is held
+ * neither while the store works nor in an operation of userfaultfd.
+ */
+#ifndef VMF_SYSTEMS_FLUIDMEM_H
+#define VMF_SYSTEMS_FLUIDMEM_H
+
+#include "engine/backing/store.h"
+#include "engine/space/mm.h"
+
+struct fluidmem;
+struct fluidmem_space;
+
+/* What takes time: FluidMem's names. */
+enum fluidmem_bucket {
+	HANDLE_USERFAULT_ZERO, /* from the message read to the faulting thread woken */
+	HANDLE_USERFAULT_COPY,
+	HANDLE_USERFAULT_STEAL,
+	EVICT_TO_EXTERNRAM, /* all of an eviction, but for the writer's part */
+	READ_PAGE,
+	WRITE_PAGE,
+	UFFD_ZEROPAGE,
+	UFFD_COPY,
+	UFFD_MOVE,
+	ZEROPAGE_COMPARE,
+	PREFETCH,
+	NR_FLUIDMEM_BUCKETS
+};
+
+struct fluidmem_timing {
+	u64 count, total_ns, max_ns;
+};
+
+struct fluidmem_stats {
+	u64 resident, writing, stored;			  /* pages now */
+	u64 faults, evictions, stolen, prefetched, zeros; /* ever */
+	u64 store_errors;
+	struct fluidmem_timing timing[NR_FLUIDMEM_BUCKETS];
+};
+
+struct fluidmem_config {
+	u64 capacity;	     /* pages that are resident at most, of all spaces; at least 1 */
+	unsigned prefetch;   /* pages that are read ahead with one that is */
+	struct store *store; /* has slots for all pages that may be out */
+};
+
+/* Bytes of a page of the space, which is mapped: by the machine's means.  False: it was not. */
+typedef bool (*fluidmem_read_fn)(void *arg, u64 va, void *bytes);
+
+/* 0, -EINVAL, -ENOMEM. */
+int fluidmem_create(const struct fluidmem_config *config, struct fluidmem **fm);
+/* All spaces are detached. */
+void fluidmem_destroy(struct fluidmem *fm);
+/* Serve a space.  `read` is called by one thread at a time. */
+int fluidmem_attach(struct fluidmem *fm, struct mm *mm, fluidmem_read_fn read, void *arg,
+		    struct fluidmem_space **space);
+/* Bring all of its pages back, whatever the capacity, and serve it no more.  -EIO: not all could be
+ * had; it is served on. */
+int fluidmem_detach(struct fluidmem_space *space);
+/* An area of anonymous memory, private and writable, is served from now on; what is there of it
+ * must be nothing.  0, or as userfaultfd_register(), -ENOMEM. */
+int fluidmem_add_region(struct fluidmem_space *space, u64 start, u64 len);
+/* At any time; returns when no more pages are resident. */
+void fluidmem_resize(struct fluidmem *fm, u64 capacity);
+/* Wait until nothing is on the write list. */
+void fluidmem_flush(struct fluidmem *fm);
+void fluidmem_stats(struct fluidmem *fm, struct fluidmem_stats *stats);
+
+#endif
