@@ -291,7 +291,9 @@ void zap_range(struct vma *vma, u64 start, u64 end, bool unmap);
  */
 static inline bool vma_keeps_uffd_wp(const struct vma *vma, pte_t pte)
 {
-	return unlikely(vma->flags & VM_UFFD_WP) && vma->file && pte_uffd_wp(pte);
+	u32 flags = __atomic_load_n(&vma->flags, __ATOMIC_RELAXED); /* reclaim comes without its lock */
+
+	return unlikely(flags & VM_UFFD_WP) && vma->file && pte_uffd_wp(pte);
 }
 /* Move the entries of [from, from + len) to `to`, where none are.  mmap_lock and the anon_vma lock
  * for writing.  0, -ENOMEM (all is still where it was). */

@@ -262,7 +262,8 @@ static void answer(const struct uf_side *side, const struct uf_msg *msg, unsigne
 		if (op.kind == UF_COPY && (luck >> 6 & 3) == 0 && page + 3 <= UF_PAGES)
 			op.n = 3;
 	}
-	if (!do_monitor(side, &op, r) || op.kind == UF_UNREGISTER)
+	/* The kernel does not wake those who wait for a minor fault when it unregisters. */
+	if (!do_monitor(side, &op, r) && op.kind != UF_UNREGISTER)
 		return;
 	op.kind = UF_WAKE;
 	op.n = 1;
