@@ -291,7 +291,8 @@ void zap_range(struct vma *vma, u64 start, u64 end, bool unmap);
  */
 static inline bool vma_keeps_uffd_wp(const struct vma *vma, pte_t pte)
 {
-	u32 flags = __atomic_load_n(&vma->flags, __ATOMIC_RELAXED); /* reclaim comes without its lock */
+	u32 flags =
+		__atomic_load_n(&vma->flags, __ATOMIC_RELAXED); /* reclaim comes without its lock */
 
 	return unlikely(flags & VM_UFFD_WP) && vma->file && pte_uffd_wp(pte);
 }

@@ -8,6 +8,7 @@
 
 #include "engine/backing/shmem.h"
 #include "engine/userfault/userfault.h"
+#include "machine/soft/kernel.h"
 #include "tests/unit/one_world.h"
 
 #define SHARED (VM_SHARED | VM_MAYSHARE)
@@ -388,6 +389,39 @@ static void copy_to_a_space_that_is_gone_is_esrch(void **state)
 	assert_int_equal(copy(1, 1, 1), -ESRCH);
 	assert_int_equal(zeropage(1, 1), -ESRCH);
 	assert_int_equal(userfaultfd_register(ctx, AT(0), P(4), MISSING, &ioctls), -ENOMEM);
+}
+
+/* The bytes are a program's, which may not be there, or may have to be fetched by a fault. */
+static void copy_takes_bytes_from_a_program(void **state)
+{
+	struct soft_kernel *k;
+	struct task task = { .mm = mm, .pid = 7 };
+	struct uaccess u;
+
+	(void)state;
+	assert_int_equal(soft_kernel_create(w.m, KERNEL_HALF_SHARED, 0, 0, &k), 0);
+	kernel_attach(&k->kernel, mm);
+	soft_kernel_run(k, 0, &task);
+	u = soft_uaccess(k, 0);
+	open_ctx(0);
+	map(0, 4, RW);
+	map(8, 4, RW);
+	put(8, 7);
+	assert_int_equal(reclaim_range(mm, AT(8), AT(9)), 1);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	assert_int_equal(userfaultfd_copy(ctx, &u, AT(0), AT(8), P(2), 0, &done), 0);
+	assert_int_equal(get(0), 7);
+	assert_int_equal(get(1), 0);
+	assert_int_equal(userfaultfd_copy(ctx, &u, AT(2), AT(11), P(2), 0, &done), -EAGAIN);
+	assert_int_equal(done, P(1)); /* there is no page 12 */
+	assert_int_equal(userfaultfd_copy(ctx, &u, AT(3), AT(12), P(1), 0, &done), -EFAULT);
+	assert_int_equal(done, -EFAULT);
+	assert_int_equal(userfaultfd_copy(ctx, &u, AT(3), -P(1), P(1), 0, &done), -EINVAL);
+	close_ctx();
+	soft_load_mm(w.cpu, NULL);
+	mm_destroy(mm);
+	w.mm = NULL;
+	soft_kernel_destroy(k);
 }
 
 static void shared_memory_gets_its_pages_in_the_file(void **state)
@@ -1186,6 +1220,7 @@ int main(void)
 		TEST(copy_stops_at_a_page_that_is_there),
 		TEST(what_copy_refuses),
 		TEST(copy_to_a_space_that_is_gone_is_esrch),
+		TEST(copy_takes_bytes_from_a_program),
 		TEST(shared_memory_gets_its_pages_in_the_file),
 		TEST(a_private_mapping_of_it_gets_pages_of_its_own),
 		TEST(with_sigbus_nobody_is_asked),
