@@ -7,6 +7,7 @@
 #include <sched.h>
 
 #include "engine/backing/shmem.h"
+#include "engine/userfault/hooks.h"
 #include "engine/userfault/userfault.h"
 #include "machine/soft/kernel.h"
 #include "tests/unit/one_world.h"
@@ -1171,6 +1172,81 @@ static void closing_lets_go_who_waits_for_an_event_to_be_read(void **state)
 	mm_destroy(call.child);
 }
 
+/* A fault that is late: what it saw is not so any more when it comes to be told of. */
+static unsigned late_fault(unsigned page, u32 reason)
+{
+	struct fault_result res = { 0 };
+	struct vm_fault_info vmf = { .address = AT(page),
+				     .real_address = AT(page),
+				     .flags = FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_USER,
+				     .res = &res };
+	unsigned ret;
+
+	down_read(&mm->mmap_lock);
+	vmf.vma = find_vma(mm, AT(page));
+	vmf.ptep = pte_find(mm, AT(page), &vmf.ptl);
+	ret = handle_userfault(&vmf, reason);
+	assert_true(ret == VM_FAULT_RETRY && vmf.unlocked);
+	assert_false(rwsem_is_locked(&mm->mmap_lock));
+	return ret;
+}
+
+/* Nobody would wake it: it must not sleep.  (If it does, this test does not end.) */
+static void what_was_served_before_it_was_queued_does_not_wait(void **state)
+{
+	struct mm *child;
+
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_WP_UNPOPULATED);
+	map(0, 4, RW);
+	put(0, 1);
+	assert_int_equal(reg(0, 4, MISSING | WP), 0);
+	assert_int_equal(copy(1, 1, 7), 0);
+	late_fault(1, VM_UFFD_MISSING);
+	assert_int_equal(userfaultfd_poison(ctx, AT(2), P(1), 0, &done), 0);
+	late_fault(2, VM_UFFD_MISSING);
+	/* Not marked any more, and shared, so that it does not allow writing yet. */
+	assert_int_equal(mm_fork(mm, &child), 0);
+	assert_int_equal(protect(0, 1), 0);
+	assert_int_equal(unprotect(0, 1), 0);
+	assert_false(pte_write(entry(0)));
+	late_fault(0, VM_UFFD_WP);
+	mm_destroy(child);
+	expect_nothing();
+}
+
+static void a_child_keeps_the_marks_of_shared_memory(void **state)
+{
+	struct file *f = shmem_file_setup(w.e, P(4));
+	struct userfaultfd_ctx *parent;
+
+	(void)state;
+	open_ctx(UAPI_UFFD_FEATURE_EVENT_FORK);
+	assert_int_equal(vm_map_file(mm, AT(0), P(4), RW, VMAP_FIXED, SHARED, f, 0), AT(0));
+	assert_int_equal(reg(0, 4, WP), 0);
+	put(0, 1);
+	put(1, 2);
+	assert_int_equal(protect(1, 2), 0);
+	begins_call((struct call){ .what = CALL_FORK });
+	parent = ctx;
+	ctx = expect_event(UAPI_UFFD_EVENT_FORK).arg.fork.ctx;
+	has_returned(0);
+	soft_check(w.m);
+	w.cpu = &w.m->cpus[1];
+	soft_load_mm(w.cpu, call.child);
+	put(0, 3);
+	expect_protected(1);
+	expect_protected(2);
+	soft_load_mm(w.cpu, NULL);
+	close_ctx();
+	mm_destroy(call.child);
+	w.cpu = &w.m->cpus[0];
+	ctx = parent;
+	assert_int_equal(get(0), 3);
+	expect_protected(1);
+	file_put(f);
+}
+
 /* At each of its allocations. */
 static void a_fork_without_memory_tells_nothing(void **state)
 {
@@ -1251,6 +1327,8 @@ int main(void)
 		TEST(a_child_has_a_context_of_its_own_if_asked),
 		TEST(a_child_that_is_not_told_of_is_served_by_nobody),
 		TEST(closing_lets_go_who_waits_for_an_event_to_be_read),
+		TEST(what_was_served_before_it_was_queued_does_not_wait),
+		TEST(a_child_keeps_the_marks_of_shared_memory),
 		TEST(a_fork_without_memory_tells_nothing),
 	};
 
