@@ -53,9 +53,9 @@ static void note(struct record *r, s64 value)
 }
 
 static const char *const names[UF_KINDS] = {
-	"map",	 "unmap",      "protect",    "dontneed", "remap",	 "read",
-	"write", "file_write", "file_punch", "register", "unregister",	 "wake",
-	"copy",	 "zeropage",   "continue",   "move",	 "writeprotect", "poison",
+	"map",	      "unmap",	    "protect", "dontneed",     "remap",	     "read", "write",
+	"file_write", "file_punch", "fork",    "register",     "unregister", "wake", "copy",
+	"zeropage",   "continue",   "move",    "writeprotect", "poison",
 };
 
 static void print_op(const struct uf_op *op)
@@ -128,7 +128,7 @@ static void aim(struct uf_op *op)
 
 static struct uf_op random_op(void)
 {
-	static const u8 weights[UF_KINDS] = { 2,  1, 3, 7,  2, 14, 16, 5,  2,
+	static const u8 weights[UF_KINDS] = { 2,  1, 3, 7,  2, 14, 16, 5,  2, 2,
 					      14, 2, 1, 12, 6, 6,  8,  12, 3 };
 	unsigned sum = 0, pick, kind = 0;
 	struct uf_op op = { 0 };
@@ -180,6 +180,10 @@ static struct uf_op random_op(void)
 		op.page = below(UF_FILE_PAGES);
 		op.n = 1 + below(UF_FILE_PAGES - op.page);
 		break;
+	case UF_FORK:
+		op.n = op.n > 4 ? 4 : op.n;
+		op.mode = below(2);
+		break;
 	case UF_REGISTER:
 		/* MINOR is for files. */
 		op.mode = below(8) ? 1 + below(op.backing == UF_ANON ? 3 : 7) : below(9);
@@ -212,7 +216,7 @@ static u64 random_features(void)
 	static const u64 some[] = {
 		UAPI_UFFD_FEATURE_EVENT_REMAP,	  UAPI_UFFD_FEATURE_EVENT_REMOVE,
 		UAPI_UFFD_FEATURE_EVENT_UNMAP,	  UAPI_UFFD_FEATURE_EXACT_ADDRESS,
-		UAPI_UFFD_FEATURE_WP_UNPOPULATED,
+		UAPI_UFFD_FEATURE_WP_UNPOPULATED, UAPI_UFFD_FEATURE_EVENT_FORK,
 	};
 	u64 features = 0;
 

@@ -23,6 +23,7 @@ enum uf_kind {
 	UF_WRITE,
 	UF_FILE_WRITE, /* page, of the file */
 	UF_FILE_PUNCH,
+	UF_FORK, /* a child touches the pages, mode 1: writes; the sum of what it found */
 	/* of the monitor */
 	UF_REGISTER,
 	UF_UNREGISTER,
@@ -47,6 +48,12 @@ struct uf_op {
 	bool crooked; /* the length is not one of pages */
 };
 
+/* One touch more goes into what a child tells. */
+static inline s64 uf_sum(s64 sum, s64 touch)
+{
+	return (sum * 31 + touch + 5000) % 1000003;
+}
+
 static inline u64 uf_at(unsigned page)
 {
 	return UF_BASE + page * PAGE_SIZE;
@@ -58,8 +65,8 @@ static inline u64 uf_len(const struct uf_op *op)
 
 /* A message, in the kernel's numbers. */
 struct uf_msg {
-	unsigned ctx, event;
-	u64 a, b, c; /* flags and address; start and end; from, to and len */
+	unsigned ctx, event; /* of a child's contexts: UF_CONTEXTS more */
+	u64 a, b, c;	     /* flags and address; start and end; from, to and len */
 };
 
 /* What a touch gives instead of a byte. */

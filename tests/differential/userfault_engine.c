@@ -15,7 +15,7 @@
 #include "tests/unit/world.h"
 
 static struct world w;
-static struct userfaultfd_ctx *ctxs[UF_CONTEXTS];
+static struct userfaultfd_ctx *ctxs[2 * UF_CONTEXTS]; /* the second half: a child's */
 static struct file *file;
 
 /* ---- the program ---- */
@@ -42,12 +42,12 @@ static s64 map(const struct uf_op *op)
 		       flags & MAP_ANONYMOUS ? 0 : offset);
 }
 
-static s64 touch(const struct uf_op *op)
+static s64 touch(struct soft_cpu *cpu, const struct uf_op *op)
 {
 	u64 va = uf_at(op->page) + op->page2;
 	u8 byte = op->byte;
-	enum fault_reason reason = op->kind == UF_WRITE ? soft_write_byte(w.cpu, va, byte)
-							: soft_read_byte(w.cpu, va, &byte);
+	enum fault_reason reason = op->kind == UF_WRITE ? soft_write_byte(cpu, va, byte)
+							: soft_read_byte(cpu, va, &byte);
 
 	switch (reason) {
 	case FAULT_OK:
@@ -61,6 +61,25 @@ static s64 touch(const struct uf_op *op)
 	default:
 		return -2000 - (s64)reason;
 	}
+}
+
+static s64 run_child(const struct uf_op *op)
+{
+	struct soft_cpu *cpu = &w.m->cpus[1];
+	struct uf_op one = { .kind = op->mode ? UF_WRITE : UF_READ, .byte = op->byte };
+	struct mm *child;
+	s64 sum = mm_fork(w.mm, &child);
+
+	if (sum)
+		return sum;
+	soft_load_mm(cpu, child);
+	for (unsigned i = 0; i < op->n; i++) {
+		one.page = op->page + i;
+		sum = uf_sum(sum, touch(cpu, &one));
+	}
+	soft_load_mm(cpu, NULL);
+	mm_destroy(child);
+	return sum;
 }
 
 static s64 do_op(const struct uf_op *op)
@@ -85,8 +104,10 @@ static s64 do_op(const struct uf_op *op)
 		return file_write(file, op->page * PAGE_SIZE, &op->byte, 1);
 	case UF_FILE_PUNCH:
 		return file_punch_hole(file, op->page * PAGE_SIZE, op->n * PAGE_SIZE);
+	case UF_FORK:
+		return run_child(op);
 	default:
-		return touch(op);
+		return touch(w.cpu, op);
 	}
 }
 
@@ -134,14 +155,24 @@ static bool next(struct uf_msg *to, s64 *result)
 	for (;;) {
 		bool over = atomic_load(&program.over);
 
-		for (unsigned i = 0; i < UF_CONTEXTS; i++) {
-			if (userfaultfd_read(ctxs[i], &msg, 1, true) != 1)
+		for (unsigned i = 0; i < 2 * UF_CONTEXTS; i++) {
+			if (!ctxs[i] || userfaultfd_read(ctxs[i], &msg, 1, true) != 1)
 				continue;
 			*to = (struct uf_msg){ .ctx = i };
-			tell(to, &msg);
+			if (msg.event == UAPI_UFFD_EVENT_FORK) {
+				to->event = msg.event;
+				ctxs[UF_CONTEXTS + i] = msg.arg.fork.ctx;
+			} else {
+				tell(to, &msg);
+			}
 			return true;
 		}
 		if (over) {
+			for (unsigned i = UF_CONTEXTS; i < 2 * UF_CONTEXTS; i++) {
+				if (ctxs[i])
+					userfaultfd_release(ctxs[i]);
+				ctxs[i] = NULL;
+			}
 			*result = program.result;
 			return false;
 		}
@@ -217,7 +248,7 @@ static bool begin(const u64 *features)
 		sem_init(&program.begin, 0, 0);
 		pthread_create(&program.thread, NULL, run_program, NULL);
 		program.runs = true;
-		if (world_create(&w, (struct world_options){ .frames = 512 }))
+		if (world_create(&w, (struct world_options){ .frames = 512, .cpus = 2 }))
 			return false;
 	}
 	file = shmem_file_setup(w.e, UF_FILE_PAGES * PAGE_SIZE);

@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/userfault/uapi.h"
@@ -36,7 +37,8 @@ struct uf_uffdio_poison {
 #define UF_UFFDIO_MOVE	 _IOWR(UFFDIO, 0x05, struct uf_uffdio_move)
 #define UF_UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uf_uffdio_poison)
 
-static int fds[UF_CONTEXTS], memfd = -1, pagemap = -1, maps = -1;
+/* The second half: a child's. */
+static int fds[2 * UF_CONTEXTS] = { -1, -1, -1, -1 }, memfd = -1, pagemap = -1, maps = -1;
 
 /* ---- the program ---- */
 
@@ -78,6 +80,33 @@ static s64 touch(const struct uf_op *op)
 	return op->byte;
 }
 
+/* What the child has found comes by a pipe. */
+static s64 run_child(const struct uf_op *op)
+{
+	struct uf_op one = { .kind = op->mode ? UF_WRITE : UF_READ, .byte = op->byte };
+	int ends[2];
+	s64 sum = 0;
+	pid_t pid;
+
+	if (pipe(ends))
+		abort();
+	pid = fork();
+	if (pid < 0)
+		abort();
+	if (!pid) {
+		for (unsigned i = 0; i < op->n; i++) {
+			one.page = op->page + i;
+			sum = uf_sum(sum, touch(&one));
+		}
+		_exit(write(ends[1], &sum, sizeof(sum)) != sizeof(sum));
+	}
+	if (read(ends[0], &sum, sizeof(sum)) != sizeof(sum) || waitpid(pid, NULL, 0) != pid)
+		abort();
+	close(ends[0]);
+	close(ends[1]);
+	return sum;
+}
+
 static s64 answer(s64 result)
 {
 	return result < 0 ? -errno : result;
@@ -115,6 +144,8 @@ static s64 do_op(const struct uf_op *op)
 	case UF_FILE_PUNCH:
 		return answer(fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					op->page * PAGE_SIZE, op->n * PAGE_SIZE));
+	case UF_FORK:
+		return run_child(op);
 	default:
 		return touch(op);
 	}
@@ -161,25 +192,35 @@ static void tell(struct uf_msg *to, const struct uffd_msg *msg)
 
 static bool next(struct uf_msg *to, s64 *result)
 {
-	struct pollfd p[UF_CONTEXTS + 1];
+	struct pollfd p[2 * UF_CONTEXTS + 1];
 	struct uffd_msg msg;
 	u64 count;
 
 	for (;;) {
-		for (unsigned i = 0; i < UF_CONTEXTS; i++)
+		for (unsigned i = 0; i < 2 * UF_CONTEXTS; i++)
 			p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
-		p[UF_CONTEXTS] = (struct pollfd){ .fd = program.over, .events = POLLIN };
-		poll(p, UF_CONTEXTS + 1, -1);
-		for (unsigned i = 0; i < UF_CONTEXTS; i++) {
+		p[2 * UF_CONTEXTS] = (struct pollfd){ .fd = program.over, .events = POLLIN };
+		poll(p, 2 * UF_CONTEXTS + 1, -1);
+		for (unsigned i = 0; i < 2 * UF_CONTEXTS; i++) {
 			if (!(p[i].revents & POLLIN) ||
 			    read(fds[i], &msg, sizeof(msg)) != sizeof(msg))
 				continue;
 			*to = (struct uf_msg){ .ctx = i };
-			tell(to, &msg);
+			if (msg.event == UFFD_EVENT_FORK) {
+				to->event = msg.event;
+				fds[UF_CONTEXTS + i] = (int)msg.arg.fork.ufd;
+			} else {
+				tell(to, &msg);
+			}
 			return true;
 		}
-		if ((p[UF_CONTEXTS].revents & POLLIN) &&
+		if ((p[2 * UF_CONTEXTS].revents & POLLIN) &&
 		    read(program.over, &count, sizeof(count)) == sizeof(count)) {
+			for (unsigned i = UF_CONTEXTS; i < 2 * UF_CONTEXTS; i++) {
+				if (fds[i] >= 0)
+					close(fds[i]);
+				fds[i] = -1;
+			}
 			*result = program.result;
 			return false;
 		}
