@@ -16,33 +16,45 @@
 
 void fill_drop(struct fill *f)
 {
-	if (f->page)
-		page_put(f->ctx->engine, f->page);
+	struct engine *e = f->ctx->engine;
+
+	if (f->page) {
+		e->mmu->unstage(e, f->page);
+		page_put(e, f->page);
+	}
 	f->page = NULL;
 	f->fetched = false;
 }
 
-static struct page *fill_alloc(struct fill *f)
+/* A staged frame in hand.  0, -ENOMEM, -EAGAIN (no room in the machine just now). */
+static int fill_alloc(struct fill *f)
 {
-	if (!f->page)
-		f->page = page_alloc(f->ctx->engine, ZONE_USER, 0, 0);
-	return f->page;
+	struct engine *e = f->ctx->engine;
+	struct page *page;
+
+	if (f->page)
+		return 0;
+	page = page_alloc(e, ZONE_USER, 0, 0);
+	if (!page)
+		return -ENOMEM;
+	if (e->mmu->stage(e, &page, 1)) {
+		page_put(e, page);
+		return -EAGAIN;
+	}
+	f->page = page;
+	return 0;
 }
 
-/* Staged, with the bytes in it: 0, or -ENOENT: they must be fetched without locks, -ENOMEM. */
+/* The same with the bytes in it; or -ENOENT: they must be fetched without locks. */
 static int fill_page(struct fill *f)
 {
 	struct engine *e = f->ctx->engine;
-	struct page *page = fill_alloc(f);
+	int err = fill_alloc(f);
 	void *to;
 
-	if (!page)
-		return -ENOMEM;
-	if (f->fetched)
-		return 0;
-	while (e->mmu->stage(e, &page, 1))
-		; /* a machine of which that is no wonder has no contexts */
-	to = e->mmu->bytes(e, page);
+	if (err || f->fetched)
+		return err;
+	to = e->mmu->bytes(e, f->page);
 	if (f->kind == FILL_ZERO)
 		memset(to, 0, PAGE_SIZE);
 	else if (!f->u)
