@@ -425,6 +425,26 @@ static void copy_takes_bytes_from_a_program(void **state)
 	soft_kernel_destroy(k);
 }
 
+static void a_machine_that_is_busy_has_copy_tried_again(void **state)
+{
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	assert_int_equal(reg(0, 4, MISSING), 0);
+	atomic_store(&w.m->inject.stage_again_every, 1);
+	assert_int_equal(copy(0, 1, 7), -EAGAIN);
+	assert_int_equal(done, -EAGAIN);
+	atomic_store(&w.m->inject.stage_again_every, 0);
+	atomic_store(&w.m->inject.set_again_every, 2);
+	assert_int_equal(copy(0, 2, 7), -EAGAIN);
+	assert_int_equal(done, P(1));
+	assert_int_equal(zeropage(2, 1), 0);
+	assert_int_equal(zeropage(3, 1), -EAGAIN);
+	atomic_store(&w.m->inject.set_again_every, 0);
+	assert_int_equal(copy(1, 1, 7), 0);
+	assert_int_equal(get(1), 7);
+}
+
 static void shared_memory_gets_its_pages_in_the_file(void **state)
 {
 	struct file *f = shmem_file_setup(w.e, P(4));
@@ -1305,6 +1325,7 @@ int main(void)
 		TEST(what_copy_refuses),
 		TEST(copy_to_a_space_that_is_gone_is_esrch),
 		TEST(copy_takes_bytes_from_a_program),
+		TEST(a_machine_that_is_busy_has_copy_tried_again),
 		TEST(shared_memory_gets_its_pages_in_the_file),
 		TEST(a_private_mapping_of_it_gets_pages_of_its_own),
 		TEST(with_sigbus_nobody_is_asked),
