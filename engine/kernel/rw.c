@@ -69,8 +69,8 @@ static void copy_upwards(char *bytes, s64 source, u64 n, s64 target, s64 begin, 
 }
 
 /* The program's memory is in at most two pages, and the file's in one. */
-static void write_upwards(struct mm *mm, const struct address_space *m, char *bytes, u64 from, u64 n,
-			  u64 pos)
+static void write_upwards(struct mm *mm, const struct address_space *m, char *bytes, u64 from,
+			  u64 n, u64 pos)
 {
 	s64 in_file = (s64)(pos & ~PAGE_MASK);
 
