@@ -79,17 +79,21 @@ static void write_upwards(struct mm *mm, const struct address_space *m, char *by
 			copy_upwards(bytes, (s64)(from - page), n, in_file, 0, PAGE_SIZE);
 }
 
-static void read_upwards(struct mm *mm, const struct address_space *m, char *bytes, u64 to, u64 n,
+static bool read_upwards(struct mm *mm, const struct address_space *m, char *bytes, u64 to, u64 n,
 			 u64 pos)
 {
 	s64 in_file = (s64)(pos & ~PAGE_MASK);
+	bool any = false;
 
 	for (u64 page = to & PAGE_MASK; page < to + n; page += PAGE_SIZE) {
 		s64 target = (s64)(to - page);
 
-		if (is_same_page(mm, page, m, pos))
-			copy_upwards(bytes, in_file, n, target, max_of(target, (s64)0), PAGE_SIZE);
+		if (!is_same_page(mm, page, m, pos))
+			continue;
+		copy_upwards(bytes, in_file, n, target, max_of(target, (s64)0), PAGE_SIZE);
+		any = true;
 	}
+	return any;
 }
 
 s64 vfs_read(const struct uaccess *u, struct file *file, u64 to, u64 n, u64 pos)
@@ -104,8 +108,11 @@ s64 vfs_read(const struct uaccess *u, struct file *file, u64 to, u64 n, u64 pos)
 		got = file_read(file, pos + done, bytes, part_of(pos + done, n - done));
 		if (got <= 0)
 			break;
-		read_upwards(u->current->mm, file->mapping, bytes, to + done, (u64)got, pos + done);
 		left = copy_to_user(u, to + done, bytes, (u64)got);
+		/* Only now is it there to be looked at. */
+		if (read_upwards(u->current->mm, file->mapping, bytes, to + done, (u64)got,
+				 pos + done))
+			copy_to_user(u, to + done, bytes, (u64)got - left);
 		done += (u64)got - left;
 		if (left)
 			got = -EFAULT;

@@ -65,12 +65,13 @@ static void unlock_old(struct vma *vma)
 
 /*
  * Would the copy at `to` merge with the VMA that it is a copy of?  In Linux it does so before
- * anything has moved, which shows only in one way: if the copy then loses its userfaultfd, so does
- * what it has merged with.  (With pages of its own its index does not fit.)
+ * anything has moved, which shows in what stays behind on the other side: if the copy then loses
+ * its userfaultfd, or gets the anon_vma of its other neighbour, so does that.  (With pages of its
+ * own its index does not fit.)
  */
-static bool loses_context_whole(const struct vma *vma, u64 to, u64 new_len)
+static bool merges_with_itself(const struct vma *vma, u64 to, u64 new_len)
 {
-	return !vma->anon_vma && !vma->file && !userfaultfd_follows(vma) &&
+	return !vma->anon_vma && !vma->file && !(vma->uffd && userfaultfd_follows(vma)) &&
 	       (to + new_len == vma->start || to == vma->end) &&
 	       vma->pgoff == vma->start >> PAGE_SHIFT;
 }
@@ -88,7 +89,7 @@ static s64 move_within(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 t
 	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
 	moved = vma_merge(moved);
 	err = move_tables(mm, old, to, old_len);
-	if (!err)
+	if (!err && unlikely(moved->uffd))
 		userfaultfd_remap_done(moved, to, new_len);
 	if (!err && keep_old)
 		unlock_old(find_vma(mm, old));
@@ -106,7 +107,7 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 
 	if (!old_len)
 		return duplicate(vma, old, new_len, to);
-	if (unlikely(vma->uffd) && loses_context_whole(vma, to, new_len))
+	if (merges_with_itself(vma, to, new_len))
 		return move_within(vma, old, old_len, new_len, to, keep_old);
 	/* What stays behind stays one with what is around it. */
 	if (!keep_old)

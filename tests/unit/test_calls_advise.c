@@ -261,9 +261,9 @@ static void guards_move_fork_and_change_rights_with_their_area(void **state)
 	assert_int_equal(vm_protect(mm, AT(0), P(4), 0), 0);
 	assert_int_equal(vm_protect(mm, AT(0), P(4), RW), 0);
 	assert_int_equal(mm_fork(mm, &child), 0);
-	assert_int_equal(do_mremap(mm, AT(0), P(4), P(4), UAPI_MREMAP_MAYMOVE | UAPI_MREMAP_FIXED,
-				   AT(40)),
-			 AT(40));
+	assert_int_equal(
+		do_mremap(mm, AT(0), P(4), P(4), UAPI_MREMAP_MAYMOVE | UAPI_MREMAP_FIXED, AT(40)),
+		AT(40));
 	assert_int_equal(touch(40), FAULT_OK);
 	assert_int_equal(touch(41), FAULT_MAPERR);
 	assert_int_equal(touch(21), FAULT_MAPERR);
