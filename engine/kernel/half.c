@@ -146,9 +146,15 @@ bool vmalloc_fault(struct kernel *kernel, struct mm *mm, u64 va)
 	    va >= kernel->vmalloc_end)
 		return false;
 	theirs = pte_read(&kernel->pgd[i]);
-	/* Another CPU may be just here: both write the same. */
-	if (!pte_present(theirs) || pte_present(pte_read(&mm->pgd[i])))
+	if (!pte_present(theirs))
 		return false;
+	/* Another CPU may have been here since we faulted: then it is the page that counts. */
+	if (pte_present(pte_read(&mm->pgd[i]))) {
+		const pte_t *ptep = kernel_pte(kernel, va);
+
+		return ptep && pte_present(pte_read(ptep));
+	}
+	/* Or it is here just now: both write the same. */
 	pte_store(&mm->pgd[i], theirs);
 	return true;
 }

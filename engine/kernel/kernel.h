@@ -74,7 +74,8 @@ pte_t *kernel_pte(const struct kernel *kernel, u64 va);
 
 /*
  * The lazy way: if the kernel has what mm lacks at the top level for va, give it.  True: it was so,
- * and the access may be made again.  Takes no lock and never sleeps.
+ * or another CPU has given it meanwhile and the page is there: the access may be made again.  Takes
+ * no lock and never sleeps.
  */
 bool vmalloc_fault(struct kernel *kernel, struct mm *mm, u64 va);
 /* Does the kernel's table allow the access by now?  Then the fault came of an old translation. */
