@@ -56,10 +56,11 @@ struct script;
 #define SCRIPT_MESSAGE 160
 
 /*
- * Understand a whole script before anything is run.  0; -ENOMEM; -EINVAL: `message` (at least
- * SCRIPT_MESSAGE bytes) says what is wrong in one line, as in "line 3: unknown operation 'mop'".
+ * Understand a whole script, `size` bytes that may be any, before anything is run.  0; -ENOMEM;
+ * -EINVAL: `message` (at least SCRIPT_MESSAGE bytes) says what is wrong in one line, as in
+ * "line 3, column 1: unknown operation 'mop'".
  */
-int script_parse(const char *text, struct script **script, char *message);
+int script_parse(const char *text, size_t size, struct script **script, char *message);
 void script_free(struct script *script);
 
 /*

@@ -17,6 +17,7 @@ struct line {
 	char text[MAX_LINE];
 	char *words[MAX_WORDS];
 	unsigned n, at; /* words, and the next one to look at */
+	unsigned end;	/* column behind the last word */
 	char *message;	/* where a complaint goes */
 };
 
@@ -79,13 +80,33 @@ const char *outcome_text(const struct outcome *o, char *buf, size_t size)
 
 /* ---- words ---- */
 
+static int complain_at(struct line *l, unsigned column, const char *what, const char *word)
+{
+	int n = snprintf(l->message, SCRIPT_MESSAGE, "line %u, column %u: %s", l->number, column,
+			 what);
+
+	if (word)
+		snprintf(l->message + n, SCRIPT_MESSAGE - n, " '%.40s'", word);
+	return -EINVAL;
+}
+
+/* About a word of the line. */
 static int complain(struct line *l, const char *what, const char *word)
 {
-	if (word)
-		snprintf(l->message, SCRIPT_MESSAGE, "line %u: %s '%.40s'", l->number, what, word);
-	else
-		snprintf(l->message, SCRIPT_MESSAGE, "line %u: %s", l->number, what);
-	return -EINVAL;
+	return complain_at(l, (unsigned)(word - l->text) + 1, what, word);
+}
+
+/* The same without saying it again. */
+static int complain_there(struct line *l, const char *what, const char *word)
+{
+	return complain_at(l, (unsigned)(word - l->text) + 1, what, NULL);
+}
+
+/* About the next word, or, if there is none, about where it would be. */
+static int complain_next(struct line *l, const char *what)
+{
+	return l->at < l->n ? complain_there(l, what, l->words[l->at])
+			    : complain_at(l, l->end, what, NULL);
 }
 
 static const char *peek(const struct line *l)
@@ -110,7 +131,7 @@ static int want(struct line *l, const char *what, const char **word)
 		char missing[64];
 
 		snprintf(missing, sizeof(missing), "%s is missing", what);
-		return complain(l, missing, NULL);
+		return complain_at(l, l->end, missing, NULL);
 	}
 	l->at++;
 	return 0;
@@ -293,11 +314,12 @@ static int parse_map(struct line *l, struct script_op *op)
 		if (err)
 			return err;
 		if (op->offset % PAGE_SIZE)
-			return complain(l, "the offset is not one of a page", NULL);
+			return complain_there(l, "the offset is not one of a page",
+					      l->words[l->at - 1]);
 		if (accept(l, "shared"))
 			op->vm_flags |= VM_SHARED | VM_MAYSHARE;
 		else if (!accept(l, "private"))
-			return complain(l, "a file is mapped shared or private", NULL);
+			return complain_next(l, "a file is mapped shared or private");
 	}
 	return accept_as(l, &op->as);
 }
@@ -373,7 +395,7 @@ static int parse_cpu(struct line *l, struct script_op *op)
 static int parse_fork(struct line *l, struct script_op *op)
 {
 	if (!accept(l, "as"))
-		return complain(l, "as whom?", NULL);
+		return complain_next(l, "as whom?");
 	return want_name(l, &op->process);
 }
 
@@ -420,13 +442,13 @@ static int parse_fail(struct line *l, struct script_op *op)
 	if (accept(l, "write"))
 		op->io = RAMFILE_WRITE;
 	else if (!accept(l, "read"))
-		return complain(l, "it is reading or writing that fails", NULL);
+		return complain_next(l, "it is reading or writing that fails");
 	if (accept(l, "eio"))
 		op->err = -EIO;
 	else if (accept(l, "enospc"))
 		op->err = -ENOSPC;
 	else if (!accept(l, "none"))
-		return complain(l, "it fails with eio, enospc or none", NULL);
+		return complain_next(l, "it fails with eio, enospc or none");
 	return 0;
 }
 
@@ -513,7 +535,7 @@ static int parse_segv(struct line *l, struct script_op *op)
 	else if (accept(l, "accerr"))
 		op->expected.reason = FAULT_ACCERR;
 	else
-		return complain(l, "segv is maperr or accerr", NULL);
+		return complain_next(l, "segv is maperr or accerr");
 	return 0;
 }
 
@@ -551,24 +573,32 @@ static int parse_outcome(struct line *l, struct script_op *op)
 
 /* ---- lines ---- */
 
-/* Take the next line of *text apart, and go past it. */
-static int split_line(struct line *l, const char **text)
+/* Take the next line of [*text, end) apart, and go past it. */
+static int split_line(struct line *l, const char **text, const char *end)
 {
-	size_t len = strcspn(*text, "\n"), used = strcspn(*text, "#\n");
+	const char *start = *text, *stop = memchr(start, '\n', end - start);
+	size_t used, len = (stop ? stop : end) - start;
 	char *save = NULL, *word;
+	const char *nul, *comment = memchr(start, '#', len);
 
 	l->n = l->at = 0;
+	l->end = 1;
 	l->number++;
+	nul = memchr(start, '\0', len);
+	if (nul)
+		return complain_at(l, nul - start + 1, "a zero byte is no text", NULL);
+	used = comment ? (size_t)(comment - start) : len;
 	if (used >= MAX_LINE)
-		return complain(l, "the line is too long", NULL);
-	memcpy(l->text, *text, used);
+		return complain_at(l, MAX_LINE, "the line is too long", NULL);
+	memcpy(l->text, start, used);
 	l->text[used] = '\0';
-	*text += len + ((*text)[len] == '\n');
+	*text = stop ? stop + 1 : end;
 	for (word = strtok_r(l->text, " \t\r", &save); word;
 	     word = strtok_r(NULL, " \t\r", &save)) {
 		if (l->n == MAX_WORDS)
-			return complain(l, "too many words", NULL);
+			return complain_there(l, "too many words", word);
 		l->words[l->n++] = word;
+		l->end = (unsigned)(word - l->text + strlen(word)) + 1;
 	}
 	return 0;
 }
@@ -604,16 +634,17 @@ static int append(struct script *s, const struct script_op *op)
 	return 0;
 }
 
-int script_parse(const char *text, struct script **script, char *message)
+int script_parse(const char *text, size_t size, struct script **script, char *message)
 {
+	const char *end = text + size;
 	struct line l = { .message = message };
 	struct script *s = calloc(1, sizeof(*s));
 	struct script_op op;
 	int err = s ? 0 : -ENOMEM;
 
 	message[0] = '\0';
-	while (!err && *text) {
-		err = split_line(&l, &text);
+	while (!err && text < end) {
+		err = split_line(&l, &text, end);
 		if (err || !l.n)
 			continue;
 		err = parse_line(&l, &op);

@@ -12,7 +12,7 @@ static inline void passes(const char *text)
 	char message[SCRIPT_MESSAGE];
 	struct script *s;
 
-	if (script_parse(text, &s, message) || script_run(s, w.m, w.mm, message))
+	if (script_parse(text, strlen(text), &s, message) || script_run(s, w.m, w.mm, message))
 		fail_msg("%s", message);
 	script_free(s);
 	soft_check(w.m);

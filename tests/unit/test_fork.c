@@ -26,7 +26,7 @@ static void passes(const char *text)
 	char message[SCRIPT_MESSAGE];
 	struct script *s;
 
-	if (script_parse(text, &s, message) || script_run(s, w.m, mm, message))
+	if (script_parse(text, strlen(text), &s, message) || script_run(s, w.m, mm, message))
 		fail_msg("%s", message);
 	script_free(s);
 }

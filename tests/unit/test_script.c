@@ -9,7 +9,7 @@ static struct script *parsed(const char *text)
 	char message[SCRIPT_MESSAGE];
 	struct script *s = NULL;
 
-	if (script_parse(text, &s, message))
+	if (script_parse(text, strlen(text), &s, message))
 		fail_msg("%s", message);
 	return s;
 }
@@ -19,7 +19,7 @@ static void expect_complaint(const char *text, const char *complaint)
 	char message[SCRIPT_MESSAGE];
 	struct script *s;
 
-	assert_int_equal(script_parse(text, &s, message), -EINVAL);
+	assert_int_equal(script_parse(text, strlen(text), &s, message), -EINVAL);
 	assert_string_equal(message, complaint);
 }
 
@@ -97,60 +97,64 @@ static void bad_input_gets_one_line_that_says_where_and_what(void **state)
 	char many[300] = "check", deep[1000];
 
 	(void)state;
-	expect_complaint("check\nmop 1 2", "line 2: unknown operation 'mop'");
-	expect_complaint("map", "line 1: an address is missing");
-	expect_complaint("map any", "line 1: a length is missing");
-	expect_complaint("map any 4K", "line 1: a protection is missing");
-	expect_complaint("map any 4K wr", "line 1: not a protection: 'wr'");
-	expect_complaint("map any 4Q rw", "line 1: not a number: '4Q'");
-	expect_complaint("map any -4 rw", "line 1: not a number: '-4'");
+	expect_complaint("check\nmop 1 2", "line 2, column 1: unknown operation 'mop'");
+	expect_complaint("map", "line 1, column 4: an address is missing");
+	expect_complaint("map any", "line 1, column 8: a length is missing");
+	expect_complaint("map any 4K", "line 1, column 11: a protection is missing");
+	expect_complaint("map any 4K wr", "line 1, column 12: not a protection: 'wr'");
+	expect_complaint("map any 4Q rw", "line 1, column 9: not a number: '4Q'");
+	expect_complaint("map any -4 rw", "line 1, column 9: not a number: '-4'");
 	expect_complaint("map any 0xfffffffffffffffG rw",
-			 "line 1: not a number: '0xfffffffffffffffG'");
+			 "line 1, column 9: not a number: '0xfffffffffffffffG'");
 	expect_complaint("map any 99999999999999999999 rw",
-			 "line 1: not a number: '99999999999999999999'");
-	expect_complaint("map b 4K rw", "line 1: not an address: 'b'");
-	expect_complaint("map AB 4K rw", "line 1: not an address: 'AB'");
-	expect_complaint("map A+ 4K rw", "line 1: not an address: 'A+'");
-	expect_complaint("map any 4K rw as a", "line 1: not a name (A to Z): 'a'");
-	expect_complaint("map any 4K rw as", "line 1: a name is missing");
-	expect_complaint("map any 4K rw sideways", "line 1: unexpected 'sideways'");
-	expect_complaint("write 0 1 256", "line 1: not a byte: '256'");
-	expect_complaint("touch 0 1 rw", "line 1: not an access (r, w or x): 'rw'");
-	expect_complaint("advise 0 1 please", "line 1: not an advice: 'please'");
-	expect_complaint("cpu 1000", "line 1: not a CPU: '1000'");
-	expect_complaint("fork", "line 1: as whom?");
-	expect_complaint("fork as", "line 1: a name is missing");
-	expect_complaint("fork as c", "line 1: not a name (A to Z): 'c'");
-	expect_complaint("process", "line 1: a name is missing");
-	expect_complaint("process AB", "line 1: not a name (A to Z): 'AB'");
-	expect_complaint("exit first", "line 1: not a name (A to Z): 'first'");
-	expect_complaint("reclaim all", "line 1: not a number: 'all'");
-	expect_complaint("expect luck 1", "line 1: unknown counter 'luck'");
-	expect_complaint("file", "line 1: a file is missing");
-	expect_complaint("file A 1P", "line 1: not a file (a to z): 'A'");
-	expect_complaint("file ab 1P", "line 1: not a file (a to z): 'ab'");
-	expect_complaint("shmem a", "line 1: a size is missing");
-	expect_complaint("file a 1P 300", "line 1: not a byte: '300'");
-	expect_complaint("fwrite a 0 1P", "line 1: a byte is missing");
-	expect_complaint("punch a 0", "line 1: a length is missing");
-	expect_complaint("map any 1P r file a 1 shared", "line 1: the offset is not one of a page");
-	expect_complaint("map any 1P r file a 0", "line 1: a file is mapped shared or private");
-	expect_complaint("fail a eio", "line 1: it is reading or writing that fails");
-	expect_complaint("fail a read often", "line 1: it fails with eio, enospc or none");
-	expect_complaint("expect dirty 4", "line 1: not a file (a to z): '4'");
-	expect_complaint("close a b", "line 1: unexpected 'b'");
-	expect_complaint("read 0 1 -> segv", "line 1: segv is maperr or accerr");
-	expect_complaint("read 0 1 -> 0x1000", "line 1: unknown outcome '0x1000'");
-	expect_complaint("read 0 1 ->", "line 1: an outcome is missing");
+			 "line 1, column 9: not a number: '99999999999999999999'");
+	expect_complaint("map b 4K rw", "line 1, column 5: not an address: 'b'");
+	expect_complaint("map AB 4K rw", "line 1, column 5: not an address: 'AB'");
+	expect_complaint("map A+ 4K rw", "line 1, column 5: not an address: 'A+'");
+	expect_complaint("map any 4K rw as a", "line 1, column 18: not a name (A to Z): 'a'");
+	expect_complaint("map any 4K rw as", "line 1, column 17: a name is missing");
+	expect_complaint("map any 4K rw sideways", "line 1, column 15: unexpected 'sideways'");
+	expect_complaint("write 0 1 256", "line 1, column 11: not a byte: '256'");
+	expect_complaint("touch 0 1 rw", "line 1, column 11: not an access (r, w or x): 'rw'");
+	expect_complaint("advise 0 1 please", "line 1, column 12: not an advice: 'please'");
+	expect_complaint("cpu 1000", "line 1, column 5: not a CPU: '1000'");
+	expect_complaint("fork", "line 1, column 5: as whom?");
+	expect_complaint("fork as", "line 1, column 8: a name is missing");
+	expect_complaint("fork as c", "line 1, column 9: not a name (A to Z): 'c'");
+	expect_complaint("process", "line 1, column 8: a name is missing");
+	expect_complaint("process AB", "line 1, column 9: not a name (A to Z): 'AB'");
+	expect_complaint("exit first", "line 1, column 6: not a name (A to Z): 'first'");
+	expect_complaint("reclaim all", "line 1, column 9: not a number: 'all'");
+	expect_complaint("expect luck 1", "line 1, column 8: unknown counter 'luck'");
+	expect_complaint("file", "line 1, column 5: a file is missing");
+	expect_complaint("file A 1P", "line 1, column 6: not a file (a to z): 'A'");
+	expect_complaint("file ab 1P", "line 1, column 6: not a file (a to z): 'ab'");
+	expect_complaint("shmem a", "line 1, column 8: a size is missing");
+	expect_complaint("file a 1P 300", "line 1, column 11: not a byte: '300'");
+	expect_complaint("fwrite a 0 1P", "line 1, column 14: a byte is missing");
+	expect_complaint("punch a 0", "line 1, column 10: a length is missing");
+	expect_complaint("map any 1P r file a 1 shared",
+			 "line 1, column 21: the offset is not one of a page");
+	expect_complaint("map any 1P r file a 0",
+			 "line 1, column 22: a file is mapped shared or private");
+	expect_complaint("fail a eio", "line 1, column 8: it is reading or writing that fails");
+	expect_complaint("fail a read often",
+			 "line 1, column 13: it fails with eio, enospc or none");
+	expect_complaint("expect dirty 4", "line 1, column 14: not a file (a to z): '4'");
+	expect_complaint("close a b", "line 1, column 9: unexpected 'b'");
+	expect_complaint("read 0 1 -> segv", "line 1, column 17: segv is maperr or accerr");
+	expect_complaint("read 0 1 -> 0x1000", "line 1, column 13: unknown outcome '0x1000'");
+	expect_complaint("read 0 1 ->", "line 1, column 12: an outcome is missing");
 	for (int i = 0; i < 20; i++)
 		strcat(many, " x");
-	expect_complaint(many, "line 1: too many words");
+	expect_complaint(many, "line 1, column 37: too many words");
 	memset(deep, 'x', sizeof(deep) - 1);
 	deep[sizeof(deep) - 1] = '\0';
-	expect_complaint(deep, "line 1: the line is too long");
+	expect_complaint(deep, "line 1, column 256: the line is too long");
 	deep[200] = '\0';
-	expect_complaint(deep,
-			 "line 1: unknown operation 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
+	expect_complaint(
+		deep,
+		"line 1, column 1: unknown operation 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
 }
 
 /* Whatever comes, the parser ends with an answer. */
@@ -171,7 +175,7 @@ static void random_text_never_upsets_the_parser(void **state)
 		text[0] = '\0';
 		for (uint64_t n = rnd_below(&rnd, 30); n; n--)
 			strcat(text, pieces[rnd_below(&rnd, ARRAY_SIZE(pieces))]);
-		if (script_parse(text, &s, message))
+		if (script_parse(text, strlen(text), &s, message))
 			assert_memory_equal(message, "line ", 5);
 		else
 			script_free(s);

@@ -22,7 +22,7 @@ static int teardown(void **state)
 static int run(const char *text, char *message)
 {
 	struct script *s;
-	int err = script_parse(text, &s, message);
+	int err = script_parse(text, strlen(text), &s, message);
 
 	if (err)
 		fail_msg("%s", message);
