@@ -69,6 +69,21 @@ static void a_hint_is_rounded_down_and_honoured_if_it_is_free(void **state)
 	assert_true((u64)map_at(WORLD_HIGH - 1, 1, R, PRIVATE) < WORLD_HIGH);
 }
 
+/* A page leads to one family of areas: two that have each pages of their own cannot become one. */
+static void areas_with_pages_of_their_own_stay_two_when_the_gap_is_filled(void **state)
+{
+	(void)state;
+	map_at(AT(0), 1, R | W, FIXED);
+	put(0, 1);
+	map_at(AT(2), 1, R | W, FIXED);
+	put(2, 3);
+	map_at(AT(1), 1, R | W, FIXED);
+	put(1, 2);
+	assert_int_equal(mm->map_count, 2);
+	assert_int_equal(find_vma(mm, AT(0))->end, AT(2));
+	assert_int_equal(get(0) + get(1) + get(2), 6);
+}
+
 static void nothing_goes_into_the_gap_below_a_stack(void **state)
 {
 	u64 top = WORLD_HIGH;
@@ -191,6 +206,7 @@ int main(void)
 		T(lengths_offsets_and_types_are_checked_first),
 		T(a_fixed_address_is_taken_as_it_is_or_refused),
 		T(a_hint_is_rounded_down_and_honoured_if_it_is_free),
+		T(areas_with_pages_of_their_own_stay_two_when_the_gap_is_filled),
 		T(nothing_goes_into_the_gap_below_a_stack),
 		T(the_limit_on_address_space_binds_all_areas),
 		T(the_limit_on_data_binds_private_writable_areas),

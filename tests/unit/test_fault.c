@@ -101,6 +101,26 @@ static void a_read_maps_the_zero_page_and_a_write_breaks_from_it(void **state)
 	assert_int_equal(mm->minor, 5);
 }
 
+/* In a frame that held something else before. */
+static void what_breaks_from_the_zero_page_is_zeros_to_the_last_byte(void **state)
+{
+	u8 bytes[PAGE_SIZE];
+
+	(void)state;
+	start((struct world_options){ 0 });
+	map(0, 1, RW);
+	map(8, 1, RW);
+	memset(bytes, 0xff, sizeof(bytes));
+	assert_int_equal(soft_write(w.cpu, AT(8), bytes, sizeof(bytes)), FAULT_OK);
+	assert_int_equal(vm_unmap(mm, AT(8), P(1)), 0);
+	assert_int_equal(get(0), 0);
+	put(0, 1);
+	assert_int_equal(soft_read(w.cpu, AT(0), bytes, sizeof(bytes)), FAULT_OK);
+	assert_int_equal(bytes[0], 1);
+	for (unsigned i = 1; i < PAGE_SIZE; i++)
+		assert_int_equal(bytes[i], 0);
+}
+
 static void another_cpu_sees_the_write_that_broke_from_the_zero_page(void **state)
 {
 	u8 byte;
@@ -377,6 +397,7 @@ int main(void)
 		T(only_faults_that_succeed_are_counted),
 		T(shared_anonymous_memory_is_not_ours),
 		T(a_read_maps_the_zero_page_and_a_write_breaks_from_it),
+		T(what_breaks_from_the_zero_page_is_zeros_to_the_last_byte),
 		T(another_cpu_sees_the_write_that_broke_from_the_zero_page),
 		T(a_page_made_writable_again_is_written_without_a_copy),
 		T(no_memory_at_all),

@@ -175,6 +175,25 @@ static void global_entries_outlive_a_load_but_not_an_invlpg(void **state)
 	assert_int_equal(misses(), before + 1);
 }
 
+static void a_global_entry_is_every_pcids(void **state)
+{
+	u64 before;
+
+	(void)state;
+	for (unsigned s = 0; s < 2; s++)
+		ptes[s][3] = pte_with(ptes[0][3], PTE_GLOBAL);
+	expect_space(0, 3);
+	soft_load_mm(cpu, &spaces[1]);
+	before = misses();
+	expect_space(0, 3);
+	assert_int_equal(misses(), before);
+	soft_invlpg(cpu, VA(3));
+	soft_load_mm(cpu, &spaces[0]);
+	before = misses();
+	expect_space(0, 3);
+	assert_int_equal(misses(), before + 1);
+}
+
 static void without_pge_no_entry_is_global(void **state)
 {
 	struct mmu_control c = cpu->control;
@@ -456,6 +475,7 @@ int main(void)
 		T(changing_pge_empties_the_tlb),
 		T(one_invlpg_flushes_all_pieces_of_a_large_page),
 		T(a_write_to_a_large_page_sets_its_dirty_bit_once),
+		T_PCIDS(a_global_entry_is_every_pcids),
 		T_PCIDS(entries_of_other_spaces_stay_and_are_never_mixed_up),
 		T_PCIDS(a_pcid_that_is_given_to_another_space_is_flushed),
 		T_PCIDS(what_is_flushed_while_a_space_is_away_is_not_used_when_it_comes_back),
