@@ -37,7 +37,7 @@ tsan: ## build in build-tsan/ under the thread sanitizer
 fuzz: ## build the fuzzers in build-fuzz/ with clang, address and undefined sanitizers
 	$(call configure,build-fuzz,--native-file scripts/clang.ini -Dfuzz=true -Dchecks=true \
 		-Db_lundef=false -Db_sanitize=address$(comma)undefined -Dc_args=-fsanitize=fuzzer-no-link)
-	@ninja -C build-fuzz --quiet tests/differential/fuzz_text tests/differential/fuzz_engine
+	@ninja -C build-fuzz --quiet $(addprefix tests/differential/fuzz_,text engine script)
 
 plant: ## plant faults in a copy of the engine, one at a time: each must be found
 	@tests/differential/plant

@@ -93,6 +93,8 @@ static void words_mean_what_linux_says(void **state)
 
 static void a_complaint_says_where(void **state)
 {
+	char complaint[COMPLAINT_SIZE];
+
 	(void)state;
 	expect_complaint("0 mop\nend\n", "line 1, column 3: no call is named 'mop'");
 	expect_complaint("\n4 check\nend\n", "line 2, column 1: processes are 0 to 3");
@@ -105,6 +107,8 @@ static void a_complaint_says_where(void **state)
 			 "line 1, column 15: '+' is not expected here");
 	expect_complaint("0 munmap a 1q\nend\n", "line 1, column 13: 'q' is not expected here");
 	expect_complaint("0 munmap a 1\001\nend\n", "line 1, column 13: '?' is not expected here");
+	assert_false(sequence_parse("0 check\n0 mu\0map a 1\nend\n", 23, &sequence, complaint));
+	assert_string_equal(complaint, "line 2, column 3: no call is named 'mu'");
 	expect_complaint("0 mprotect a 1p read||write\nend\n",
 			 "line 1, column 22: a flag is missing");
 	expect_complaint("0 mprotect a 1p reed\nend\n",

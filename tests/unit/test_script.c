@@ -157,6 +157,92 @@ static void bad_input_gets_one_line_that_says_where_and_what(void **state)
 		"line 1, column 1: unknown operation 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'");
 }
 
+static void expect_complaint_of(const char *text, size_t size, const char *complaint)
+{
+	char message[SCRIPT_MESSAGE];
+	struct script *s;
+
+	assert_int_equal(script_parse(text, size, &s, message), -EINVAL);
+	assert_string_equal(message, complaint);
+}
+
+static void bytes_that_are_no_text_are_refused(void **state)
+{
+	static const char in_a_word[] = "check\nmap an\0y 4K rw", in_a_comment[] = "check # \0",
+			  at_the_end[] = "check\n";
+
+	(void)state;
+	expect_complaint_of(in_a_word, sizeof(in_a_word) - 1,
+			    "line 2, column 7: a zero byte is no text");
+	expect_complaint_of(in_a_comment, sizeof(in_a_comment) - 1,
+			    "line 1, column 9: a zero byte is no text");
+	expect_complaint_of(at_the_end, sizeof(at_the_end),
+			    "line 2, column 1: a zero byte is no text");
+	expect_complaint("map \xff 4K rw", "line 1, column 5: not an address: '\xff'");
+}
+
+static void numbers_that_do_not_fit_are_refused(void **state)
+{
+	struct script *s = parsed("unmap 0xffffffffffffffff 18014398509481983K");
+
+	(void)state;
+	assert_int_equal(s->ops[0].addr.offset, ~0ULL);
+	assert_int_equal(s->ops[0].len, ~0ULL << 10);
+	script_free(s);
+	expect_complaint("unmap 0x10000000000000000 1",
+			 "line 1, column 7: not an address: '0x10000000000000000'");
+	expect_complaint("unmap A+18446744073709551616 1",
+			 "line 1, column 7: not an address: 'A+18446744073709551616'");
+	expect_complaint("unmap 0 18014398509481984K",
+			 "line 1, column 9: not a number: '18014398509481984K'");
+	expect_complaint("unmap 0 4503599627370496P",
+			 "line 1, column 9: not a number: '4503599627370496P'");
+}
+
+/* Wherever it is cut, what is left is understood, or refused in its last line. */
+static void text_cut_short_is_whole_lines_or_refused_in_its_last(void **state)
+{
+	static const char text[] = "map any 64K rw as A\n"
+				   "remap A+4K 4K 4K to 0x200000 keep -> 0x200000\n"
+				   "write A 1 7 -> segv maperr\n";
+	char message[SCRIPT_MESSAGE], start[16];
+	struct script *s;
+	unsigned line = 1;
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(text); n++) {
+		if (script_parse(text, n, &s, message)) {
+			snprintf(start, sizeof(start), "line %u, ", line);
+			assert_memory_equal(message, start, strlen(start));
+		} else {
+			assert_true(s->n == line || s->n == line - 1);
+			script_free(s);
+		}
+		line += text[n] == '\n';
+	}
+}
+
+static void the_longest_line_is_understood_and_one_byte_more_is_not(void **state)
+{
+	char text[300];
+	struct script *s;
+
+	(void)state;
+	memset(text, ' ', sizeof(text));
+	memcpy(text, "check", 5);
+	text[255] = '\0';
+	s = parsed(text);
+	assert_int_equal(s->n, 1);
+	script_free(s);
+	text[255] = ' ';
+	text[256] = '\0';
+	expect_complaint(text, "line 1, column 256: the line is too long");
+	/* A comment may be as long as it likes. */
+	text[6] = '#';
+	s = parsed(text);
+	script_free(s);
+}
+
 /* Whatever comes, the parser ends with an answer. */
 static void random_text_never_upsets_the_parser(void **state)
 {
@@ -205,6 +291,10 @@ int main(void)
 		cmocka_unit_test(every_operation_is_understood),
 		cmocka_unit_test(comments_and_empty_lines_count_as_lines),
 		cmocka_unit_test(bad_input_gets_one_line_that_says_where_and_what),
+		cmocka_unit_test(bytes_that_are_no_text_are_refused),
+		cmocka_unit_test(numbers_that_do_not_fit_are_refused),
+		cmocka_unit_test(text_cut_short_is_whole_lines_or_refused_in_its_last),
+		cmocka_unit_test(the_longest_line_is_understood_and_one_byte_more_is_not),
 		cmocka_unit_test(random_text_never_upsets_the_parser),
 		cmocka_unit_test(outcomes_have_the_words_of_the_language),
 	};
