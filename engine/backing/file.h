@@ -12,12 +12,16 @@
 
 struct address_space;
 
-enum file_mode { FILE_READ = 1u << 0, FILE_WRITE = 1u << 1 };
+enum file_mode {
+	FILE_READ = 1u << 0,
+	FILE_WRITE = 1u << 1,
+	FILE_NOEXEC = 1u << 2, /* where it lies nothing may be executed */
+};
 
 struct file {
-	_Atomic u32 refcount; /* one for each VMA, and for whoever has it open */
-	u32 mode;	      /* enum file_mode: as it was opened */
-	struct address_space *mapping;
+	_Atomic u32 refcount;	       /* one for each VMA, and for whoever has it open */
+	u32 mode;		       /* enum file_mode: as it was opened */
+	struct address_space *mapping; /* NULL: none can be had, as of a directory or a pipe */
 	_Atomic u32 wb_seen; /* mapping->wb_err when its errors were last told to this file */
 };
 

@@ -136,9 +136,10 @@ static int check_anonymous(struct request *r)
 /* The same of a file, and what it may be used for. */
 static int check_file(struct request *r)
 {
+	u64 most = r->file->mapping ? MOST_FILE_BYTES : ~0ULL;
 	u32 mode = r->file->mode;
 
-	if (r->len > MOST_FILE_BYTES || r->pgoff > (MOST_FILE_BYTES - r->len) >> PAGE_SHIFT)
+	if (r->len > most || r->pgoff > (most - r->len) >> PAGE_SHIFT)
 		return -EOVERFLOW;
 	switch (r->flags & UAPI_MAP_TYPE) {
 	case UAPI_MAP_SHARED:
@@ -156,6 +157,13 @@ static int check_file(struct request *r)
 	case UAPI_MAP_PRIVATE:
 		if (!(mode & FILE_READ))
 			return -EACCES;
+		if (mode & FILE_NOEXEC) {
+			if (r->prot & UAPI_PROT_EXEC)
+				return -EPERM;
+			r->vm &= ~(u32)VM_MAYEXEC;
+		}
+		if (!r->file->mapping)
+			return -ENODEV;
 		return r->vm & VM_GROWSDOWN ? -EINVAL : 0;
 	default:
 		return -EINVAL;

@@ -27,14 +27,33 @@ static bool has_file(u64 file)
 	       file == FILE_0_WRITE_ONLY;
 }
 
+/* What an mmap's descriptor is; NULL: none. */
+static struct file *file_of(const struct engine_side *s, u64 file)
+{
+	static struct file directory = { .refcount = 1, .mode = FILE_READ };
+	static struct file pipe = { .refcount = 1, .mode = FILE_READ | FILE_NOEXEC };
+
+	if (file == FILE_DIRECTORY)
+		return &directory;
+	if (file == FILE_PIPE)
+		return &pipe;
+	return has_file(file) ? s->files[file] : NULL;
+}
+
+/* That Linux 6.18 knows none of: between MADV_DONTNEED and _FREE, _COLLAPSE and _HWPOISON, and
+ * beyond _GUARD_REMOVE. */
+static bool is_no_advice(u64 advice)
+{
+	return (advice > 4 && advice < 8) || (advice > 25 && advice < 100) || advice > 103;
+}
+
 bool engine_has(const struct op *op)
 {
 	const u64 *a = op->arg;
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		return !(a[3] & MAP_UNKNOWN) &&
-		       ((a[3] & MAP_ANONYMOUS) || a[4] == FILE_NONE || has_file(a[4]));
+		return !(a[3] & MAP_UNKNOWN) && ((a[3] & MAP_ANONYMOUS) || a[4] != FILE_SEALED);
 	case CALL_PREAD:
 	case CALL_PWRITE:
 		return has_file(a[0]);
@@ -184,10 +203,8 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		rec->result = settle(mm,
-				     do_mmap(mm, a[0], a[1], a[2], a[3],
-					     has_file(a[4]) ? s->files[a[4]] : NULL, a[5]),
-				     a[1]);
+		rec->result = settle(
+			mm, do_mmap(mm, a[0], a[1], a[2], a[3], file_of(s, a[4]), a[5]), a[1]);
 		break;
 	case CALL_MUNMAP:
 		rec->result = vm_unmap(mm, a[0], a[1]);

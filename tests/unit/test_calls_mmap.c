@@ -4,6 +4,7 @@
  * with any arguments at all is compared by tests/differential; here are the rules that depend on
  * limits, which it cannot set, and those worth a name.
  */
+#include "engine/backing/file.h"
 #include "engine/space/calls.h"
 #include "tests/unit/one_world.h"
 
@@ -46,6 +47,24 @@ static void lengths_offsets_and_types_are_checked_first(void **state)
 	assert_int_equal(map_at(AT(0), 1, R, UAPI_MAP_ANONYMOUS), -EINVAL);
 	assert_int_equal(map_at(AT(0), 1, R, UAPI_MAP_ANONYMOUS | UAPI_MAP_SHARED_VALIDATE),
 			 -EINVAL);
+}
+
+/* A directory, a pipe; where nothing may be executed that is said first. */
+static void what_has_no_pages_is_no_device_for_mmap(void **state)
+{
+	struct file directory = { .refcount = 1, .mode = FILE_READ };
+	struct file pipe = { .refcount = 1, .mode = FILE_READ | FILE_NOEXEC };
+	u64 flags = UAPI_MAP_PRIVATE | UAPI_MAP_FIXED;
+
+	(void)state;
+	assert_int_equal(do_mmap(mm, AT(0), P(1), R, flags, &directory, 0), -ENODEV);
+	assert_int_equal(do_mmap(mm, AT(0), P(1), R | UAPI_PROT_EXEC, flags, &directory, 0),
+			 -ENODEV);
+	assert_int_equal(do_mmap(mm, AT(0), P(1), R | UAPI_PROT_EXEC, flags, &pipe, 0), -EPERM);
+	assert_int_equal(do_mmap(mm, AT(0), P(1), R, flags, &pipe, 0), -ENODEV);
+	flags ^= UAPI_MAP_PRIVATE | UAPI_MAP_SHARED;
+	assert_int_equal(do_mmap(mm, AT(0), P(1), R | W, flags, &pipe, 0), -EACCES);
+	assert_int_equal(mm->map_count, 0);
 }
 
 static void a_fixed_address_is_taken_as_it_is_or_refused(void **state)
@@ -204,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(lengths_offsets_and_types_are_checked_first),
+		T(what_has_no_pages_is_no_device_for_mmap),
 		T(a_fixed_address_is_taken_as_it_is_or_refused),
 		T(a_hint_is_rounded_down_and_honoured_if_it_is_free),
 		T(areas_with_pages_of_their_own_stay_two_when_the_gap_is_filled),
