@@ -364,6 +364,8 @@ static void make_op(struct generator *g, struct op *op)
 	case CALL_MADVISE:
 		pick_range(g, op);
 		op->arg[2] = percent(g, 20) ? MADV_DONTNEED : any_word(g, ARG_ADVICE);
+		if (percent(g, 1))
+			op->arg[2] = ~0ULL;
 		break;
 	case CALL_MLOCK2:
 		pick_range(g, op);

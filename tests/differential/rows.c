@@ -148,6 +148,21 @@ static s64 file_page(const struct row_context *c)
 	return a ? (s64)(a->pgoff + ((c->op->arg[0] - ARENA_BASE) >> PAGE_SHIFT) - a->start) : -1;
 }
 
+/* Pages of its own that private mappings of files have. */
+static unsigned private_copies(const struct observation *o)
+{
+	const struct seen_page *pages = o ? seen_pages(o) : NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; o && i < o->nr_pages; i++) {
+		const struct seen_area *a = area_at(o, ARENA_BASE + pages[i].page * PAGE_SIZE);
+
+		n += a && a->object && !(a->perms & SEEN_SHARED) &&
+		     !(pages[i].state & SEEN_IS_FILE);
+	}
+	return n;
+}
+
 /* ---- the words of rows.def ---- */
 
 #define C		    c
@@ -181,6 +196,7 @@ static s64 file_page(const struct row_context *c)
 #define NEIGHBOUR_SAME_FILE has_neighbour(c, same_file)
 #define NEIGHBOUR_OBJECT    has_neighbour(c, both_objects)
 #define SEVERAL_BEFORE	    several_before(c)
+#define LOST_COPIES	    (private_copies(c->before) > private_copies(c->after))
 
 #define GLUE2(a, b) a##b
 #define GLUE(a, b)  GLUE2(a, b)
