@@ -20,9 +20,10 @@ bool access_error(u32 code, const struct vma *vma)
 		return true;
 	if (code & PF_WRITE)
 		return !(vma->flags & VM_WRITE);
-	/* A read of a page that is there fails only for want of a right: it was a fetch. */
+	/* A read of a page that is there fails only for want of a right: it was a fetch.  The right
+	 * may have come since: who gives rights owes no flush. */
 	if (code & PF_PROT)
-		return true;
+		return !(code & PF_INSTR) || !(vma->flags & VM_EXEC);
 	return !(vma->flags & VM_ACCESS);
 }
 

@@ -294,6 +294,24 @@ static void forbid_writing_to_the_area(void)
 	assert_int_equal(vm_protect(mm, AT(0), P(8), VM_READ), 0);
 }
 
+/* Its TLB says otherwise still: one fault for nothing. */
+static void what_may_be_executed_by_the_time_of_the_fetch_is(void **state)
+{
+	u64 faults;
+	u8 byte;
+
+	(void)state;
+	write_on(cpu0, 0, 1);
+	forbid_writing();
+	assert_int_equal(soft_fetch(cpu0, AT(0), &byte, 1), FAULT_ACCERR);
+	assert_int_equal(read_on(cpu0, 0), 1);
+	assert_int_equal(vm_protect(mm, AT(0), P(1), VM_READ | VM_EXEC), 0);
+	faults = cpu0->faults;
+	assert_int_equal(soft_fetch(cpu0, AT(0), &byte, 1), FAULT_OK);
+	assert_int_equal(byte, 1);
+	assert_int_equal(cpu0->faults, faults + 1);
+}
+
 static void mprotect_begins(void)
 {
 	begin(forbid_writing_to_the_area);
@@ -786,6 +804,7 @@ int main(void)
 		T(growing_an_area_waits_for_a_fault_in_it),
 		T(a_write_that_comes_after_mprotect_is_an_accerr),
 		T(a_write_that_is_allowed_by_the_time_of_its_fault_is_done),
+		T(what_may_be_executed_by_the_time_of_the_fetch_is),
 		T(mprotect_waits_for_a_fault_that_is_under_way),
 		T(no_stale_right_is_left_when_mprotect_returns),
 		T(mprotect_loses_no_dirty_bit),
