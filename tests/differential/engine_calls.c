@@ -40,13 +40,6 @@ static struct file *file_of(const struct engine_side *s, u64 file)
 	return has_file(file) ? s->files[file] : NULL;
 }
 
-/* That Linux 6.18 knows none of: between MADV_DONTNEED and _FREE, _COLLAPSE and _HWPOISON, and
- * beyond _GUARD_REMOVE. */
-static bool is_no_advice(u64 advice)
-{
-	return (advice > 4 && advice < 8) || (advice > 25 && advice < 100) || advice > 103;
-}
-
 bool engine_has(const struct op *op)
 {
 	const u64 *a = op->arg;
