@@ -133,12 +133,27 @@ static u64 seed;
 
 /* ---- telling ---- */
 
+/* Where are the frames, if there are none? */
+static void tell_of_frames(void)
+{
+	struct lru *lru = &w.e->lru;
+
+	fprintf(stderr,
+		"threads: %lu frames: %lu free, %lu inactive, %lu active, %lu unevictable, %lu "
+		"leaving\n",
+		(unsigned long)w.e->zones[ZONE_USER].nr,
+		(unsigned long)zone_free_pages(w.e, ZONE_USER), (unsigned long)lru->nr_inactive,
+		(unsigned long)lru->nr_active, (unsigned long)lru->nr_unevictable,
+		(unsigned long)lru->nr_writeout);
+}
+
 #define DIE(k, ...)                                                                                \
 	do {                                                                                       \
 		fprintf(stderr, "threads: seed %lu, thread %u, space %u: ", (unsigned long)seed,   \
 			(k)->number, (k)->space);                                                  \
 		fprintf(stderr, __VA_ARGS__);                                                      \
 		fputc('\n', stderr);                                                               \
+		tell_of_frames();                                                                  \
 		abort();                                                                           \
 	} while (0)
 
