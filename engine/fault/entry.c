@@ -141,6 +141,14 @@ static enum fault_reason reason_of(unsigned ret)
 }
 
 #define OOM_TRIES 16
+/* So long may others have what could go locked, or be on the way to it, before it is given up:
+ * their CPUs may be busy with something else. */
+#define BUSY_NS 1000000000ULL
+
+static u64 busy_victims(struct engine *e)
+{
+	return atomic_load_explicit(&e->lru.busy, memory_order_relaxed);
+}
 
 /*
  * Yes if there are
@@ -227,6 +235,7 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 	struct fault_result res = { 0 };
 	struct engine *e = mm->engine;
 	unsigned ret, tries = 0;
+	u64 since = 0;
 
 	if (unlikely(code & PF_RSVD))
 		vmf_panic("reserved bit set in the entry of %lx", (unsigned long)address);
@@ -239,6 +248,7 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 		flags |= FAULT_FLAG_ABSENT;
 	for (;;) {
 		u64 refused = store_refusals(e);
+		u64 busy = busy_victims(e);
 
 		ret = try_fault(mm, address, code, flags, &res);
 		if (unlikely(is_read_meanwhile(ret)) && !(flags & FAULT_FLAG_TRIED)) {
@@ -252,7 +262,13 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 			break;
 		}
 		/* Otherwise: they may have come down between the two. */
-		if (++tries >= OOM_TRIES)
+		if (++tries < OOM_TRIES)
+			continue;
+		if (busy == busy_victims(e))
+			break;
+		if (!since)
+			since = machine_now_ns();
+		else if (machine_now_ns() - since > BUSY_NS)
 			break;
 	}
 	if (res.reason != FAULT_OK)

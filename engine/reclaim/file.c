@@ -154,13 +154,17 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 	if (!m->ops->swap_page) {
 		if (write_one_page(m, page))
 			return false;
-		if (!remove_mapping(page, NULL, true))
+		if (!remove_mapping(page, NULL, true)) {
+			stat_add(&e->lru.busy, 1);
 			return false;
+		}
 		stat_add(&e->stats->evicted_clean, 1);
 		return true;
 	}
-	if (atomic_load_explicit(&page->refcount, memory_order_acquire) != 2)
+	if (atomic_load_explicit(&page->refcount, memory_order_acquire) != 2) {
+		stat_add(&e->lru.busy, 1);
 		return false;
+	}
 	/* Zeros that nobody has written to are found again without a slot. */
 	if (!page_test(page, PG_DIRTY))
 		return remove_mapping(page, NULL, true);

@@ -324,6 +324,8 @@ static struct page *pick_victim(struct engine *e)
 		list_move(&page->lru, &lru->inactive);
 		page = NULL;
 	}
+	if (!page && !list_empty(&lru->inactive))
+		stat_add(&lru->busy, 1);
 	spin_unlock(&lru->lock);
 	return page;
 }

@@ -617,6 +617,46 @@ static void no_translation_of_a_segment_outlives_its_flush(void **state)
 	}
 }
 
+/* ---- next to no memory ---- */
+
+static int setup_small(void **state)
+{
+	(void)state;
+	start_turns((struct world_options){ .frames = 20, .segment = 1, .kept = 100 });
+	child = NULL;
+	map(0, 40, RW);
+	return 0;
+}
+
+static void write_page_39_on_cpu1(void)
+{
+	reason = soft_write_byte(cpu1, AT(39), 39);
+}
+
+/* Others have them locked, and may have lost their CPU: that is not being out of memory. */
+static void who_finds_all_pages_locked_waits_for_them(void **state)
+{
+	struct page *locked[20];
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 19; i++)
+		write_on(cpu0, i, i);
+	for (unsigned i = 0; i < 19; i++)
+		if (page_of(mm, i) && page_trylock(page_of(mm, i)))
+			locked[n++] = page_of(mm, i);
+	assert_int_equal(n + free_frames() + nr_writeout(w.e) + 1, 20); /* one is the zero page */
+	assert_int_equal(nr_writeout(w.e), 0);
+	begin(write_page_39_on_cpu1);
+	waits(NULL);
+	while (n)
+		page_unlock(locked[--n]);
+	join();
+	assert_int_equal(reason, FAULT_OK);
+	for (unsigned i = 0; i < 19; i++)
+		assert_int_equal(read_on(cpu0, i), i);
+}
+
 /* ---- mremap ---- */
 
 static void move_page_0_to_20(void)
@@ -822,6 +862,8 @@ int main(void)
 		T(a_fault_on_a_page_that_is_being_written_out_waits),
 		T(a_page_that_is_just_being_taken_comes_back),
 		T(no_translation_of_a_segment_outlives_its_flush),
+		cmocka_unit_test_setup_teardown(who_finds_all_pages_locked_waits_for_them,
+						setup_small, end),
 		T(a_fault_at_the_new_place_waits_until_the_page_is_there),
 		T(a_fault_at_the_old_place_waits_and_finds_nothing),
 		T(what_is_written_at_the_old_place_up_to_the_flush_moves_with_it),
