@@ -151,10 +151,9 @@ static u64 busy_victims(struct engine *e)
 }
 
 /*
- * Yes if there are
- * frames that are neither free nor on a list: others are just filling them, taking them away or
- * writing them out.  Yes, too, if some are on their way out and the store has refused none (since
- * it had refused `refused`): those that want them back were in the writer's way.
+ * Yes if there are frames that are neither free nor on a list: others are just filling them, taking
+ * them away or writing them out.  Yes, too, if some are on their way out and the store has refused
+ * none (since it had refused `refused`): those that want them back were in the writer's way.
  */
 bool frames_in_flight(struct engine *e, u64 refused)
 {
