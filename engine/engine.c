@@ -161,17 +161,19 @@ static void check_lru(struct engine *e, struct listed *l)
 	u64 n;
 
 	*l = (struct listed){ 0 };
-	n = check_list(e, &lru->inactive, PG_LRU,
-		       PG_UNEVICTABLE | PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
-	CHECK(n == lru->nr_inactive, "inactive list is %lu long, not %lu", ul(n),
-	      ul(lru->nr_inactive));
-	l->pages = n;
-	n = check_list(e, &lru->active, PG_LRU | PG_ACTIVE,
-		       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
-	CHECK(n == lru->nr_active, "active list is %lu long, not %lu", ul(n), ul(lru->nr_active));
-	l->pages += n;
+	for (unsigned i = 0; i < NR_LRU_LISTS; i++) {
+		struct page *page;
+
+		n = check_list(e, &lru->lists[i], PG_LRU,
+			       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
+		CHECK(n == lru->nr[i], "list %u is %lu long, not %lu", i, ul(n), ul(lru->nr[i]));
+		list_for_each_entry (page, &lru->lists[i], lru)
+			CHECK(page_list(page) == i, "frame %lu of list %u says that it is on %u",
+			      ul(page_pfn(e, page)), i, page_list(page));
+		l->pages += n;
+	}
 	n = check_list(e, &lru->unevictable, PG_LRU | PG_UNEVICTABLE,
-		       PG_ACTIVE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
+		       PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
 	CHECK(n == lru->nr_unevictable, "unevictable list is %lu long, not %lu", ul(n),
 	      ul(lru->nr_unevictable));
 	l->pages += n;

@@ -162,8 +162,7 @@ bool frames_in_flight(struct engine *e, u64 refused)
 	if (leaving && refused == store_refusals(e))
 		return true;
 	known += zone_free_pages(e, ZONE_USER);
-	known += atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
-	known += atomic_load_explicit(&e->lru.nr_active, memory_order_relaxed);
+	known += lru_evictable(&e->lru);
 	known += atomic_load_explicit(&e->lru.nr_unevictable, memory_order_relaxed);
 	return known < e->zones[ZONE_USER].nr;
 }

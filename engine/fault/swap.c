@@ -47,7 +47,7 @@ static int map_again(struct vm_fault_info *vmf, u64 slot, struct page *page)
 	if (n <= 0)
 		return n;
 	swap_end_in(e, &page, &slot, 1, &taken_at);
-	lru_return(e, page, true); /* missed at once: it is hot */
+	lru_return(e, page);
 	stat_add(&e->stats->refaults, 1);
 	vmf->res->second_chance = true;
 	return n;
@@ -240,7 +240,7 @@ static void settle_claims(struct engine *e, struct page **pages, unsigned n, u64
 static void note_refaults(struct engine *e, struct page **pages, const u64 *taken_at,
 			  const struct run *run, unsigned n)
 {
-	if (run->asked < n && lru_refault_is_hot(e, taken_at[run->asked])) {
+	if (run->asked < n && e->lru.policy->refault_is_hot(e, taken_at[run->asked])) {
 		page_set(pages[run->asked], PG_WORKINGSET);
 		stat_add(&e->stats->activated, 1);
 	}

@@ -29,7 +29,6 @@ enum zone_type { ZONE_TABLE, ZONE_USER, NR_ZONES };
 enum page_flag {
 	PG_LOCKED = 1u << 0,	  /* the page lock; see page_lock() */
 	PG_LRU = 1u << 1,	  /* on an LRU list; lru->lock */
-	PG_ACTIVE = 1u << 2,	  /* of the active list */
 	PG_REFERENCED = 1u << 3,  /* touched once since it was last looked at */
 	PG_DIRTY = 1u << 4,	  /* differs from its kept slot, or has none; from its file */
 	PG_SWAPCACHE = 1u << 5,	  /* page->swap names its slot, and the slot names the page */
@@ -57,7 +56,7 @@ struct page {
 	_Atomic u32 flags;
 	u8 order; /* of the block, for PG_BUDDY and for its first frame while allocated */
 	u8 zone;
-	u16 _pad;
+	_Atomic u8 list;      /* PG_LRU, not PG_UNEVICTABLE: which of the policy's; lru->lock */
 	struct list_head lru; /* free list, LRU list or write-out list */
 	/* Where its entries can be found.  Page lock (and its entry's page-table lock, to change
 	 * it), or the page is not yet mapped. */
@@ -133,6 +132,10 @@ void zone_check(const struct engine *e, enum zone_type zone);
 static inline s32 page_mapcount(const struct page *p)
 {
 	return atomic_load_explicit(&p->mapcount, memory_order_acquire);
+}
+static inline unsigned page_list(const struct page *p)
+{
+	return atomic_load_explicit(&p->list, memory_order_relaxed);
 }
 static inline bool page_test(const struct page *p, u32 flags)
 {

@@ -5,7 +5,7 @@
  * A page of a file is mapped in any number of entries, in spaces that have nothing else to do with
  * one another, so these pages go one by one:
  *
- *   1  from the inactive list's tail, its page lock tried; nobody can map it from here on;
+ *   1  the policy's next, its page lock tried; nobody can map it from here on;
  *   2  was it used, or is it locked into memory?  then it stays;
  *   3  every entry that maps it is cleared and flushed; their dirty bits make it dirty;
  *   4  a dirty page of a file is written out; shared memory is saved in a swap slot;
@@ -204,7 +204,7 @@ void take_file_page(struct engine *e, struct page *page, bool force, struct take
 	if (pageout(m, page, t))
 		t->freed = 1;
 	else
-		lru_rotate(e, page, true);
+		lru_rotate(e, page, ARRIVED_IN_USE);
 }
 
 u64 take_file_range(struct engine *e, struct vma *vma, u64 start, u64 end)

@@ -4,6 +4,7 @@
 #define VMF_RECLAIM_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/reclaim/policy.h"
 
 /*
  * An anonymous page is on an LRU list exactly while it is mapped, seen from outside the page-table
@@ -22,24 +23,20 @@ void lru_del_batch(struct engine *e, struct page **pages, unsigned n, struct lis
 /* A page goes to the write-out list; the mapping's reference becomes the list's.  It is mapped
  * nowhere, in the swap cache, and on an LRU list or none.  Page lock held. */
 void lru_write_out(struct engine *e, struct page *page);
-/* A page that is on its way out is mapped again: off the write-out list, onto an LRU list (active:
- * it was hot).  Page lock held; the list's reference becomes the mapping's. */
-void lru_return(struct engine *e, struct page *page, bool active);
-/* Under lru->lock: a page on the inactive list was found young; on, off and back on a list. */
+/* A page that is on its way out is mapped again, for it was missed at once: off the write-out list,
+ * onto an LRU list.  Page lock held; the list's reference becomes the mapping's. */
+void lru_return(struct engine *e, struct page *page);
+/* Under lru->lock: a page on a list was found young; off, and back on a list. */
 void lru_found_young(struct engine *e, struct page *page);
 void lru_isolate(struct engine *e, struct page *page);
-void lru_putback(struct engine *e, struct page *page, bool active);
-/* To the head of a list, if it is on one. */
-void lru_rotate(struct engine *e, struct page *page, bool active);
+void lru_putback(struct engine *e, struct page *page);
+/* Where the policy wants it now, if it is on a list; under lru->lock, and not. */
+void lru_rotate_locked(struct engine *e, struct page *page, enum page_arrival why);
+void lru_rotate(struct engine *e, struct page *page, enum page_arrival why);
 /* A page that must not or cannot be taken, if it is on a list: to that of its like. */
 void lru_make_unevictable(struct engine *e, struct page *page);
-/* The page came back after so many others were taken: was it hot? */
-bool lru_refault_is_hot(struct engine *e, u64 taken_at);
 /* The store is full: drop some kept copies of mapped pages.  Returns how many. */
 unsigned lru_drop_kept(struct engine *e);
-/* Under lru->lock: move pages from the tail of the active to the inactive list while that is the
- * shorter one. */
-void lru_balance(struct engine *e);
 
 /* Outcome of a try to take pages away. */
 struct taken {
@@ -51,8 +48,8 @@ struct taken {
 	bool not_now;	    /* the machine could not say yet which can be taken */
 };
 
-/* Take one segment around a victim from the inactive list's tail, or a victim that is mapped more
- * than once from all its entries.  `force`: young pages, too.  False: the list is empty. */
+/* Take one segment around a victim that the policy names, or a victim that is mapped more than
+ * once from all its entries.  `force`: young pages, too.  False: there is none. */
 bool take_segment(struct engine *e, bool force, struct taken *t);
 /* The store or the swap area is full: take one page that needs neither, a clean or dirty page of a
  * file.  False: there is none in reach. */

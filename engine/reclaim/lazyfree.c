@@ -49,7 +49,7 @@ static bool give_up_page(struct engine *e, struct page *page)
 		return false;
 	page_set(page, PG_LAZYFREE | PG_DIRTY);
 	page_clear(page, PG_REFERENCED | PG_WORKINGSET);
-	lru_rotate(e, page, false);
+	lru_rotate(e, page, ARRIVED_NEXT);
 	return true;
 }
 

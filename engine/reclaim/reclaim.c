@@ -17,22 +17,18 @@ void reclaim_init(struct engine *e)
 	struct lru *lru = &e->lru;
 
 	spin_init(&lru->lock);
-	list_init(&lru->inactive);
-	list_init(&lru->active);
+	for (unsigned i = 0; i < NR_LRU_LISTS; i++)
+		list_init(&lru->lists[i]);
 	list_init(&lru->unevictable);
 	list_init(&lru->writeout);
+	lru->policy = e->config.policy ? e->config.policy : &policy_lru;
+	lru->policy->init(e);
 	e->reclaim = reclaim_direct;
 }
 
 static u64 nr_free(struct engine *e)
 {
 	return zone_free_pages(e, ZONE_USER);
-}
-
-static u64 nr_lru(struct engine *e)
-{
-	return atomic_load_explicit(&e->lru.nr_active, memory_order_relaxed) +
-	       atomic_load_explicit(&e->lru.nr_inactive, memory_order_relaxed);
 }
 
 /* As a share of what is taken, so that it never costs much. */
@@ -65,7 +61,8 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 	bool full, retried = false;
 
 	if (!e->config.may_exceed)
-		most += nr_lru(e) / 8; /* everything may be looked at twice, before it is "no" */
+		most += lru_evictable(&e->lru) /
+			8; /* everything may be looked at twice, before it is "no" */
 	retry_in_time(e);
 	while (freed < want) {
 		struct taken t;

@@ -2,7 +2,7 @@
 /*
  * Reclaim: which pages go, and their journey out.
  *
- *   mapped, on the inactive list
+ *   mapped, and the policy's next (policy.h)
  *     -> take:  a run of neighbours (a segment) is taken away in one call of the machine;
  *               each gets a swap slot and enters the swap cache and the write-out list.
  *               A fault on it now finds it there and maps it again: the second chance.
@@ -21,8 +21,7 @@
  * Pages of files go in one step, one by one: written out if they are dirty, or (shared memory)
  * saved in a swap slot that the file itself remembers (reclaim/file.c).
  *
- * Second chance: a page found young, or that came back within the active list's length of other
- * evictions (refault distance), goes to the active list.
+ * Who is next, and what being found young or coming back soon is worth, is the policy's to say.
  */
 #ifndef VMF_RECLAIM_RECLAIM_H
 #define VMF_RECLAIM_RECLAIM_H
@@ -36,14 +35,23 @@ struct anon_vma_chain;
 struct engine;
 struct mm;
 struct page;
+struct reclaim_policy;
 struct vma;
 
+#define NR_LRU_LISTS 4
+
+/* Those of the policy "lru". */
+enum { LRU_INACTIVE, LRU_ACTIVE };
+
 struct lru {
-	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, PG_ACTIVE */
-	struct list_head inactive, active;
-	struct list_head unevictable; /* PG_UNEVICTABLE */
+	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, page->list */
+	const struct reclaim_policy *policy;
+	struct list_head lists[NR_LRU_LISTS]; /* the policy's */
+	struct list_head unevictable;	      /* PG_UNEVICTABLE */
 	/* Pages; written under lock, read anywhere. */
-	_Atomic u64 nr_inactive, nr_active, nr_unevictable;
+	_Atomic u64 nr[NR_LRU_LISTS], nr_unevictable;
+	/* Bit i: pages on list i may go together with a neighbour whose turn it is.  A hint. */
+	_Atomic u32 joinable;
 	struct list_head writeout; /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
 	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
@@ -58,9 +66,19 @@ struct watermarks {
 	u64 min, low, high;
 };
 
-/* Registers itself as the allocator's reclaim callback. */
+/* Pages that the policy can choose from. */
+static inline u64 lru_evictable(const struct lru *lru)
+{
+	u64 n = 0;
+
+	for (unsigned i = 0; i < NR_LRU_LISTS; i++)
+		n += atomic_load_explicit(&lru->nr[i], memory_order_relaxed);
+	return n;
+}
+
+/* Registers itself as the allocator's reclaim callback.  e->config is set. */
 void reclaim_init(struct engine *e);
-void lru_add(struct engine *e, struct page *page); /* inactive, or active with PG_WORKINGSET */
+void lru_add(struct engine *e, struct page *page); /* with PG_WORKINGSET: it was hot */
 void lru_del(struct engine *e, struct page *page);
 void lru_mark_accessed(struct engine *e, struct page *page);
 /* Up to n pages that could not be taken, the oldest first, are to be tried again before others. */

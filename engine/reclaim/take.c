@@ -2,10 +2,11 @@
 /*
  * The first step of reclaim: taking pages away, a segment at a time.
  *
- *   1. a victim from the inactive list's tail; its page lock is tried, not waited for;
+ *   1. a victim that the policy names; its page lock is tried, not waited for;
  *   2. from it to its entry (anon_vma lock for reading), and the page-table lock;
- *   3. its neighbours in the same aligned group of entries that are inactive, unlocked and not
- *      young join it; the young ones get their second chance at the same price;
+ *   3. its neighbours in the same aligned group of entries that may go as well (lru->joinable),
+ *      are unlocked and not young join it; the young ones get their second chance at the same
+ * price;
  *   4. all leave the LRU, get a slot each and enter the swap cache;
  *   5. one call of the machine takes them; what it took goes to the write-out list, the rest back.
  *
@@ -40,7 +41,8 @@ struct group {
 static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsigned n, bool all,
 		    bool force)
 {
-	u32 not_these = all ? PG_FILE : PG_FILE | PG_ACTIVE | PG_UNEVICTABLE;
+	u32 not_these = all ? PG_FILE : PG_FILE | PG_UNEVICTABLE;
+	u32 lists = all ? ~0u : atomic_load_explicit(&e->lru.joinable, memory_order_relaxed);
 
 	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE, ptep++) {
 		pte_t pte = pte_read(ptep);
@@ -49,7 +51,8 @@ static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsi
 		if (!pte_mapped(pte) || pte_special(pte))
 			continue;
 		page = pfn_page(e, pte_pfn(pte));
-		if (page != g->victim && page_test(page, not_these))
+		if (page != g->victim &&
+		    (page_test(page, not_these) || !(lists >> page_list(page) & 1)))
 			continue;
 		if (unlikely(page_mapcount(page) > 1))
 			continue;
@@ -148,11 +151,11 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 			gone[t->freed++] = page;
 		} else if (result == -EAGAIN) {
 			t->not_now |= i < n;
-			lru_putback(e, page, false);
+			lru_putback(e, page);
 		} else {
 			untakeable++;
 			page_set(page, PG_UNEVICTABLE);
-			lru_putback(e, page, false);
+			lru_putback(e, page);
 		}
 	}
 	atomic_fetch_add_explicit(&lru->nr_writeout, taken, memory_order_relaxed);
@@ -301,47 +304,49 @@ static void take_shared(struct engine *e, struct rmap_walk *w, bool force, struc
 		stat_add(&e->stats->untakeable, 1);
 		lru_make_unevictable(e, w->page);
 	} else if (!t->taken) {
-		lru_rotate(e, w->page, false);
+		lru_rotate(e, w->page, ARRIVED_SPARED);
 	}
 }
 
 /* ---- choosing ---- */
 
-/* The page at the inactive list's tail, locked and with a reference, still on the list. */
+/* The page that is next, locked and with a reference, still on its list. */
 static struct page *pick_victim(struct engine *e)
 {
-	struct lru *lru = &e->lru;
+	const struct reclaim_policy *policy = e->lru.policy;
 	struct page *page = NULL;
 
-	spin_lock(&lru->lock);
-	lru_balance(e);
-	for (unsigned i = 0; i < VICTIM_TRIES && !list_empty(&lru->inactive); i++) {
-		page = list_last_entry(&lru->inactive, struct page, lru);
+	if (policy->age)
+		policy->age(e);
+	spin_lock(&e->lru.lock);
+	for (unsigned i = 0; i < VICTIM_TRIES; i++) {
+		page = policy->next(e, NULL);
+		if (!page)
+			break;
 		if (page_trylock(page)) {
 			page_get(page);
 			break;
 		}
-		list_move(&page->lru, &lru->inactive);
+		lru_rotate_locked(e, page, ARRIVED_SPARED);
 		page = NULL;
 	}
-	if (!page && !list_empty(&lru->inactive))
-		stat_add(&lru->busy, 1);
-	spin_unlock(&lru->lock);
+	if (!page && policy->next(e, NULL))
+		stat_add(&e->lru.busy, 1);
+	spin_unlock(&e->lru.lock);
 	return page;
 }
 
-/* The last page on the inactive list that can go without a slot, locked and with a reference. */
+/* The first page that can go without a slot, locked and with a reference. */
 static struct page *pick_file_victim(struct engine *e)
 {
-	struct lru *lru = &e->lru;
+	const struct reclaim_policy *policy = e->lru.policy;
 	struct page *page, *found = NULL;
 	unsigned look = FILE_LOOK;
 
-	spin_lock(&lru->lock);
-	lru_balance(e);
-	for (struct list_head *at = lru->inactive.prev; at != &lru->inactive && look--;
-	     at = at->prev) {
-		page = list_entry(at, struct page, lru);
+	if (policy->age)
+		policy->age(e);
+	spin_lock(&e->lru.lock);
+	for (page = policy->next(e, NULL); page && look--; page = policy->next(e, page)) {
 		if (!page_test(page, PG_FILE) || !page_trylock(page))
 			continue;
 		if (!page->mapping->ops->swap_page) {
@@ -351,7 +356,7 @@ static struct page *pick_file_victim(struct engine *e)
 		}
 		page_unlock(page);
 	}
-	spin_unlock(&lru->lock);
+	spin_unlock(&e->lru.lock);
 	return found;
 }
 
@@ -384,13 +389,14 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	*t = (struct taken){ 0 };
 	if (!victim)
 		return false;
+	force |= !e->lru.policy->spares_young;
 	if (page_test(victim, PG_FILE)) {
 		take_file_page(e, victim, force, t);
 		goto out;
 	}
 	if (!rmap_begin(e, victim, &w)) {
 		/* It is being unmapped or moved just now. */
-		lru_rotate(e, victim, false);
+		lru_rotate(e, victim, ARRIVED_SPARED);
 		goto out;
 	}
 	if (unlikely(page_mapcount(victim) > 1)) {
@@ -398,7 +404,7 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 		goto out_rmap;
 	}
 	if (!rmap_next(&w)) {
-		lru_rotate(e, victim, false);
+		lru_rotate(e, victim, ARRIVED_SPARED);
 		goto out_rmap;
 	}
 	vma = w.vma;
@@ -417,7 +423,7 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 		t->looked_at = 1;
 		t->freed = discard_lazy_range(e, vma, start, end, victim);
 		/* It was written to, or could not be had just now. */
-		lru_rotate(e, victim, false);
+		lru_rotate(e, victim, ARRIVED_SPARED);
 		goto out_rmap;
 	}
 	ptep = pte_find(vma->mm, start, &ptl);
@@ -427,7 +433,7 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	g.n = g.nr_young = 0;
 	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, false, force, t);
 	if (!t->looked_at)
-		lru_rotate(e, victim, false);
+		lru_rotate(e, victim, ARRIVED_SPARED);
 out_rmap:
 	rmap_end(&w);
 out:

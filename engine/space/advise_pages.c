@@ -108,7 +108,7 @@ static void make_cold(struct vma *vma, u64 start, u64 end)
 				continue;
 			e->mmu->test_and_clear_young(vma->mm, va, ptep);
 			page_clear(page, PG_REFERENCED);
-			lru_rotate(e, page, false);
+			lru_rotate(e, page, ARRIVED_NEXT);
 		}
 		spin_unlock(ptl);
 	}

@@ -130,7 +130,7 @@ static void young_pages_are_spared_once_then_active(void **state)
 	take_segment(w.e, false, &t);
 	assert_int_equal(t.taken, 1);
 	assert_non_null(page_at(5));
-	assert_true(page_test(page_at(5), PG_ACTIVE));
+	assert_true(page_list(page_at(5)) == LRU_ACTIVE);
 }
 
 static void when_all_are_young_some_go_all_the_same(void **state)
@@ -440,12 +440,12 @@ static void a_page_missed_soon_is_hot(void **state)
 		put(i, i);
 	reclaim_range(mm, AT(0), AT(4));
 	get(0);
-	assert_true(page_test(page_at(0), PG_ACTIVE | PG_WORKINGSET));
+	assert_true(page_list(page_at(0)) == LRU_ACTIVE);
 	assert_int_equal(w.e->stats->refaults, 1);
 	/* After as many others as the lists are long it is not. */
 	reclaim_range(mm, AT(10), AT(200));
 	get(1);
-	assert_false(page_test(page_at(1), PG_ACTIVE));
+	assert_int_equal(page_list(page_at(1)), LRU_INACTIVE);
 }
 
 static void the_active_list_gives_back(void **state)
@@ -458,10 +458,10 @@ static void the_active_list_gives_back(void **state)
 		lru_mark_accessed(w.e, page_at(i));
 		lru_mark_accessed(w.e, page_at(i));
 	}
-	assert_int_equal(lru->nr_active, 200);
-	assert_int_equal(lru->nr_inactive, 0);
+	assert_int_equal(lru->nr[LRU_ACTIVE], 200);
+	assert_int_equal(lru->nr[LRU_INACTIVE], 0);
 	assert_int_equal(reclaim_direct(w.e, 20), 20);
-	assert_true(lru->nr_inactive > 0);
+	assert_true(lru->nr[LRU_INACTIVE] > 0);
 }
 
 int main(void)

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Replacement policies: which page goes next.
+ *
+ * A policy owns up to NR_LRU_LISTS lists of pages that can be evicted (struct lru), and decides to
+ * which of them a page goes when it comes, is found used, or is used by a call; and from them,
+ * which is the next to go.  That a page leaves (it is freed, taken, or proves unevictable) needs no
+ * word of the policy's: the lists are the whole of what it knows, and lists.c keeps them and their
+ * lengths.
+ *
+ * Nothing of this is on the way of an access that finds its page: policies hear of pages that come,
+ * and of pages that reclaim looks at.
+ */
+#ifndef VMF_RECLAIM_POLICY_H
+#define VMF_RECLAIM_POLICY_H
+
+#include "engine/engine.h"
+
+/* Why a page comes onto the policy's lists. */
+enum page_arrival {
+	ARRIVED_NEW,	/* asked for by a fault or a call, or brought in beside such a page */
+	ARRIVED_HOT,	/* missed while it was on its way out, or soon after (refault distance) */
+	ARRIVED_SPARED, /* was the next, and cannot go just now: another's turn */
+	ARRIVED_IN_USE, /* the same, because somebody is using it */
+	ARRIVED_NEXT,	/* could not go for long and is to be tried again before all others */
+};
+
+/* All are called with lru->lock held, but for age(). */
+struct reclaim_policy {
+	const char *name;
+	/* A page that is found young when it is the next to go is spared; otherwise nobody looks.
+	 */
+	bool spares_young;
+	/* The engine begins: no page is there yet. */
+	void (*init)(struct engine *e);
+	/* The list that the page goes to: to its head, with ARRIVED_NEXT to its tail. */
+	unsigned (*place)(struct engine *e, struct page *page, enum page_arrival why);
+	/* A page on a list was found young by reclaim, which has reset the bit. */
+	void (*young)(struct engine *e, struct page *page);
+	/* A page on a list with PG_REFERENCED was used by a call (read, write) once more.  The
+	 * first time only sets PG_REFERENCED. */
+	void (*accessed)(struct engine *e, struct page *page);
+	/* The page to go first, or (after != NULL) behind another that next() gave under the same
+	 * hold of the lock; NULL: none.  May move pages between the lists when after == NULL. */
+	struct page *(*next)(struct engine *e, struct page *after);
+	/* Before a victim is looked for, no lock held but those of reclaim_fn; or NULL. */
+	void (*age)(struct engine *e);
+	/* A page that is out since `shadow` (workingset.h) is wanted again: was it hot? */
+	bool (*refault_is_hot)(struct engine *e, u64 shadow);
+};
+
+extern const struct reclaim_policy policy_lru;
+
+/* By name; NULL: there is none of that name. */
+const struct reclaim_policy *policy_find(const char *name);
+
+/* ---- for policies: lru->lock held, the page is on a list of the policy's ---- */
+
+/* To the head of a list. */
+void lru_move(struct engine *e, struct page *page, unsigned list);
+/* The same, and it is counted as activated. */
+void lru_activate(struct engine *e, struct page *page, unsigned list);
+/* Pages on a list. */
+static inline u64 lru_length(const struct engine *e, unsigned list)
+{
+	return atomic_load_explicit(&e->lru.nr[list], memory_order_relaxed);
+}
+/* The page before `after` on a list, or its last one; NULL: none. */
+static inline struct page *lru_from_tail(struct engine *e, unsigned list, struct page *after)
+{
+	struct list_head *head = &e->lru.lists[list], *at = after ? after->lru.prev : head->prev;
+
+	return at == head ? NULL : list_entry(at, struct page, lru);
+}
+/* Pages on these lists (bit i: list i) may go together with a neighbour whose turn it is. */
+static inline void lru_set_joinable(struct engine *e, u32 lists)
+{
+	atomic_store_explicit(&e->lru.joinable, lists, memory_order_relaxed);
+}
+
+#endif
