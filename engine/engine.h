@@ -39,7 +39,7 @@ struct engine_config {
 	 * pages together stay less than the pages alone. */
 	bool kept_within_savings;
 	struct watermarks marks;
-	const struct reclaim_policy *policy; /* which page goes next; NULL: policy_lru */
+	const struct reclaim_policy *policy; /* which page goes next; NULL: policy_default */
 	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all
 	 * is pinned), allocations succeed as long as descriptors last.  The program goes on, over
 	 * its limit, and the statistics say so. */

@@ -4,6 +4,8 @@
 
 static const struct reclaim_policy *const policies[] = {
 	&policy_lru,
+	&policy_clock,
+	&policy_fifo,
 };
 
 static bool same_name(const char *a, const char *b)

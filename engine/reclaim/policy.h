@@ -49,7 +49,9 @@ struct reclaim_policy {
 	bool (*refault_is_hot)(struct engine *e, u64 shadow);
 };
 
-extern const struct reclaim_policy policy_lru;
+extern const struct reclaim_policy policy_lru, policy_clock, policy_fifo;
+/* What an engine has whose config names none. */
+#define policy_default policy_lru
 
 /* By name; NULL: there is none of that name. */
 const struct reclaim_policy *policy_find(const char *name);

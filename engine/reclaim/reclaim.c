@@ -21,7 +21,7 @@ void reclaim_init(struct engine *e)
 		list_init(&lru->lists[i]);
 	list_init(&lru->unevictable);
 	list_init(&lru->writeout);
-	lru->policy = e->config.policy ? e->config.policy : &policy_lru;
+	lru->policy = e->config.policy ? e->config.policy : &policy_default;
 	lru->policy->init(e);
 	e->reclaim = reclaim_direct;
 }
