@@ -80,6 +80,7 @@ static const struct mmu_ops null_ops = {
 	.flush = null_flush,
 	.release = null_page,
 	.silent_write = true,
+	.never_young = true,
 };
 
 static int null_save(struct store *s, u64 slot, const void *bytes)

@@ -152,6 +152,10 @@ struct mmu_ops {
 	/* Set where several entries may map one frame, in one space or in several, and change()
 	 * can take the right to write away from an entry that is in use: fork needs it. */
 	bool shares_pages;
+
+	/* Set where test_and_clear_young() sees nothing and always says no: who would go far to ask
+	 * it need not. */
+	bool never_young;
 };
 
 #endif

@@ -17,7 +17,7 @@ struct lab_row {
 	unsigned percent; /* memory, of the pages touched */
 	u32 frames;
 	u64 optimum;
-	double best_blind; /* 0: not known */
+	u64 blind; /* 0: not known */
 	struct lab_count by[NR_LAB_POLICIES];
 };
 
@@ -28,7 +28,7 @@ struct lab {
 	struct {
 		const char *name, *what;
 		u64 refs; /* that are counted */
-		bool looping, independent, hot;
+		bool looping, hot;
 		struct lab_row rows[NR_LAB_SIZES];
 	} patterns[NR_PATTERNS];
 };
@@ -36,7 +36,7 @@ struct lab {
 /* What is to be said of a row, of the default policy. */
 enum lab_verdict {
 	LAB_GOOD,   /* at most twice the optimum */
-	LAB_BLIND,  /* more, and so has everybody who cannot see what comes */
+	LAB_BLIND,  /* more, and so has everybody who cannot see what comes; near to that */
 	LAB_LOOP,   /* more, of a loop larger than memory */
 	LAB_MISSED, /* more, without an excuse */
 };

@@ -12,10 +12,7 @@ enum lab_verdict lab_judge(const struct lab *lab, unsigned pattern, unsigned row
 		return LAB_GOOD;
 	if (lab->patterns[pattern].looping)
 		return LAB_LOOP;
-	/* Twice the optimum is out of reach, or it is more than that because 1.5 times the best
-	 * that can be is. */
-	if (r->best_blind && 1.5 * r->best_blind > 2.0 * (double)r->optimum &&
-	    (double)r->by[lab->chosen].misses <= 1.5 * r->best_blind)
+	if (r->blind > 2 * r->optimum && 4 * r->by[lab->chosen].misses <= 5 * r->blind)
 		return LAB_BLIND;
 	return LAB_MISSED;
 }
@@ -35,7 +32,8 @@ const char *lab_verdict_text(enum lab_verdict v)
 void lab_table(const struct lab *lab)
 {
 	printf("Major faults by policy, %u pages; in brackets: times the optimum (Belady)\n\n"
-	       "%-8s %6s %8s %8s", lab->pages, "pattern", "memory", "optimum", "blind");
+	       "%-8s %6s %8s %8s",
+	       lab->pages, "pattern", "memory", "optimum", "blind");
 	for (unsigned k = 0; k < NR_LAB_POLICIES; k++)
 		printf("  %15s", lab->policies[k]);
 	printf("\n");
@@ -45,8 +43,8 @@ void lab_table(const struct lab *lab)
 
 			printf("%-8s %5u%% %8lu ", n ? "" : lab->patterns[i].name, r->percent,
 			       (unsigned long)r->optimum);
-			if (r->best_blind)
-				printf("%8.0f", r->best_blind);
+			if (r->blind)
+				printf("%8lu", (unsigned long)r->blind);
 			else
 				printf("%8s", "-");
 			for (unsigned k = 0; k < NR_LAB_POLICIES; k++)
@@ -81,10 +79,10 @@ static void json_row(const struct lab *lab, unsigned i, unsigned n)
 	const struct lab_row *r = &lab->patterns[i].rows[n];
 
 	printf("%s\n  {\"pattern\": \"%s\", \"references\": %lu, \"memory_percent\": %u, "
-	       "\"frames\": %u, \"optimum\": %lu, \"best_blind\": %.1f, \"verdict\": \"%s\", "
+	       "\"frames\": %u, \"optimum\": %lu, \"blind\": %lu, \"verdict\": \"%s\", "
 	       "\"misses\": {",
 	       i || n ? "," : "", lab->patterns[i].name, (unsigned long)lab->patterns[i].refs,
-	       r->percent, r->frames, (unsigned long)r->optimum, r->best_blind,
+	       r->percent, r->frames, (unsigned long)r->optimum, (unsigned long)r->blind,
 	       verdicts[lab_judge(lab, i, n)]);
 	for (unsigned k = 0; k < NR_LAB_POLICIES; k++)
 		printf("%s\"%s\": %lu", k ? ", " : "", lab->policies[k],

@@ -72,9 +72,7 @@ static void uniform(struct maker *m)
 {
 	struct trace *t = m->t;
 
-	t->p = get(NULL, t->pages * sizeof(*t->p));
-	for (u32 i = 0; i < t->pages; i++)
-		t->p[i] = 1.0 / t->pages;
+	t->independent = true;
 	for (u64 i = 0; i < 20ULL * t->pages; i++)
 		emit(m, below(m, t->pages));
 }
@@ -85,11 +83,9 @@ static void zipf(struct maker *m)
 	struct trace *t = m->t;
 	double *sum = get(NULL, t->pages * sizeof(*sum)), all = 0;
 
-	t->p = get(NULL, t->pages * sizeof(*t->p));
+	t->independent = true;
 	for (u32 i = 0; i < t->pages; i++)
 		sum[i] = all += pow(i + 1, -0.99);
-	for (u32 i = 0; i < t->pages; i++)
-		t->p[i] = pow(i + 1, -0.99) / all;
 	for (u64 i = 0; i < 20ULL * t->pages; i++) {
 		double at = fraction(m) * all;
 		u32 from = 0, to = t->pages - 1;
@@ -115,56 +111,60 @@ static void loop(struct maker *m)
 			emit(m, i);
 }
 
-/* An eighth is hot.  Between two times in which nothing else is used, each other page is once. */
+/* A hot eighth, anonymous; when it has been used for a while a file is read beside it, once. */
 static void scan(struct maker *m)
 {
-	u32 hot = m->t->pages / 8;
+	u32 hot = m->t->anonymous;
 
 	for (u32 i = 0; i < 16 * hot; i++)
-		emit(m, m->mixed[below(m, hot)]);
+		emit(m, below(m, hot));
 	for (u32 i = hot; i < m->t->pages; i++) {
-		emit(m, m->mixed[i]);
-		emit(m, m->mixed[below(m, hot)] | TRACE_HOT);
+		emit(m, i);
+		emit(m, below(m, hot) | TRACE_HOT);
 	}
 	for (u32 i = 0; i < 16 * hot; i++)
-		emit(m, m->mixed[below(m, hot)] | TRACE_HOT);
+		emit(m, below(m, hot) | TRACE_HOT);
 }
 
-/* Ten times a fifth of the pages, another each time, and each is used again half of the times. */
+/* Twenty times a fifth of the pages, drawn anew each time; within a phase each is as likely. */
 static void phases(struct maker *m)
 {
 	u32 set = m->t->pages / 5;
 
-	for (unsigned phase = 0; phase < 10; phase++) {
-		u32 first = phase * 2 % 5 * set;
-
+	m->t->draws = 20;
+	m->t->drawn = set;
+	for (unsigned phase = 0; phase < 20; phase++) {
+		mix(m);
 		for (u32 i = 0; i < 10 * set; i++)
-			emit(m, m->mixed[first + below(m, set)]);
+			emit(m, m->mixed[below(m, set)]);
 	}
 }
 
 static const struct {
 	const char *name, *what;
 	void (*make)(struct maker *m);
+	unsigned anonymous; /* eighths */
 } patterns[NR_PATTERNS] = {
-	{ "uniform", "every page is as likely as any other", uniform },
-	{ "zipf", "independent, Zipf 0.99", zipf },
-	{ "loop", "all pages in turn, again and again", loop },
-	{ "scan", "a hot eighth, and all others once", scan },
-	{ "phases", "ten phases, each on a fifth of the pages", phases },
+	{ "uniform", "every page is as likely as any other", uniform, 8 },
+	{ "zipf", "independent references, Zipf 0.99", zipf, 8 },
+	{ "loop", "all pages in turn, again and again", loop, 8 },
+	{ "scan", "a hot eighth, beside which a file is read once", scan, 1 },
+	{ "phases", "twenty phases, each on a fifth of the pages", phases, 8 },
 };
 
 struct trace trace_make(unsigned pattern, u32 pages)
 {
 	struct trace t = { .name = patterns[pattern].name,
 			   .what = patterns[pattern].what,
-			   .pages = pages };
+			   .pages = pages,
+			   .anonymous = pages / 8 * patterns[pattern].anonymous };
 	struct maker m = { .t = &t, .rnd = 0x9e3779b97f4a7c15ULL + pattern };
 
 	m.mixed = get(NULL, pages * sizeof(*m.mixed));
 	mix(&m);
 	for (u32 i = 0; i < pages; i++)
-		emit(&m, m.mixed[i]);
+		if (m.mixed[i] < t.anonymous)
+			emit(&m, m.mixed[i]);
 	mix(&m);
 	patterns[pattern].make(&m);
 	free(m.mixed);
@@ -174,7 +174,6 @@ struct trace trace_make(unsigned pattern, u32 pages)
 void trace_free(struct trace *t)
 {
 	free(t->refs);
-	free(t->p);
 }
 
 /* ---- the optimum ---- */
@@ -245,7 +244,7 @@ u64 trace_optimum(const struct trace *t, u32 frames)
 		u32 page = t->refs[i] & ~TRACE_HOT;
 
 		if (!when[page]) {
-			misses += i >= t->pages;
+			misses += i >= t->anonymous;
 			while (used == frames) {
 				struct entry e = pop(&h);
 
@@ -265,13 +264,52 @@ u64 trace_optimum(const struct trace *t, u32 frames)
 	return misses;
 }
 
-double trace_best_blind(const struct trace *t, u32 frames)
+/* Of the pages in memory the one used least often, of these the one used the longest ago. */
+static u32 least_used(const struct trace *t, const u32 *uses, const u64 *last, const bool *in)
 {
-	double miss = 1;
+	u32 found = t->pages;
 
-	if (!t->p)
-		return 0;
-	for (u32 i = 0; i < frames; i++)
-		miss -= t->p[i];
-	return miss * (double)(t->n - t->pages);
+	for (u32 i = 0; i < t->pages; i++) {
+		if (!in[i])
+			continue;
+		if (found == t->pages || uses[i] < uses[found] ||
+		    (uses[i] == uses[found] && last[i] < last[found]))
+			found = i;
+	}
+	return found;
+}
+
+static u64 most_often_used(const struct trace *t, u32 frames)
+{
+	u32 *uses = get(NULL, t->pages * sizeof(*uses)), used = 0;
+	u64 *last = get(NULL, t->pages * sizeof(*last)), misses = 0;
+	bool *in = get(NULL, t->pages * sizeof(*in));
+
+	memset(uses, 0, t->pages * sizeof(*uses));
+	memset(in, 0, t->pages * sizeof(*in));
+	for (u64 i = 0; i < t->n; i++) {
+		u32 page = t->refs[i] & ~TRACE_HOT;
+
+		if (!in[page]) {
+			misses += i >= t->anonymous;
+			if (used == frames)
+				in[least_used(t, uses, last, in)] = false;
+			else
+				used++;
+			in[page] = true;
+		}
+		uses[page]++;
+		last[page] = i;
+	}
+	free(uses);
+	free(last);
+	free(in);
+	return misses;
+}
+
+u64 trace_blind(const struct trace *t, u32 frames)
+{
+	if (t->independent)
+		return most_often_used(t, frames);
+	return (u64)t->draws * t->drawn * (t->pages - frames) / t->pages;
 }

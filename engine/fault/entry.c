@@ -274,6 +274,8 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 	res.reason = reason_of(ret);
 	if (res.reason == FAULT_OK)
 		account_fault(mm, ret, flags, &res);
+	if (!(flags & FAULT_FLAG_TRYLOCK))
+		lru_watch_pages(&e->lru, e);
 	return res;
 }
 

@@ -4,8 +4,8 @@
  *
  * The circle is a list that turns instead of the hand: what the hand points to is the tail, a page
  * that is passed goes to the head, and new pages come in there, just behind the hand.  A page's
- * reference bit is its entries' accessed bits (the caller of young() has reset them) and, for use by
- * calls, PG_REFERENCED.
+ * reference bit is its entries' accessed bits (the caller of young() has reset them) and, for use
+ * by calls, PG_REFERENCED.
  */
 #include "engine/reclaim/internal.h"
 

@@ -89,6 +89,15 @@ static bool look_at(struct page *page, struct rmap_entry *entry, void *arg)
 	return false;
 }
 
+bool file_page_referenced(struct page *page)
+{
+	struct referenced r = { 0 };
+
+	if (atomic_load_explicit(&page->mapcount, memory_order_acquire))
+		rmap_walk_file(page->mapping, page, look_at, &r);
+	return r.young;
+}
+
 struct unmapped {
 	u32 entries; /* their references to the page are the caller's to drop */
 	bool dirty;

@@ -38,6 +38,11 @@ void lru_make_unevictable(struct engine *e, struct page *page);
 /* The store is full: drop some kept copies of mapped pages.  Returns how many. */
 unsigned lru_drop_kept(struct engine *e);
 
+/* Was the page used through any of its entries since this was last asked?  Their accessed bits are
+ * reset.  Page lock and a reference held. */
+bool page_referenced(struct engine *e, struct page *page);
+bool file_page_referenced(struct page *page);
+
 /* Outcome of a try to take pages away. */
 struct taken {
 	unsigned taken;	    /* on the write-out list now */

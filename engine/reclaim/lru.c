@@ -1,24 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The classic two lists: active and inactive, with a second chance.
+ * The classic active and inactive lists with a second chance; before them, where the machine shows
+ * use, a list for pages that are fresh.
  *
- * Pages come in at the head of the inactive list and are looked at at its tail.  The active list is
- * for pages that were found in use there twice, or that were taken and missed soon after; it gives
- * pages back from its tail while it is the longer one.
+ *     new -> fresh -> inactive -> out
+ *                        |  ^
+ *                   used v  | not used
+ *       missed soon -> active
+ *
+ * An accessed bit says nothing of a page that has just come, for the access that it came for has
+ * set it; and nothing of one whose bit was reset a moment ago, for there was no time to use it
+ * again. So the bit is reset as a page goes from fresh to inactive, at the other end of which it is
+ * looked at: in between others have come and gone, and a page that is used again and again has
+ * shown it. Pages move on from the fresh list while memory fills, before any has to go: when the
+ * first has to, all that is old has been watched.  What is used once (a scan) goes through both
+ * lists and out, and the active pages never hear of it.
+ *
+ * The active list is a clock of half of all pages at most: its oldest goes behind the others if it
+ * was used since it was there last, and else is inactive again.  A page that was taken and missed
+ * soon after becomes active at once (workingset.h).
+ *
+ * Where the machine shows no use, new pages are inactive, and the active list gives pages back from
+ * its tail while it is the longer one.
  */
 #include "engine/reclaim/internal.h"
 
-#define BALANCE_BATCH 64
+/* Pages that one call moves on at most: before a victim is looked for, and after a fault. */
+#define AGE_BATCH   64
+#define WATCH_BATCH 4
+
+/* For each fresh page so many are watched. */
+#define WATCHED_SHARE 8
 
 static void lru_init(struct engine *e)
 {
-	lru_set_joinable(e, 1u << LRU_INACTIVE);
+	lru_set_joinable(e, 1u << LRU_INACTIVE | 1u << LRU_FRESH);
 }
 
 static unsigned lru_place(struct engine *e, struct page *page, enum page_arrival why)
 {
-	(void)e, (void)page;
-	return why == ARRIVED_HOT || why == ARRIVED_IN_USE ? LRU_ACTIVE : LRU_INACTIVE;
+	(void)page;
+	switch (why) {
+	case ARRIVED_HOT:
+	case ARRIVED_IN_USE:
+		return LRU_ACTIVE;
+	case ARRIVED_NEW:
+		return e->mmu->never_young ? LRU_INACTIVE : LRU_FRESH;
+	default:
+		return LRU_INACTIVE;
+	}
 }
 
 static void lru_accessed(struct engine *e, struct page *page)
@@ -29,41 +59,119 @@ static void lru_accessed(struct engine *e, struct page *page)
 
 static void lru_young(struct engine *e, struct page *page)
 {
-	if (page_list(page) == LRU_ACTIVE)
-		return;
-	if (page_test_set(page, PG_REFERENCED))
-		lru_activate(e, page, LRU_ACTIVE);
-	else
+	switch (page_list(page)) {
+	case LRU_FRESH:
 		lru_move(e, page, LRU_INACTIVE);
+		break;
+	case LRU_INACTIVE:
+		lru_activate(e, page, LRU_ACTIVE);
+		break;
+	}
 }
 
-/* From the tail of the active to the inactive list while that is the shorter one. */
-static void balance(struct engine *e)
+static void deactivate(struct engine *e, struct page *page)
 {
-	for (unsigned i = 0; i < BALANCE_BATCH; i++) {
-		struct page *page;
+	page_clear(page, PG_REFERENCED | PG_WORKINGSET);
+	lru_move(e, page, LRU_INACTIVE);
+}
 
-		if (lru_length(e, LRU_ACTIVE) <= lru_length(e, LRU_INACTIVE))
-			break;
-		page = lru_from_tail(e, LRU_ACTIVE, NULL);
-		page_clear(page, PG_REFERENCED | PG_WORKINGSET);
-		lru_move(e, page, LRU_INACTIVE);
+static bool fresh_too_long(const struct engine *e)
+{
+	return lru_length(e, LRU_FRESH) * WATCHED_SHARE > lru_length(e, LRU_INACTIVE);
+}
+
+static bool active_too_long(const struct engine *e)
+{
+	return lru_length(e, LRU_ACTIVE) > lru_length(e, LRU_INACTIVE) + lru_length(e, LRU_FRESH);
+}
+
+/* The oldest page of a list, locked and with a reference; NULL: there is none now. */
+static struct page *lock_oldest(struct engine *e, unsigned list)
+{
+	struct page *page;
+
+	spin_lock(&e->lru.lock);
+	page = lru_from_tail(e, list, NULL);
+	if (page && page_trylock(page)) {
+		page_get(page);
+	} else if (page) {
+		lru_move(e, page, list);
+		page = NULL;
 	}
+	spin_unlock(&e->lru.lock);
+	return page;
+}
+
+/* The oldest page of a list goes where it is to go, now that it is asked whether it was used. */
+static void move_on(struct engine *e, unsigned list)
+{
+	struct page *page = lock_oldest(e, list);
+	bool used;
+
+	if (!page)
+		return;
+	used = page_referenced(e, page);
+	spin_lock(&e->lru.lock);
+	if (!lru_has(page, list))
+		; /* it went meanwhile */
+	else if (list == LRU_FRESH)
+		lru_move(e, page, LRU_INACTIVE);
+	else if (used)
+		lru_move(e, page, LRU_ACTIVE);
+	else
+		deactivate(e, page);
+	spin_unlock(&e->lru.lock);
+	page_unlock(page);
+	page_put(e, page);
+}
+
+static void lru_watch(struct engine *e)
+{
+	for (unsigned i = 0; i < WATCH_BATCH && fresh_too_long(e); i++)
+		move_on(e, LRU_FRESH);
+}
+
+static void lru_age(struct engine *e)
+{
+	if (e->mmu->never_young)
+		return;
+	for (unsigned i = 0; i < AGE_BATCH && fresh_too_long(e); i++)
+		move_on(e, LRU_FRESH);
+	for (unsigned i = 0; i < AGE_BATCH && active_too_long(e); i++)
+		move_on(e, LRU_ACTIVE);
+}
+
+/* Without asking who is used, for nobody knows. */
+static void balance_blind(struct engine *e)
+{
+	for (unsigned i = 0; i < AGE_BATCH && active_too_long(e); i++)
+		deactivate(e, lru_from_tail(e, LRU_ACTIVE, NULL));
 }
 
 static struct page *lru_next(struct engine *e, struct page *after)
 {
-	if (!after)
-		balance(e);
-	return lru_from_tail(e, LRU_INACTIVE, after);
+	struct page *page;
+
+	if (after)
+		return lru_from_tail(e, LRU_INACTIVE, after);
+	if (e->mmu->never_young)
+		balance_blind(e);
+	page = lru_from_tail(e, LRU_INACTIVE, NULL);
+	/* All are fresh, or all are active and in use: the oldest then. */
+	if (!page && (page = lru_from_tail(e, LRU_FRESH, NULL)))
+		lru_move(e, page, LRU_INACTIVE);
+	if (!page && (page = lru_from_tail(e, LRU_ACTIVE, NULL)))
+		deactivate(e, page);
+	return page;
 }
 
 static bool lru_refault_is_hot(struct engine *e, u64 taken_at)
 {
 	u64 distance = atomic_load_explicit(&e->lru.age, memory_order_relaxed) - taken_at;
+	u64 others = lru_length(e, LRU_FRESH) + lru_length(e, LRU_INACTIVE);
 
 	/* The share of the inactive list lets the active list begin to grow. */
-	return distance <= lru_length(e, LRU_ACTIVE) + lru_length(e, LRU_INACTIVE) / 8;
+	return distance <= lru_length(e, LRU_ACTIVE) + others / 8;
 }
 
 const struct reclaim_policy policy_lru = {
@@ -74,5 +182,7 @@ const struct reclaim_policy policy_lru = {
 	.young = lru_young,
 	.accessed = lru_accessed,
 	.next = lru_next,
+	.age = lru_age,
+	.watch = lru_watch,
 	.refault_is_hot = lru_refault_is_hot,
 };

@@ -25,7 +25,7 @@ enum page_arrival {
 	ARRIVED_NEXT,	/* could not go for long and is to be tried again before all others */
 };
 
-/* All are called with lru->lock held, but for age(). */
+/* All are called with lru->lock held, but for age() and watch(). */
 struct reclaim_policy {
 	const char *name;
 	/* A page that is found young when it is the next to go is spared; otherwise nobody looks.
@@ -45,6 +45,10 @@ struct reclaim_policy {
 	struct page *(*next)(struct engine *e, struct page *after);
 	/* Before a victim is looked for, no lock held but those of reclaim_fn; or NULL. */
 	void (*age)(struct engine *e);
+	/* After a fault, a read or a write, no lock held but a file's i_rwsem, whether memory is
+	 * short or not: to look at a few pages in time.  Not called where never_young is set; or
+	 * NULL. */
+	void (*watch)(struct engine *e);
 	/* A page that is out since `shadow` (workingset.h) is wanted again: was it hot? */
 	bool (*refault_is_hot)(struct engine *e, u64 shadow);
 };
@@ -62,6 +66,12 @@ const struct reclaim_policy *policy_find(const char *name);
 void lru_move(struct engine *e, struct page *page, unsigned list);
 /* The same, and it is counted as activated. */
 void lru_activate(struct engine *e, struct page *page, unsigned list);
+/* Is it on this list now? */
+static inline bool lru_has(const struct page *page, unsigned list)
+{
+	return page_test(page, PG_LRU) && !page_test(page, PG_UNEVICTABLE) &&
+	       page_list(page) == list;
+}
 /* Pages on a list. */
 static inline u64 lru_length(const struct engine *e, unsigned list)
 {

@@ -3,10 +3,11 @@
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
 
-/* Segments tried without a page coming of it before young pages are taken, too, and before direct
- * reclaim gives up.  Where an allocation may exceed the limit, giving up soon is right. */
-#define TRIES_BEFORE_FORCE 4
-#define TRIES_BEFORE_END   32
+/* Young pages that are spared without an old one coming before young ones are taken, too; and
+ * segments tried without any good before direct reclaim gives up.  Where an allocation may exceed
+ * the limit, giving up soon is right. */
+#define SPARED_BEFORE_FORCE 1024
+#define TRIES_BEFORE_END    32
 
 /* So many pages that could not be taken are tried again each time that so many others were. */
 #define RETRY_BATCH 64
@@ -22,6 +23,7 @@ void reclaim_init(struct engine *e)
 	list_init(&lru->unevictable);
 	list_init(&lru->writeout);
 	lru->policy = e->config.policy ? e->config.policy : &policy_default;
+	lru->watch = e->mmu->never_young ? NULL : lru->policy->watch;
 	lru->policy->init(e);
 	e->reclaim = reclaim_direct;
 }
@@ -57,7 +59,7 @@ static bool free_without_slot(struct engine *e, u64 *freed)
 /* Free about `want` frames, or as many as there are.  *not_now is set if there may be more soon. */
 static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 {
-	u64 freed = 0, tries = 0, most = TRIES_BEFORE_END;
+	u64 freed = 0, tries = 0, spared = 0, most = TRIES_BEFORE_END;
 	bool full, retried = false;
 
 	if (!e->config.may_exceed)
@@ -78,7 +80,7 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 		}
 		if (n)
 			continue;
-		if (!take_segment(e, tries >= TRIES_BEFORE_FORCE, &t)) {
+		if (!take_segment(e, spared >= SPARED_BEFORE_FORCE, &t)) {
 			if (retried)
 				break;
 			retried = true;
@@ -88,7 +90,9 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 		freed += t.freed;
 		*not_now |= t.not_now;
 		if (t.taken || t.freed)
-			tries = 0;
+			tries = spared = 0;
+		else if (t.aged)
+			spared += t.aged;
 		else if (++tries > most)
 			break;
 		else if (t.no_slots && !lru_drop_kept(e) && !free_without_slot(e, &freed))

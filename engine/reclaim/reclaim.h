@@ -41,11 +41,12 @@ struct vma;
 #define NR_LRU_LISTS 4
 
 /* Those of the policy "lru". */
-enum { LRU_INACTIVE, LRU_ACTIVE };
+enum { LRU_INACTIVE, LRU_ACTIVE, LRU_FRESH };
 
 struct lru {
 	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, page->list */
 	const struct reclaim_policy *policy;
+	void (*watch)(struct engine *e);      /* the policy's; NULL: it has no use for it */
 	struct list_head lists[NR_LRU_LISTS]; /* the policy's */
 	struct list_head unevictable;	      /* PG_UNEVICTABLE */
 	/* Pages; written under lock, read anywhere. */
@@ -81,6 +82,13 @@ void reclaim_init(struct engine *e);
 void lru_add(struct engine *e, struct page *page); /* with PG_WORKINGSET: it was hot */
 void lru_del(struct engine *e, struct page *page);
 void lru_mark_accessed(struct engine *e, struct page *page);
+/* A fault or a call has brought pages in, and page locks are dropped: the policy may look at some.
+ */
+static inline void lru_watch_pages(struct lru *lru, struct engine *e)
+{
+	if (lru->watch)
+		lru->watch(e);
+}
 /* Up to n pages that could not be taken, the oldest first, are to be tried again before others. */
 void lru_retry_unevictable(struct engine *e, unsigned n);
 

@@ -243,6 +243,20 @@ static enum whose look_at_all(struct engine *e, struct rmap_walk *w)
 	return found;
 }
 
+bool page_referenced(struct engine *e, struct page *page)
+{
+	struct rmap_walk w;
+	enum whose found;
+
+	if (page_test(page, PG_FILE))
+		return file_page_referenced(page);
+	if (!rmap_begin(e, page, &w))
+		return false;
+	found = look_at_all(e, &w);
+	rmap_end(&w);
+	return found != YOUNG_NOWHERE;
+}
+
 /* Take the page from one entry.  0, or why it stays: -ENOSPC (no slot), or as the machine says.
  * Page-table lock held. */
 static int take_entry(struct engine *e, struct rmap_walk *w, struct taken *t)

@@ -273,6 +273,7 @@ const struct mmu_ops linux_mmu_ops = {
 	.change = linux_change,
 	.clear = linux_clear,
 	.test_and_clear_young = linux_young,
+	.never_young = true,
 	.take = linux_take,
 	.flush = linux_flush,
 	.release = linux_release,
