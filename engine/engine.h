@@ -24,9 +24,11 @@ struct engine_stats {
 	_Atomic u64 direct_reclaim_ns;	 /* time in reclaim_direct */
 	_Atomic u64 segments;		 /* calls of mmu->take */
 	_Atomic u64 activated, refaults; /* pages */
-	_Atomic u64 store_errors;	 /* loads that failed: the thread got SIGBUS */
-	_Atomic u64 store_full;		 /* saves refused: the page stayed */
-	_Atomic u64 lazyfreed;		 /* pages dropped that the program had given up */
+	/* Pages that were asked for again and of which a shadow was left; of these, hot ones. */
+	_Atomic u64 workingset_refault, workingset_activate;
+	_Atomic u64 store_errors; /* loads that failed: the thread got SIGBUS */
+	_Atomic u64 store_full;	  /* saves refused: the page stayed */
+	_Atomic u64 lazyfreed;	  /* pages dropped that the program had given up */
 };
 
 /* What the user chose; fixed after engine_init. */
@@ -81,6 +83,7 @@ struct engine {
 	struct list_head mappings; /* address_space->link: every file there is */
 	spinlock_t mappings_lock;
 	_Atomic u64 nr_file_pages; /* in the page cache, all files' */
+	_Atomic u64 nr_shadows;	   /* of pages that have left it */
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;

@@ -58,9 +58,9 @@ static void check_page(struct address_space *m, struct page *page, u64 index)
 	      ul(index), m->ops->name);
 }
 
-static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped)
+static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped, u64 *shadows)
 {
-	u64 nr_pages = 0, nr_swapped = 0, nr_dirty = 0;
+	u64 nr_pages = 0, nr_swapped = 0, nr_dirty = 0, nr_shadows = 0;
 	struct engine *e = m->engine;
 	void *item;
 
@@ -76,9 +76,13 @@ static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped)
 			nr_dirty += !!page_test(item, PG_DIRTY);
 			continue;
 		}
+		CHECK(index < mapping_size_pages(m),
+		      "page %lu, which has gone, lies behind the end", ul(index));
+		if (!mapping_swaps(m)) {
+			nr_shadows++;
+			continue;
+		}
 		nr_swapped++;
-		CHECK(index < mapping_size_pages(m), "swapped page %lu lies behind the end",
-		      ul(index));
 		CHECK(slot < e->swap.next && e->swap.slots[slot].count == 1 &&
 			      e->swap.slots[slot].saved && !e->swap.slots[slot].page,
 		      "swapped page %lu: the bytes of slot %lu are not its own", ul(index),
@@ -88,17 +92,21 @@ static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped)
 	      "%s: %lu pages, %lu dirty, %lu swapped; counted %lu, %lu, %lu", m->ops->name,
 	      ul(nr_pages), ul(nr_dirty), ul(nr_swapped), ul(m->nr_pages), ul(m->nr_dirty),
 	      ul(m->nr_swapped));
+	CHECK(nr_shadows == m->nr_shadows, "%s: %lu shadows; counted %lu", m->ops->name,
+	      ul(nr_shadows), ul(m->nr_shadows));
 	*pages += nr_pages;
 	*swapped += nr_swapped;
+	*shadows += nr_shadows;
 }
 
 u64 page_cache_check(struct engine *e, u64 *swapped)
 {
 	struct address_space *m;
-	u64 pages = 0;
+	u64 pages = 0, shadows = 0;
 
 	*swapped = 0;
 	list_for_each_entry (m, &e->mappings, link)
-		check_mapping(m, &pages, swapped);
+		check_mapping(m, &pages, swapped, &shadows);
+	CHECK(shadows == e->nr_shadows, "%lu shadows; counted %lu", ul(shadows), ul(e->nr_shadows));
 	return pages;
 }

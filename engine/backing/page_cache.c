@@ -12,6 +12,9 @@
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
 
+/* Items looked at for a shadow to forget. */
+#define SHADOW_LOOK 32
+
 /* ---- a file's life ---- */
 
 int address_space_init(struct address_space *m, struct engine *e,
@@ -130,13 +133,28 @@ bool page_cache_present(struct address_space *m, u64 index)
 
 /* ---- entering and leaving ---- */
 
-int page_cache_add(struct address_space *m, struct page *page, u64 index, void *instead)
+/* What is at index in the place of a page has gone.  tree_lock held. */
+static void uncount_value(struct address_space *m)
+{
+	if (mapping_swaps(m)) {
+		count(&m->nr_swapped, -1);
+		return;
+	}
+	count(&m->nr_shadows, -1);
+	atomic_fetch_sub_explicit(&m->engine->nr_shadows, 1, memory_order_relaxed);
+}
+
+int page_cache_add(struct address_space *m, struct page *page, u64 index, void *instead,
+		   u64 *shadow)
 {
 	int err = -EEXIST;
+	void *there;
 
 	VMF_ASSERT(page_test(page, PG_LOCKED));
+	*shadow = 0;
 	spin_lock(&m->tree_lock);
-	if (radix_load(&m->pages, index) == instead)
+	there = radix_load(&m->pages, index);
+	if (there == instead || (!mapping_swaps(m) && radix_is_value(there)))
 		err = radix_store(&m->pages, index, page);
 	if (!err) {
 		page_get(page);
@@ -145,11 +163,53 @@ int page_cache_add(struct address_space *m, struct page *page, u64 index, void *
 		page_set(page, PG_FILE);
 		count(&m->nr_pages, 1);
 		atomic_fetch_add_explicit(&m->engine->nr_file_pages, 1, memory_order_relaxed);
-		if (instead)
-			count(&m->nr_swapped, -1);
+		if (there)
+			uncount_value(m);
+		if (there && !mapping_swaps(m))
+			*shadow = radix_to_value(there);
 	}
 	spin_unlock(&m->tree_lock);
 	return err;
+}
+
+/* Another of the file's shadows goes, if there is one nearby, going around.  tree_lock held. */
+static bool forget_another(struct address_space *m)
+{
+	void *item;
+
+	for (unsigned look = SHADOW_LOOK; look--; m->shadow_hand++) {
+		item = radix_next(&m->pages, &m->shadow_hand);
+		if (!item) {
+			m->shadow_hand = 0;
+			return false;
+		}
+		if (radix_is_value(item)) {
+			radix_store(&m->pages, m->shadow_hand, NULL);
+			uncount_value(m);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * One shadow more is counted, if there is room.  They are worth little when there are more of them
+ * than frames, for what has been out that long is not hot; and they keep nodes of the tree.
+ * tree_lock held.
+ */
+static bool room_for_shadow(struct address_space *m)
+{
+	struct engine *e = m->engine;
+
+	do {
+		if (atomic_fetch_add_explicit(&e->nr_shadows, 1, memory_order_relaxed) <
+		    e->zones[ZONE_USER].nr) {
+			count(&m->nr_shadows, 1);
+			return true;
+		}
+		atomic_fetch_sub_explicit(&e->nr_shadows, 1, memory_order_relaxed);
+	} while (forget_another(m));
+	return false;
 }
 
 /* tree_lock held. */
@@ -159,13 +219,29 @@ static void delete (struct address_space *m, struct page *page, void *instead)
 	VMF_ASSERT(!atomic_load(&page->mapcount));
 	if (page_test_clear(page, PG_DIRTY))
 		count(&m->nr_dirty, -1);
+	if (instead && !mapping_swaps(m) && !room_for_shadow(m))
+		instead = NULL;
 	radix_store(&m->pages, page->index, instead);
 	page->mapping = NULL;
 	page_clear(page, PG_FILE | PG_UPTODATE);
 	count(&m->nr_pages, -1);
 	atomic_fetch_sub_explicit(&m->engine->nr_file_pages, 1, memory_order_relaxed);
-	if (instead)
+	if (instead && mapping_swaps(m))
 		count(&m->nr_swapped, 1);
+}
+
+bool page_cache_forget(struct address_space *m, u64 index, void *value)
+{
+	bool there;
+
+	spin_lock(&m->tree_lock);
+	there = radix_load(&m->pages, index) == value;
+	if (there) {
+		radix_store(&m->pages, index, NULL);
+		uncount_value(m);
+	}
+	spin_unlock(&m->tree_lock);
+	return there;
 }
 
 /* What the cache held: its place in the LRU and its reference. */
@@ -227,17 +303,21 @@ u64 invalidate_mapping_pages(struct address_space *m, u64 start, u64 end)
 static int add_page(struct address_space *m, u64 index, unsigned flags, struct page **page)
 {
 	struct page *fresh = page_alloc(m->engine, ZONE_USER, 0, flags);
+	u64 shadow;
 	int err;
 
 	if (!fresh)
 		return -ENOMEM;
 	page_lock(fresh);
-	err = page_cache_add(m, fresh, index, NULL);
+	err = page_cache_add(m, fresh, index, NULL, &shadow);
 	if (err) {
 		page_unlock(fresh);
 		page_put(m->engine, fresh);
 		return err;
 	}
+	/* What is read ahead was not asked for. */
+	if (!(flags & ALLOC_NORECLAIM))
+		workingset_refault(m->engine, fresh, shadow);
 	lru_add(m->engine, fresh);
 	*page = fresh;
 	return 0;

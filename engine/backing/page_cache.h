@@ -83,9 +83,12 @@ struct address_space {
 	rwsem_t i_rwsem, invalidate_lock;
 	_Atomic u64 i_size; /* bytes; written with i_rwsem, read anywhere */
 	spinlock_t tree_lock;
-	struct radix_tree pages; /* pages; swap slots as values; marked: dirty */
+	/* Pages; marked: dirty.  As values: swap slots of pages that are swapped, or, of a file
+	 * that is written back, shadows of pages that have gone (reclaim/workingset.h). */
+	struct radix_tree pages;
 	/* Written under tree_lock, read anywhere. */
-	_Atomic u64 nr_pages, nr_dirty, nr_swapped;
+	_Atomic u64 nr_pages, nr_dirty, nr_swapped, nr_shadows;
+	u64 shadow_hand; /* index: where to look for a shadow to forget; tree_lock */
 	rwsem_t i_mmap_lock;
 	struct rb_root i_mmap; /* vma->shared, by page of the file */
 	_Atomic u32 wb_err;    /* errors of writing: a running number << 16 | errno of the last */
@@ -101,6 +104,11 @@ void mapping_get(struct address_space *m);
 /* The last one takes all pages out and calls release().  No VMA is left then. */
 void mapping_put(struct address_space *m);
 
+/* Are its pages swapped, and values in its tree their slots? */
+static inline bool mapping_swaps(const struct address_space *m)
+{
+	return m->ops->swap_page != NULL;
+}
 static inline u64 mapping_size(const struct address_space *m)
 {
 	return atomic_load_explicit(&m->i_size, memory_order_acquire);
@@ -132,17 +140,20 @@ bool mapping_has(struct address_space *m, u64 index);
 void page_cache_readahead(struct address_space *m, u64 start, u64 n);
 
 /*
- * A locked page that nobody knows enters at index, in the place of `instead` (NULL: nothing; or a
- * swap slot's value).  0, -EEXIST (something else is there), -ENOMEM.  It is the caller's to give
- * it to the LRU.
+ * A locked page that nobody knows enters at index, in the place of `instead` (NULL: nothing, or a
+ * shadow; or a swap slot's value).  0, -EEXIST (something else is there), -ENOMEM.  *shadow: what
+ * was there, or 0.  It is the caller's to give it to the LRU.
  */
-int page_cache_add(struct address_space *m, struct page *page, u64 index, void *instead);
-/* A locked page leaves; `instead` (NULL or a value) takes its place.  The caller has a reference.
- */
+int page_cache_add(struct address_space *m, struct page *page, u64 index, void *instead,
+		   u64 *shadow);
+/* A locked page leaves; `instead` (NULL, a slot or a shadow) takes its place; a shadow does not if
+ * there are as many already as frames.  The caller has a reference. */
 void page_cache_delete(struct page *page, void *instead);
 /* The same, if nobody but cache and caller has a reference and (with `clean`) it is not dirty.
  * False: it stays.  Locked and unmapped. */
 bool remove_mapping(struct page *page, void *instead, bool clean);
+/* The value at index, if it is still there, is forgotten: true.  A slot is the caller's to drop. */
+bool page_cache_forget(struct address_space *m, u64 index, void *value);
 /* Take all clean, unmapped pages of [start, end) out.  Returns how many. */
 u64 invalidate_mapping_pages(struct address_space *m, u64 start, u64 end);
 

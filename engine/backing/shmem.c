@@ -19,10 +19,11 @@
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
 
-/* A locked page enters, or (somebody was first) goes. */
-static int enter(struct address_space *m, struct page *page, u64 index, void *instead)
+/* A locked page enters, or (somebody was first) goes.  `shadow`: what was remembered of it. */
+static int enter(struct address_space *m, struct page *page, u64 index, void *instead, u64 shadow)
 {
-	int err = page_cache_add(m, page, index, instead);
+	u64 none;
+	int err = page_cache_add(m, page, index, instead, &none);
 
 	if (err) {
 		page_unlock(page);
@@ -30,6 +31,7 @@ static int enter(struct address_space *m, struct page *page, u64 index, void *in
 		return err;
 	}
 	page_set(page, PG_UPTODATE);
+	workingset_refault(m->engine, page, shadow);
 	lru_add(m->engine, page);
 	return 0;
 }
@@ -49,7 +51,7 @@ static int add_zeroes(struct address_space *m, u64 index, struct page **page)
 	if (!*page)
 		return -ENOMEM;
 	memset(page_direct(m->engine, *page), 0, PAGE_SIZE);
-	return enter(m, *page, index, NULL);
+	return enter(m, *page, index, NULL, 0);
 }
 
 /* The page whose slot is pinned, from the store. */
@@ -68,7 +70,7 @@ static int swap_in(struct address_space *m, u64 index, u64 slot, struct page **p
 		stat_add(&e->stats->store_errors, 1);
 		return -EIO;
 	}
-	err = enter(m, *page, index, radix_value(slot));
+	err = enter(m, *page, index, radix_value(slot), swap_shadow(&e->swap, slot));
 	if (err)
 		return err;
 	page_mark_dirty(m, *page); /* nothing else has the bytes any more */

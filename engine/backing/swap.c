@@ -16,6 +16,7 @@
 #include "engine/base/errno.h"
 #include "engine/base/check.h"
 #include "engine/engine.h"
+#include "engine/reclaim/workingset.h"
 
 void swap_init(struct swap_area *a, struct store *store, struct swap_slot *slots, u64 *free_stack)
 {
@@ -60,6 +61,7 @@ static s64 take_slot(struct swap_area *a)
 	slot->loaders = 0;
 	slot->saved = slot->kept = false;
 	slot->page = NULL;
+	slot->shadow = 0;
 	count_used(a, 1);
 	return nr;
 }
@@ -283,7 +285,7 @@ bool swap_drop_kept(struct engine *e, struct page *page)
 unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_entry_t *left)
 {
 	struct swap_area *a = &e->swap;
-	u64 age = atomic_fetch_add_explicit(&e->lru.age, n, memory_order_relaxed);
+	u64 shadow = workingset_eviction(e, n);
 	unsigned i;
 
 	spin_lock(&a->lock);
@@ -304,7 +306,7 @@ unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_e
 			cache_enter(slot, page, nr);
 		}
 		slot->count++; /* the entry's */
-		slot->taken_at = age;
+		slot->shadow = shadow;
 		left[i] = swp_entry(0, nr);
 	}
 	spin_unlock(&a->lock);
@@ -349,6 +351,23 @@ void swap_set_saved(struct swap_area *a, u64 nr, bool saved)
 	spin_lock(&a->lock);
 	slot_of(a, nr)->saved = saved;
 	spin_unlock(&a->lock);
+}
+
+void swap_set_shadow(struct swap_area *a, u64 nr, u64 shadow)
+{
+	spin_lock(&a->lock);
+	slot_of(a, nr)->shadow = shadow;
+	spin_unlock(&a->lock);
+}
+
+u64 swap_shadow(struct swap_area *a, u64 nr)
+{
+	u64 shadow;
+
+	spin_lock(&a->lock);
+	shadow = slot_of(a, nr)->shadow;
+	spin_unlock(&a->lock);
+	return shadow;
 }
 
 /* ---- the journey back ---- */
@@ -427,7 +446,7 @@ static bool room_for_kept(struct engine *e)
 	return all > kept && all > stored && 2 * kept * stored <= (all - kept) * (all - stored);
 }
 
-void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsigned n, u64 *taken_at)
+void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsigned n, u64 *shadows)
 {
 	struct swap_area *a = &e->swap;
 	struct page *left[MMU_BATCH];
@@ -441,7 +460,7 @@ void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsign
 		bool in_cache = slot->page == page;
 		bool keep = (slot->saved && room_for_kept(e)) || entries_of(slot) > 1;
 
-		taken_at[i] = slot->taken_at;
+		shadows[i] = slot->shadow;
 		slot->loaders--;
 		slot->count -= 1; /* the pin; the entry's is still there */
 		if (keep) {

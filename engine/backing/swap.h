@@ -27,7 +27,7 @@ struct swap_slot {
 	bool saved;  /* the store has bytes of it */
 	bool kept;   /* its page is mapped and no entry names it: a kept copy, if it is saved */
 	struct page *page; /* swap cache, or NULL */
-	u64 taken_at;	   /* lru->age when its page was taken: the refault distance */
+	u64 shadow;	   /* what is remembered of the page (reclaim/workingset.h); 0: nothing */
 };
 
 struct swap_area {
@@ -85,6 +85,10 @@ bool swap_drop_kept(struct engine *e, struct page *page);
 /* Who, besides the swap cache, refers to the slot of a page on its way out?  Page lock held. */
 enum swap_owners { SWAP_NOBODY, SWAP_ENTRY, SWAP_WANTED /* a fault is loading it, too */ };
 enum swap_owners swap_owners(struct swap_area *a, u64 slot);
+/* A page has been evicted to the slot, of which the caller has a reference: what to remember; and,
+ * when it comes back, what was. */
+void swap_set_shadow(struct swap_area *a, u64 slot, u64 shadow);
+u64 swap_shadow(struct swap_area *a, u64 slot);
 /* The writer's note, page lock held: the store has (no longer has) bytes of the slot. */
 void swap_set_saved(struct swap_area *a, u64 slot, bool saved);
 
@@ -99,11 +103,10 @@ unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n, u64 *s
 /*
  * The entries of `n` pinned slots now map these pages: the entry's reference and the pin are
  * dropped.  A page stays in the swap cache (or enters it) while other entries name its slot, or if
- * there is room for kept copies and the slot is saved; otherwise the slot goes.  taken_at[i] tells
- * when it went out.  The pages are locked or known to nobody else, and their map counts tell of the
- * mapping already.
+ * there is room for kept copies and the slot is saved; otherwise the slot goes.  shadows[i] is
+ * what was remembered of the page.  The pages are locked or known to nobody else, and their map
+ * counts tell of the mapping already.
  */
-void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsigned n,
-		 u64 *taken_at);
+void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsigned n, u64 *shadows);
 
 #endif

@@ -17,19 +17,10 @@
 #include "engine/base/errno.h"
 #include "engine/engine.h"
 
-/* The slot of a page that is swapped goes, if this value is still what is there. */
+/* What is there instead of a page goes, if it still is this. */
 static void drop_value(struct address_space *m, u64 index, void *value)
 {
-	bool there;
-
-	spin_lock(&m->tree_lock);
-	there = radix_load(&m->pages, index) == value;
-	if (there) {
-		radix_store(&m->pages, index, NULL);
-		atomic_fetch_sub_explicit(&m->nr_swapped, 1, memory_order_relaxed);
-	}
-	spin_unlock(&m->tree_lock);
-	if (there)
+	if (page_cache_forget(m, index, value) && mapping_swaps(m))
 		swap_put(&m->engine->swap, radix_to_value(value));
 }
 

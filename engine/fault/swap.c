@@ -36,7 +36,7 @@ static int map_again(struct vm_fault_info *vmf, u64 slot, struct page *page)
 {
 	struct engine *e = vmf->vma->mm->engine;
 	struct run run = { .start = vmf->address, .n = 1 };
-	u64 taken_at;
+	u64 shadow;
 	int n;
 
 	/* As in wp_can_reuse_anon_page(): the list's reference, the swap cache's and ours. */
@@ -46,7 +46,7 @@ static int map_again(struct vm_fault_info *vmf, u64 slot, struct page *page)
 	n = run_set(vmf, &run, &page);
 	if (n <= 0)
 		return n;
-	swap_end_in(e, &page, &slot, 1, &taken_at);
+	swap_end_in(e, &page, &slot, 1, &shadow);
 	lru_return(e, page);
 	stat_add(&e->stats->refaults, 1);
 	vmf->res->second_chance = true;
@@ -60,7 +60,7 @@ static int map_with_others(struct vm_fault_info *vmf, u64 slot, struct page *pag
 	struct engine *e = vmf->vma->mm->engine;
 	u64 bits = (vma_pte_bits(vmf->vma) & ~PTE_WRITE) | PTE_ACCESSED;
 	pte_t pte = keep_uffd_wp(vmf, pte_make(page_pfn(e, page), bits));
-	u64 taken_at;
+	u64 shadow;
 	int n;
 
 	if (!page_try_dup_anon_rmap(page))
@@ -75,7 +75,7 @@ static int map_with_others(struct vm_fault_info *vmf, u64 slot, struct page *pag
 			page_put(e, page);
 		return n;
 	}
-	swap_end_in(e, &page, &slot, 1, &taken_at);
+	swap_end_in(e, &page, &slot, 1, &shadow);
 	return n;
 }
 
@@ -236,14 +236,12 @@ static void settle_claims(struct engine *e, struct page **pages, unsigned n, u64
 	}
 }
 
-/* Refault distance; the LRU comes after this. */
-static void note_refaults(struct engine *e, struct page **pages, const u64 *taken_at,
+/* The lists come after this. */
+static void note_refaults(struct engine *e, struct page **pages, const u64 *shadows,
 			  const struct run *run, unsigned n)
 {
-	if (run->asked < n && e->lru.policy->refault_is_hot(e, taken_at[run->asked])) {
-		page_set(pages[run->asked], PG_WORKINGSET);
-		stat_add(&e->stats->activated, 1);
-	}
+	if (run->asked < n)
+		workingset_refault(e, pages[run->asked], shadows[run->asked]);
 	stat_add(&e->stats->refaults, n);
 }
 
@@ -252,7 +250,7 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	struct mm *mm = vmf->vma->mm;
 	struct engine *e = mm->engine;
 	struct page *pages[MMU_BATCH], *cached;
-	u64 slots[MMU_BATCH], taken_at[MMU_BATCH], sole, claimed = 0;
+	u64 slots[MMU_BATCH], shadows[MMU_BATCH], sole, claimed = 0;
 	struct run run;
 	unsigned n, nr;
 	int err;
@@ -331,8 +329,8 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	err = run_set(vmf, &run, pages);
 	n = max_of(err, 0);
 	if (n) {
-		swap_end_in(e, pages, slots, n, taken_at);
-		note_refaults(e, pages, taken_at, &run, n);
+		swap_end_in(e, pages, slots, n, shadows);
+		note_refaults(e, pages, shadows, &run, n);
 		run_account(vmf, &run, pages, n);
 		atomic_fetch_sub_explicit(&mm->swapped, (s64)n, memory_order_relaxed);
 	}

@@ -163,7 +163,7 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 	if (!m->ops->swap_page) {
 		if (write_one_page(m, page))
 			return false;
-		if (!remove_mapping(page, NULL, true)) {
+		if (!remove_mapping(page, radix_value(workingset_eviction(e, 1)), true)) {
 			stat_add(&e->lru.busy, 1);
 			return false;
 		}
@@ -182,6 +182,7 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 		t->no_slots = true;
 		return false;
 	}
+	swap_set_shadow(&e->swap, slot, workingset_eviction(e, 1));
 	if (remove_mapping(page, radix_value(slot), false))
 		return true;
 	swap_put(&e->swap, slot);

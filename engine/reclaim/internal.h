@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/reclaim/policy.h"
+#include "engine/reclaim/workingset.h"
 
 /*
  * An anonymous page is on an LRU list exactly while it is mapped, seen from outside the page-table

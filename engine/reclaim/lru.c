@@ -165,13 +165,12 @@ static struct page *lru_next(struct engine *e, struct page *after)
 	return page;
 }
 
-static bool lru_refault_is_hot(struct engine *e, u64 taken_at)
+static bool lru_refault_is_hot(struct engine *e, u64 shadow)
 {
-	u64 distance = atomic_load_explicit(&e->lru.age, memory_order_relaxed) - taken_at;
 	u64 others = lru_length(e, LRU_FRESH) + lru_length(e, LRU_INACTIVE);
 
 	/* The share of the inactive list lets the active list begin to grow. */
-	return distance <= lru_length(e, LRU_ACTIVE) + others / 8;
+	return workingset_distance(e, shadow) <= lru_length(e, LRU_ACTIVE) + others / 8;
 }
 
 const struct reclaim_policy policy_lru = {

@@ -25,7 +25,7 @@ enum page_arrival {
 	ARRIVED_NEXT,	/* could not go for long and is to be tried again before all others */
 };
 
-/* All are called with lru->lock held, but for age() and watch(). */
+/* All are called with lru->lock held, but for age(), watch() and the last two. */
 struct reclaim_policy {
 	const char *name;
 	/* A page that is found young when it is the next to go is spared; otherwise nobody looks.
@@ -49,7 +49,10 @@ struct reclaim_policy {
 	 * short or not: to look at a few pages in time.  Not called where never_young is set; or
 	 * NULL. */
 	void (*watch)(struct engine *e);
-	/* A page that is out since `shadow` (workingset.h) is wanted again: was it hot? */
+	/* What to remember of pages that go now, not 0, below 2^63; NULL: the nonresident age.  No
+	 * lock held, here and below. */
+	u64 (*shadow)(struct engine *e);
+	/* A page that left this shadow (workingset.h) is asked for again: was it hot? */
 	bool (*refault_is_hot)(struct engine *e, u64 shadow);
 };
 

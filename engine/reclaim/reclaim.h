@@ -56,7 +56,7 @@ struct lru {
 	struct list_head writeout; /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
 	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
-	_Atomic u64 age;	   /* pages taken, ever */
+	_Atomic u64 age;	   /* pages evicted, ever */
 	_Atomic u64 busy;	   /* times that somebody else was at what could have gone, ever */
 	_Atomic u64 retried_at;	   /* age when unevictable pages were last tried again */
 };
