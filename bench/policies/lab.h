@@ -5,7 +5,7 @@
 
 #include "bench/policies/trace.h"
 
-enum { NR_LAB_POLICIES = 3, NR_LAB_SIZES = 3 };
+enum { NR_LAB_POLICIES = 4, NR_LAB_SIZES = 3 };
 
 struct lab_count {
 	u64 misses;	/* major faults after the first touches */

@@ -27,7 +27,7 @@
  * here, and a page that it holds shows no use; a real one holds one in a thousand. */
 #define TICK 16
 
-static const char *const names[NR_LAB_POLICIES] = { "fifo", "clock", "lru" };
+static const char *const names[NR_LAB_POLICIES] = { "fifo", "clock", "lru", "gen" };
 static const unsigned sizes[NR_LAB_SIZES] = { 25, 50, 75 };
 
 _Noreturn static void fail(const char *what)

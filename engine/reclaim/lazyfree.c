@@ -158,7 +158,7 @@ static unsigned settle(struct vma *vma, struct lazy_group *g, const struct page 
 		if (goes)
 			page_clear(page, PG_ISOLATED);
 		else
-			lru_putback(e, page, false);
+			lru_putback(e, page);
 		spin_unlock(&e->lru.lock);
 		if (page != held)
 			page_unlock(page);

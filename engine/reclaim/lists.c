@@ -92,15 +92,24 @@ void lru_del(struct engine *e, struct page *page)
 	spin_unlock(&e->lru.lock);
 }
 
-void lru_move(struct engine *e, struct page *page, unsigned list)
+static void change_list(struct lru *lru, struct page *page, unsigned list)
 {
-	struct lru *lru = &e->lru;
-
 	VMF_ASSERT(spin_is_locked(&lru->lock) && evictable(page));
 	count(&lru->nr[page_list(page)], -1);
 	count(&lru->nr[list], 1);
 	atomic_store_explicit(&page->list, list, memory_order_relaxed);
-	list_move(&page->lru, &lru->lists[list]);
+}
+
+void lru_move(struct engine *e, struct page *page, unsigned list)
+{
+	change_list(&e->lru, page, list);
+	list_move(&page->lru, &e->lru.lists[list]);
+}
+
+void lru_move_tail(struct engine *e, struct page *page, unsigned list)
+{
+	change_list(&e->lru, page, list);
+	list_move_tail(&page->lru, &e->lru.lists[list]);
 }
 
 void lru_activate(struct engine *e, struct page *page, unsigned list)

@@ -4,6 +4,7 @@
 
 static const struct reclaim_policy *const policies[] = {
 	&policy_lru,
+	&policy_gen,
 	&policy_clock,
 	&policy_fifo,
 };

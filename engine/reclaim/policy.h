@@ -56,7 +56,7 @@ struct reclaim_policy {
 	bool (*refault_is_hot)(struct engine *e, u64 shadow);
 };
 
-extern const struct reclaim_policy policy_lru, policy_clock, policy_fifo;
+extern const struct reclaim_policy policy_lru, policy_gen, policy_clock, policy_fifo;
 /* What an engine has whose config names none. */
 #define policy_default policy_lru
 
@@ -65,9 +65,10 @@ const struct reclaim_policy *policy_find(const char *name);
 
 /* ---- for policies: lru->lock held, the page is on a list of the policy's ---- */
 
-/* To the head of a list. */
+/* To the head of a list, or to its tail. */
 void lru_move(struct engine *e, struct page *page, unsigned list);
-/* The same, and it is counted as activated. */
+void lru_move_tail(struct engine *e, struct page *page, unsigned list);
+/* To the head, and it is counted as activated. */
 void lru_activate(struct engine *e, struct page *page, unsigned list);
 /* Is it on this list now? */
 static inline bool lru_has(const struct page *page, unsigned list)
@@ -79,6 +80,11 @@ static inline bool lru_has(const struct page *page, unsigned list)
 static inline u64 lru_length(const struct engine *e, unsigned list)
 {
 	return atomic_load_explicit(&e->lru.nr[list], memory_order_relaxed);
+}
+/* The page at the head of a list that is not empty. */
+static inline struct page *lru_youngest(struct engine *e, unsigned list)
+{
+	return list_first_entry(&e->lru.lists[list], struct page, lru);
 }
 /* The page before `after` on a list, or its last one; NULL: none. */
 static inline struct page *lru_from_tail(struct engine *e, unsigned list, struct page *after)

@@ -56,9 +56,13 @@ struct lru {
 	struct list_head writeout; /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
 	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
-	_Atomic u64 age;	   /* pages evicted, ever */
-	_Atomic u64 busy;	   /* times that somebody else was at what could have gone, ever */
-	_Atomic u64 retried_at;	   /* age when unevictable pages were last tried again */
+	/* The policy "gen": its generations; written under lock, read anywhere. */
+	_Atomic u64 min_seq, max_seq;
+	_Atomic u64 born;	/* pages that came since the youngest began */
+	spinlock_t aging;	/* a new one is being made; tried, never waited for */
+	_Atomic u64 age;	/* pages evicted, ever */
+	_Atomic u64 busy;	/* times that somebody else was at what could have gone, ever */
+	_Atomic u64 retried_at; /* age when unevictable pages were last tried again */
 };
 
 /* Watermarks in frames of ZONE_USER: reclaim starts below low, ends at high; below min only

@@ -47,6 +47,10 @@ void mm_destroy(struct mm *mm)
 	struct engine *e = mm->engine;
 	struct vma *vma;
 
+	/* Who finds it there has its mmap_lock before it goes from there. */
+	spin_lock(&e->mms_lock);
+	list_del(&mm->link);
+	spin_unlock(&e->mms_lock);
 	down_write(&mm->mmap_lock);
 	/* Seals hold as long as the space does. */
 	list_for_each_entry (vma, &mm->vmas, link)
@@ -56,8 +60,7 @@ void mm_destroy(struct mm *mm)
 	up_write(&mm->mmap_lock);
 	if (unlikely(!list_empty(&mm->userfaults)))
 		userfaultfd_exit(mm);
-	spin_lock(&e->mms_lock);
-	list_del(&mm->link);
+	spin_lock(&e->mms_lock); /* under which he lets go of it */
 	spin_unlock(&e->mms_lock);
 	tables_fini(mm);
 	e->memory.free(e->memory.ctx, mm, sizeof(*mm));

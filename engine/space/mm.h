@@ -171,8 +171,9 @@ struct mm {
 	struct list_head userfaults; /* contexts; engine->mms_lock */
 	struct list_head userfault_events; /* to be told when mmap_lock, held for writing, goes */
 	struct list_head link;		   /* engine->mms; engine->mms_lock */
-	_Atomic u32 users;		   /* who has it, and will put it */
-	void *machine;			   /* the machine's own */
+	u64 walked;	   /* the last walk for accessed bits that saw it; engine->mms_lock */
+	_Atomic u32 users; /* who has it, and will put it */
+	void *machine;	   /* the machine's own */
 };
 
 /* A new empty space with room for VMAs in [low, high), and one user.  0, -ENOMEM, -EINVAL. */

@@ -164,10 +164,11 @@ static int fill_zeropage(struct fill *f, struct vma *vma, u64 va)
 static int enter_file(struct fill *f, struct address_space *m, u64 index)
 {
 	int err = -EFAULT;
+	u64 none; /* no page was ever there, or it went as swap */
 
 	down_read(&m->invalidate_lock);
 	if (index < mapping_size_pages(m))
-		err = page_cache_add(m, f->page, index, NULL);
+		err = page_cache_add(m, f->page, index, NULL, &none);
 	if (!err) {
 		page_set(f->page, PG_UPTODATE);
 		lru_add(m->engine, f->page);

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Generations by birth, as Linux's multi-gen LRU has them (without its tiers).
+ *
+ * Pages that come belong to a generation, numbered on; the oldest there is gives up its pages
+ * first. When so many have been born as an eighth of memory holds, or the generations come to an
+ * end, all page tables are walked: what was used since the last walk moves to the youngest
+ * generation, and a new one begins after it.  So a page is as old as the last walk that found it
+ * used, and a walk reads thousands of accessed bits in a row, where the other policies go back from
+ * each page to its entry. A page that is found used only when it is next to go becomes young, too.
+ *
+ *     seq    min_seq ............. max_seq - 1    max_seq
+ *            evicted from its tail  new pages      used since the walk before, missed soon
+ *
+ * There are MIN_NR_GENS at least, so that new pages are watched from one walk to the next, and as
+ * many as lists at most: the oldest two become one when a new one has to begin.
+ *
+ * Where the machine shows no use there is nothing to walk for, and generations are of births alone.
+ */
+#include "engine/reclaim/internal.h"
+
+#define MIN_NR_GENS 2
+#define MAX_NR_GENS NR_LRU_LISTS
+
+/* Births to a generation: this part of all frames. */
+#define BIRTHS 8
+
+/* Pages that are moved under one hold of lru->lock. */
+#define BATCH 64
+
+static u64 seq_read(const _Atomic u64 *seq)
+{
+	return atomic_load_explicit(seq, memory_order_relaxed);
+}
+
+static unsigned list_of(u64 seq)
+{
+	return seq % NR_LRU_LISTS;
+}
+
+/* lru->lock held, or nobody else is there. */
+static void set_seqs(struct engine *e, u64 min_seq, u64 max_seq)
+{
+	u32 joinable = 0;
+
+	atomic_store_explicit(&e->lru.min_seq, min_seq, memory_order_relaxed);
+	atomic_store_explicit(&e->lru.max_seq, max_seq, memory_order_relaxed);
+	for (u64 seq = min_seq; seq == min_seq || seq + MIN_NR_GENS <= max_seq; seq++)
+		joinable |= 1u << list_of(seq);
+	lru_set_joinable(e, joinable);
+}
+
+static void gen_init(struct engine *e)
+{
+	set_seqs(e, 0, MIN_NR_GENS - 1);
+}
+
+static unsigned gen_place(struct engine *e, struct page *page, enum page_arrival why)
+{
+	struct lru *lru = &e->lru;
+	u64 min_seq = seq_read(&lru->min_seq), max_seq = seq_read(&lru->max_seq);
+
+	(void)page;
+	switch (why) {
+	case ARRIVED_NEW:
+		stat_add(&lru->born, 1);
+		return list_of(max_seq - 1);
+	case ARRIVED_HOT:
+		stat_add(&lru->born, 1);
+		return list_of(max_seq);
+	case ARRIVED_IN_USE:
+		return list_of(max_seq);
+	case ARRIVED_SPARED:
+		return list_of(min_seq + 1);
+	case ARRIVED_NEXT:
+		break;
+	}
+	return list_of(min_seq);
+}
+
+static void gen_young(struct engine *e, struct page *page)
+{
+	unsigned youngest = list_of(seq_read(&e->lru.max_seq));
+
+	if (page_list(page) != youngest)
+		lru_activate(e, page, youngest);
+	else
+		lru_move(e, page, youngest);
+}
+
+/* The first page behind `after` of its list, and so on with the next younger list. */
+static struct page *gen_next(struct engine *e, struct page *after)
+{
+	u64 min_seq = seq_read(&e->lru.min_seq), max_seq = seq_read(&e->lru.max_seq), seq = min_seq;
+	struct page *page;
+
+	if (after)
+		while (list_of(seq) != page_list(after))
+			seq++;
+	else
+		while (!lru_length(e, list_of(min_seq)) && min_seq + MIN_NR_GENS <= max_seq)
+			min_seq++;
+	if (!after && min_seq != seq)
+		set_seqs(e, seq = min_seq, max_seq);
+	while (!(page = lru_from_tail(e, list_of(seq), after)) && seq < max_seq) {
+		after = NULL;
+		seq++;
+	}
+	return page;
+}
+
+/* ---- aging ---- */
+
+/* What is used in [va, the end of its table) is young.  The table's lock is held. */
+static void walk_table(struct mm *mm, u64 va, u64 end, pte_t *ptep)
+{
+	struct engine *e = mm->engine;
+	struct page *young[BATCH];
+	unsigned n = 0;
+
+	for (; va < end; va += PAGE_SIZE, ptep++) {
+		pte_t pte = pte_read(ptep);
+
+		if (pte_mapped(pte) && !pte_special(pte) && pte_young(pte) &&
+		    e->mmu->test_and_clear_young(mm, va, ptep))
+			young[n++] = pfn_page(e, pte_pfn(pte));
+		if (n < BATCH && (va + PAGE_SIZE < end || !n))
+			continue;
+		spin_lock(&e->lru.lock);
+		while (n)
+			lru_found_young(e, young[--n]);
+		spin_unlock(&e->lru.lock);
+	}
+}
+
+/* mmap_lock held for reading: tables stay. */
+static void walk_mm(struct mm *mm)
+{
+	u64 va = mm->low, end;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	while ((ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
+		end = min_of((va & PMD_MASK) + PMD_SIZE, mm->high);
+		spin_lock(ptl);
+		walk_table(mm, va, end, ptep);
+		spin_unlock(ptl);
+		va = end;
+	}
+}
+
+/* A space that this walk has not seen, its mmap_lock held for reading.  One whose lock is wanted
+ * for writing is passed over: who is waiting may hold what we would wait for. */
+static struct mm *next_mm(struct engine *e, u64 walk)
+{
+	struct mm *mm, *found = NULL;
+
+	spin_lock(&e->mms_lock);
+	list_for_each_entry (mm, &e->mms, link) {
+		if (mm->walked == walk)
+			continue;
+		mm->walked = walk;
+		if (down_read_trylock(&mm->mmap_lock)) {
+			found = mm;
+			break;
+		}
+	}
+	spin_unlock(&e->mms_lock);
+	return found;
+}
+
+/* The oldest two become one. */
+static void merge_oldest(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+	u64 min_seq;
+	bool all;
+
+	do {
+		spin_lock(&lru->lock);
+		min_seq = seq_read(&lru->min_seq);
+		for (unsigned i = 0; i < BATCH && lru_length(e, list_of(min_seq)); i++)
+			lru_move_tail(e, lru_youngest(e, list_of(min_seq)), list_of(min_seq + 1));
+		all = !lru_length(e, list_of(min_seq));
+		if (all)
+			set_seqs(e, min_seq + 1, seq_read(&lru->max_seq));
+		spin_unlock(&lru->lock);
+	} while (!all);
+}
+
+static void new_generation(struct engine *e)
+{
+	struct lru *lru = &e->lru;
+	struct mm *mm;
+
+	while (!e->mmu->never_young && (mm = next_mm(e, seq_read(&lru->max_seq) + 1))) {
+		walk_mm(mm);
+		/* The moment that nobody has it the space may go: see mm_destroy(). */
+		spin_lock(&e->mms_lock);
+		up_read(&mm->mmap_lock);
+		spin_unlock(&e->mms_lock);
+	}
+	if (seq_read(&lru->max_seq) - seq_read(&lru->min_seq) + 1 == MAX_NR_GENS)
+		merge_oldest(e);
+	spin_lock(&lru->lock);
+	set_seqs(e, seq_read(&lru->min_seq), seq_read(&lru->max_seq) + 1);
+	spin_unlock(&lru->lock);
+	atomic_store_explicit(&lru->born, 0, memory_order_relaxed);
+}
+
+static bool generation_is_due(const struct engine *e)
+{
+	return atomic_load_explicit(&e->lru.born, memory_order_relaxed) >
+	       e->zones[ZONE_USER].nr / BIRTHS;
+}
+
+static void gen_watch(struct engine *e)
+{
+	if (!generation_is_due(e) || !spin_trylock(&e->lru.aging))
+		return;
+	if (generation_is_due(e))
+		new_generation(e);
+	spin_unlock(&e->lru.aging);
+}
+
+/* Also if all that is left are the youngest, whom nobody has watched. */
+static void gen_age(struct engine *e)
+{
+	u64 evictable = lru_evictable(&e->lru);
+
+	for (u64 seq = seq_read(&e->lru.max_seq), n = 0; n < MIN_NR_GENS - 1; n++, seq--)
+		evictable -= min_of(evictable, lru_length(e, list_of(seq)));
+	if ((!evictable || generation_is_due(e)) && spin_trylock(&e->lru.aging)) {
+		new_generation(e);
+		spin_unlock(&e->lru.aging);
+	}
+}
+
+static u64 gen_shadow(struct engine *e)
+{
+	return seq_read(&e->lru.min_seq) + 1;
+}
+
+/* Within the time that the generations in memory have lived. */
+static bool gen_refault_is_hot(struct engine *e, u64 shadow)
+{
+	return seq_read(&e->lru.max_seq) - (shadow - 1) < MAX_NR_GENS;
+}
+
+const struct reclaim_policy policy_gen = {
+	.name = "gen",
+	.spares_young = true,
+	.init = gen_init,
+	.place = gen_place,
+	.young = gen_young,
+	.accessed = gen_young,
+	.next = gen_next,
+	.age = gen_age,
+	.watch = gen_watch,
+	.shadow = gen_shadow,
+	.refault_is_hot = gen_refault_is_hot,
+};
