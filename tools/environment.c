@@ -101,9 +101,10 @@ static char *preload_entry(const char *agent)
 static char *options_entry(const struct run_options *o)
 {
 	char *entry;
-	int n = asprintf(&entry, "VMFAULT_OPTIONS=limit=%llu,compress=%s,threads=%u,prefetch=%u",
+	int n = asprintf(&entry,
+			 "VMFAULT_OPTIONS=limit=%llu,compress=%s,threads=%u,prefetch=%u,policy=%s",
 			 (unsigned long long)o->memory, o->compress, o->threads,
-			 max_of(o->prefetch, 1u));
+			 max_of(o->prefetch, 1u), o->policy);
 
 	return n < 0 ? NULL : entry;
 }

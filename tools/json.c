@@ -101,6 +101,8 @@ static json_t *reclaim(const struct figures *f)
 	set(o, "segments", e->segments);
 	set(o, "activated", e->activated);
 	set(o, "refaults", e->refaults);
+	set(o, "workingset_refault", e->workingset_refault);
+	set(o, "workingset_activate", e->workingset_activate);
 	set(o, "untakeable", e->untakeable);
 	set(o, "store_full", e->store_full);
 	set(o, "store_errors", e->store_errors);
@@ -157,6 +159,7 @@ static json_t *make(const struct figures *f)
 	set(o, "end_resident_bytes", f->end_resident);
 	json_object_set_new(o, "processes", processes(f));
 	json_object_set_new(o, "reclaim", reclaim(f));
+	json_object_set_new(o, "policy", json_string(f->options->policy));
 	json_object_set_new(o, "notes", notes(f));
 	return o;
 }

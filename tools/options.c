@@ -30,6 +30,7 @@ void options_help(void)
 	       "  --compress HOW   lz4 (default), zstd or none\n"
 	       "  --threads N      threads that serve faults, 1 to %d (one a CPU)\n"
 	       "  --prefetch N     most pages brought in with one fault, 0 to %d (%d)\n"
+	       "  --policy WHICH   which pages go first: lru (default), gen, clock or fifo\n"
 	       "  --stats FILE     write what happened to FILE, as JSON\n"
 	       "  --json           print JSON instead of the table\n"
 	       "  --verbose        say what is done\n"
@@ -113,17 +114,37 @@ static bool set_memory(struct run_options *o, const char *value)
 	return true;
 }
 
-static bool set_compress(struct run_options *o, const char *value)
+/* One of the known names, after which is NULL. */
+static bool set_name(const char *value, const char *const *known, const char **out)
 {
-	static const char *const known[] = { "lz4", "zstd", "none" };
+	const char *const *name;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
-		if (!strcmp(value, known[i])) {
-			o->compress = known[i];
+	for (name = known; *name; name++) {
+		if (!strcmp(value, *name)) {
+			*out = *name;
 			return true;
 		}
 	}
+	return false;
+}
+
+static bool set_compress(struct run_options *o, const char *value)
+{
+	static const char *const known[] = { "lz4", "zstd", "none", NULL };
+
+	if (set_name(value, known, &o->compress))
+		return true;
 	say("--compress '%s' is not one of lz4, zstd, none", value);
+	return false;
+}
+
+static bool set_policy(struct run_options *o, const char *value)
+{
+	static const char *const known[] = { "lru", "gen", "clock", "fifo", NULL };
+
+	if (set_name(value, known, &o->policy))
+		return true;
+	say("--policy '%s' is not one of lru, gen, clock, fifo", value);
 	return false;
 }
 
@@ -184,11 +205,11 @@ static const struct option {
 	bool takes_value;
 	bool (*set)(struct run_options *o, const char *value);
 } known_options[] = {
-	{ "--memory", true, set_memory },    { "--compress", true, set_compress },
-	{ "--threads", true, set_threads },  { "--prefetch", true, set_prefetch },
-	{ "--stats", true, set_stats },	     { "--json", false, set_json },
-	{ "--verbose", false, set_verbose }, { "--help", false, set_help },
-	{ "-h", false, set_help },
+	{ "--memory", true, set_memory },   { "--compress", true, set_compress },
+	{ "--threads", true, set_threads }, { "--prefetch", true, set_prefetch },
+	{ "--policy", true, set_policy },   { "--stats", true, set_stats },
+	{ "--json", false, set_json },	    { "--verbose", false, set_verbose },
+	{ "--help", false, set_help },	    { "-h", false, set_help },
 };
 
 /* ---- the line ---- */
@@ -268,6 +289,7 @@ bool options_parse(struct run_options *o, int argc, char **argv)
 
 	*o = (struct run_options){
 		.compress = "lz4",
+		.policy = "lru",
 		.threads = DEFAULT_THREADS,
 		.prefetch = DEFAULT_PREFETCH,
 		.memory = all_memory(),

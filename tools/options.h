@@ -19,6 +19,7 @@ struct run_options {
 	u64 memory;	      /* bytes; never 0 after options_parse() */
 	unsigned percent;     /* of an earlier run's peak; 0: memory was given in bytes */
 	const char *compress; /* "lz4", "zstd" or "none" */
+	const char *policy;   /* "lru", "gen", "clock" or "fifo" */
 	unsigned threads;
 	unsigned prefetch;
 	const char *stats; /* file, or NULL */

@@ -47,6 +47,8 @@ static void parse_options(const char *text)
 			o->handlers = (unsigned)strtoul(value, NULL, 10);
 		else if (!strcmp(p, "prefetch"))
 			o->prefetch = (unsigned)strtoul(value, NULL, 10);
+		else if (!strcmp(p, "policy"))
+			o->policy = policy_find(value);
 	}
 	if (o->prefetch < 1)
 		o->prefetch = 1;

@@ -32,6 +32,7 @@
 #define VMF_LINUX_AGENT_H
 
 #include "engine/engine.h"
+#include "engine/reclaim/policy.h"
 #include "machine/linux/report.h"
 #include "machine/linux/thread.h"
 #include "machine/linux/uffd_abi.h"
@@ -40,8 +41,9 @@
 struct agent_options {
 	u64 limit; /* bytes */
 	enum compression compress;
-	unsigned handlers; /* 0: one a CPU */
-	unsigned prefetch; /* pages */
+	unsigned handlers;		     /* 0: one a CPU */
+	unsigned prefetch;		     /* pages */
+	const struct reclaim_policy *policy; /* NULL: the default */
 };
 
 struct agent {

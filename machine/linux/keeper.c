@@ -232,6 +232,7 @@ static int start_engine(void)
 		return err ? err : -ENOMEM;
 	proc_memory(agent.statm, &now);
 	config.prefetch = agent.options.prefetch;
+	config.policy = agent.options.policy;
 	config.kept_slots = agent.options.limit / PAGE_SIZE;
 	config.kept_within_savings = true;
 	config.runs = RUNS_AT_ONCE;

@@ -4,8 +4,9 @@
  *
  * Downwards, in the environment:
  *   LD_PRELOAD       the agent library, before what was there
- *   VMFAULT_OPTIONS  "limit=BYTES,compress=lz4|zstd|none,threads=N,prefetch=N"
- *                    Always all four; without --memory the limit is the machine's whole memory.
+ *   VMFAULT_OPTIONS  "limit=BYTES,compress=lz4|zstd|none,threads=N,prefetch=N,
+ *                    policy=lru|gen|clock|fifo"
+ *                    Always all five; without --memory the limit is the machine's whole memory.
  *   VMFAULT_REPORT   path of the report file (/proc/PID/fd/N of a memfd that the command holds)
  *
  * Upwards, in the report file: one slot a process, each a page-aligned `struct report_slot`,

@@ -137,6 +137,9 @@ class Words(Case):
         for n in ("65", "-1", "many", ""):
             self.refused(125, ["--prefetch", "0 to 64"], "run", "--prefetch", n, "true")
 
+        for name in ("mru", "LRU", ""):
+            self.refused(125, ["--policy", "lru, gen, clock, fifo"], "run", "--policy", name, "true")
+
     def test_options_end_at_the_program(self):
         done = run("run", "echo", "--memory", "--help")
         self.assertEqual(done.stdout, "--memory --help\n")
@@ -147,11 +150,11 @@ class Words(Case):
         show = ["sh", "-c", 'echo "$VMFAULT_OPTIONS"']
         done = run("run", "--memory", "64M", *show)
         self.assertEqual(done.stdout,
-                         "limit=67108864,compress=lz4,threads=0,prefetch=12\n")
+                         "limit=67108864,compress=lz4,threads=0,prefetch=12,policy=lru\n")
         done = run("run", "--memory", "1G", "--compress", "zstd", "--threads", "3", "--prefetch",
-                   "0", "--verbose", *show)
+                   "0", "--policy", "gen", "--verbose", *show)
         self.assertEqual(done.stdout,
-                         "limit=1073741824,compress=zstd,threads=3,prefetch=1\n")
+                         "limit=1073741824,compress=zstd,threads=3,prefetch=1,policy=gen\n")
 
     def test_ld_preload_of_before_stays(self):
         done = run("run", "sh", "-c", 'echo "$LD_PRELOAD"',
@@ -466,6 +469,11 @@ class Figures(Case):
         for key, ns in (("p50", 1000), ("p99", 8000), ("p999", 100000)):
             self.assertTrue(ns <= latency[key] <= ns * 1.07, (key, latency))
         self.assertEqual(latency["max"], 123456)
+
+    def test_policy(self):
+        self.assertEqual(self.figures("true")["policy"], "lru")
+        for name in ("lru", "gen", "clock", "fifo"):
+            self.assertEqual(self.figures("--policy", name, "true")["policy"], name)
 
     def test_sums_over_processes(self):
         f = self.figures("sh", "-c", "/bin/true; /bin/true; exit 0")
