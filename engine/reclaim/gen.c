@@ -127,9 +127,10 @@ static void walk_table(struct mm *mm, u64 va, u64 end, pte_t *ptep)
 		if (n < BATCH && (va + PAGE_SIZE < end || !n))
 			continue;
 		spin_lock(&e->lru.lock);
-		while (n)
-			lru_found_young(e, young[--n]);
+		for (unsigned i = 0; i < n; i++)
+			lru_found_young(e, young[i]);
 		spin_unlock(&e->lru.lock);
+		n = 0;
 	}
 }
 

@@ -294,6 +294,18 @@ static void eight_threads_with_next_to_no_memory(void **state)
 	    false);
 }
 
+static void four_threads_by_each_policy(void **state)
+{
+	static const char *const names[] = { "gen", "clock", "fifo" };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		run(4, 1000,
+		    (struct world_options){
+			    .prefetch = 4, .kept = 100, .policy = policy_find(names[i]) },
+		    false);
+}
+
 static void sixty_four_threads(void **state)
 {
 	(void)state;
@@ -308,6 +320,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(eight_threads_with_streams_and_segments),
 		cmocka_unit_test(six_threads_on_a_machine_that_fails_often),
 		cmocka_unit_test(eight_threads_with_next_to_no_memory),
+		cmocka_unit_test(four_threads_by_each_policy),
 		cmocka_unit_test(sixty_four_threads),
 	};
 

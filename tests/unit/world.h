@@ -24,6 +24,7 @@ struct world_options {
 	bool may_exceed;
 	enum compression compress;
 	struct store *store; /* NULL: a memory store */
+	const struct reclaim_policy *policy;
 	bool unchecked;
 };
 
@@ -67,6 +68,7 @@ static inline int world_create(struct world *w, struct world_options o)
 		.kept_within_savings = o.kept_within_savings,
 		.marks = { .min = frames / 16, .low = frames / 8, .high = frames / 4 },
 		.may_exceed = o.may_exceed,
+		.policy = o.policy,
 	};
 	struct soft_options so = {
 		.table_frames = 1024,
