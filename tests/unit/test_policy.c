@@ -316,9 +316,9 @@ static void pages_of_a_file_missed_soon(bool shared_memory)
 
 	start_with(&policy_lru, 150);
 	f = file_with(4, shared_memory);
-	assert_int_equal(vm_map_file(mm, AT(1000), P(4), RW, VMAP_FIXED,
-				     VM_SHARED | VM_RAND_READ, f, 0),
-			 AT(1000));
+	assert_int_equal(
+		vm_map_file(mm, AT(1000), P(4), RW, VMAP_FIXED, VM_SHARED | VM_RAND_READ, f, 0),
+		AT(1000));
 	vfs_fsync_range(f, 0, ~0ULL);
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(get(1000 + i), i);
@@ -482,7 +482,10 @@ static void spaces_go_while_they_are_walked(void **state)
 	void *error;
 
 	(void)state;
-	start((struct world_options){ .cpus = 2, .policy = &policy_gen });
+	/* On a store that bears threads. */
+	assert_int_equal(
+		world_create(&w, (struct world_options){ .cpus = 2, .policy = &policy_gen }), 0);
+	mm = w.mm;
 	map(0, 1000, RW);
 	pthread_create(&thread, NULL, spaces_come_and_go, &w.m->cpus[1]);
 	for (unsigned round = 0; round < 6; round++)
