@@ -50,9 +50,10 @@ soak: all tsan ## eight threads at once for a minute; two million operations com
 	@build/tools/vmfault oracle --operations 2000000
 	@tests/e2e/run.py --full --repeat 3
 
-bench: ## compare with the kernel's zram swap; root
+bench: ## policies against the optimum; all against the kernel's zram swap (root)
 	@scripts/setup test
 	@$(MAKE) --no-print-directory all
+	@build/bench/policies
 	@bench/run.py
 
 format: ## clang-format every C file

@@ -6,12 +6,13 @@
 
 /* Pixels. */
 enum {
+	MOST = 5,    /* times the optimum: longer bars are cut off there */
 	LEFT = 120,  /* where bars begin */
-	SCALE = 150, /* one time the optimum */
+	SCALE = 130, /* one time the optimum */
 	BAR = 14,
 	GAP = 12,  /* between sizes of memory */
 	HEAD = 34, /* a pattern's name above its bars */
-	WIDTH = LEFT + 4 * SCALE + 260,
+	WIDTH = LEFT + MOST * SCALE + 330,
 };
 
 static const char *const colours[NR_LAB_POLICIES] = { "#b0b7c3", "#7d93b2", "#1b6ca8", "#d98e04" };
@@ -24,7 +25,8 @@ static void head(const struct lab *lab)
 	       " max-width: %dpx; padding: 0 1em }\n"
 	       "h1 { font-size: 1.4em }\n"
 	       "svg { width: 100%%; height: auto }\n"
-	       "text { font: 12px system-ui, sans-serif; fill: #1c2430 }\n"
+	       "text { font: 12px system-ui, sans-serif; fill: #1c2430; paint-order: stroke;"
+	       " stroke: #fff; stroke-width: 3px }\n"
 	       ".name { font-weight: 600; font-size: 14px }\n"
 	       ".soft { fill: #5b6675 }\n"
 	       ".bad { fill: #b3261e; font-weight: 600 }\n"
@@ -45,7 +47,7 @@ static void head(const struct lab *lab)
 
 static double length(double ratio)
 {
-	return SCALE * (ratio > 4.2 ? 4.2 : ratio);
+	return SCALE * (ratio > MOST ? MOST : ratio);
 }
 
 /* Bars of one size of memory; returns where the next begins. */
@@ -74,7 +76,7 @@ static unsigned draw_row(const struct lab *lab, unsigned pattern, unsigned n, un
 		       LEFT + length((double)r->blind / (double)r->optimum), y - 2, y + height + 2);
 	if (verdict != LAB_GOOD)
 		printf("<text x=\"%u\" y=\"%u\" text-anchor=\"end\" class=\"%s\">%s</text>\n",
-		       WIDTH, y + height / 2 + 4, verdict == LAB_MISSED ? "bad" : "soft",
+		       WIDTH, y + height / 2 + 4, verdict >= LAB_FLUSHED ? "bad" : "soft",
 		       lab_verdict_text(verdict));
 	return y + height + GAP;
 }
@@ -82,7 +84,7 @@ static unsigned draw_row(const struct lab *lab, unsigned pattern, unsigned n, un
 /* Lines at once and twice the optimum and so on, over one pattern's bars. */
 static void grid(unsigned from, unsigned to)
 {
-	for (unsigned i = 1; i <= 4; i++) {
+	for (unsigned i = 1; i <= MOST; i++) {
 		printf("<line x1=\"%u\" x2=\"%u\" y1=\"%u\" y2=\"%u\" stroke=\"%s\"/>\n",
 		       LEFT + i * SCALE, LEFT + i * SCALE, from, to,
 		       i == 2 ? "#b3261e" : "#dde2ea");

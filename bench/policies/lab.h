@@ -28,17 +28,19 @@ struct lab {
 	struct {
 		const char *name, *what;
 		u64 refs; /* that are counted */
-		bool looping, hot;
+		bool looping;
+		u32 hot; /* pages of its hot set, or 0 */
 		struct lab_row rows[NR_LAB_SIZES];
 	} patterns[NR_PATTERNS];
 };
 
 /* What is to be said of a row, of the default policy. */
 enum lab_verdict {
-	LAB_GOOD,   /* at most twice the optimum */
-	LAB_BLIND,  /* more, and so has everybody who cannot see what comes; near to that */
-	LAB_LOOP,   /* more, of a loop larger than memory */
-	LAB_MISSED, /* more, without an excuse */
+	LAB_GOOD,    /* at most twice the optimum */
+	LAB_BLIND,   /* more, and so has everybody who cannot see what comes; near to that */
+	LAB_LOOP,    /* more, of a loop larger than memory */
+	LAB_FLUSHED, /* a tenth of the hot set or more was lost while it was in use */
+	LAB_MISSED,  /* more than twice the optimum, without an excuse */
 };
 
 static inline double lab_ratio(const struct lab_row *r, unsigned policy)

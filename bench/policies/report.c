@@ -8,6 +8,9 @@ enum lab_verdict lab_judge(const struct lab *lab, unsigned pattern, unsigned row
 {
 	const struct lab_row *r = &lab->patterns[pattern].rows[row];
 
+	if (lab->patterns[pattern].hot &&
+	    10 * r->by[lab->chosen].hot_misses >= lab->patterns[pattern].hot)
+		return LAB_FLUSHED;
 	if (r->by[lab->chosen].misses <= 2 * r->optimum)
 		return LAB_GOOD;
 	if (lab->patterns[pattern].looping)
@@ -23,6 +26,7 @@ const char *lab_verdict_text(enum lab_verdict v)
 		[LAB_GOOD] = "",
 		[LAB_BLIND] = "nobody can know which page is next",
 		[LAB_LOOP] = "a loop larger than memory",
+		[LAB_FLUSHED] = "THE HOT SET IS FLUSHED",
 		[LAB_MISSED] = "WORSE THAN TWICE THE OPTIMUM",
 	};
 
@@ -50,7 +54,9 @@ void lab_table(const struct lab *lab)
 			for (unsigned k = 0; k < NR_LAB_POLICIES; k++)
 				printf("  %8lu (%4.2f)", (unsigned long)r->by[k].misses,
 				       lab_ratio(r, k));
-			printf("  %s\n", lab_verdict_text(lab_judge(lab, i, n)));
+			if (lab_judge(lab, i, n) != LAB_GOOD)
+				printf("  %s", lab_verdict_text(lab_judge(lab, i, n)));
+			printf("\n");
 		}
 	}
 	for (unsigned i = 0; i < NR_PATTERNS; i++) {
@@ -66,16 +72,19 @@ void lab_table(const struct lab *lab)
 		}
 	}
 	printf("\nmemory   frames, of the pages touched\n"
-	       "blind    the fewest, on average, for who does not know what comes; only where\n"
-	       "         references are independent\n"
-	       "on hot   of scan: misses on the hot set from the beginning of the scan on\n"
+	       "blind    the fewest that can be expected of who knows what was and nothing of "
+	       "what\n"
+	       "         comes; only where that is known\n"
+	       "on hot   of scan: misses on the %u hot pages from the beginning of the scan on\n"
+	       "loop     who goes by recency misses each time: the page that is next is the "
+	       "oldest\n"
 	       "default  %s\n",
-	       lab->policies[lab->chosen]);
+	       lab->pages / 8, lab->policies[lab->chosen]);
 }
 
 static void json_row(const struct lab *lab, unsigned i, unsigned n)
 {
-	static const char *const verdicts[] = { "good", "blind", "loop", "missed" };
+	static const char *const verdicts[] = { "good", "blind", "loop", "flushed", "missed" };
 	const struct lab_row *r = &lab->patterns[i].rows[n];
 
 	printf("%s\n  {\"pattern\": \"%s\", \"references\": %lu, \"memory_percent\": %u, "
