@@ -20,6 +20,9 @@
  * A page lock of an anonymous page is to the right of i_mmap_lock, too: its holder takes no lock of
  * a file.
  *
+ * engine->mms_lock and lru->aging are outside this order: under the first an mmap_lock is tried and
+ * let go, the second is only tried itself.
+ *
  * Of two mmap_locks or two page-table locks (fork only) the parent's is the outer one.
  *
  * No memory is allocated with reclaim allowed under a page-table lock or any
