@@ -139,12 +139,11 @@ static void tell_of_frames(void)
 	struct lru *lru = &w.e->lru;
 
 	fprintf(stderr,
-		"threads: %lu frames: %lu free, %lu inactive, %lu active, %lu unevictable, %lu "
+		"threads: %lu frames: %lu free, %lu evictable, %lu unevictable, %lu "
 		"leaving\n",
 		(unsigned long)w.e->zones[ZONE_USER].nr,
-		(unsigned long)zone_free_pages(w.e, ZONE_USER), (unsigned long)lru->nr_inactive,
-		(unsigned long)lru->nr_active, (unsigned long)lru->nr_unevictable,
-		(unsigned long)lru->nr_writeout);
+		(unsigned long)zone_free_pages(w.e, ZONE_USER), (unsigned long)lru_evictable(lru),
+		(unsigned long)lru->nr_unevictable, (unsigned long)lru->nr_writeout);
 }
 
 #define DIE(k, ...)                                                                                \

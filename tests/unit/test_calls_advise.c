@@ -143,13 +143,13 @@ static void cold_pages_are_active_no_more(void **state)
 	map(0, 8, RW);
 	fill(0, 8, 1);
 	for (unsigned i = 0; i < 8; i++)
-		lru_rotate(w.e, page_at(i), true);
+		lru_rotate(w.e, page_at(i), ARRIVED_HOT);
 	advise(2, 4, UAPI_MADV_COLD);
 	for (unsigned i = 0; i < 8; i++) {
 		bool cold = i >= 2 && i < 6;
 		spinlock_t *ptl;
 
-		assert_int_equal(!!page_test(page_at(i), PG_ACTIVE), !cold);
+		assert_int_equal(page_list(page_at(i)) == LRU_ACTIVE, !cold);
 		assert_int_equal(pte_young(pte_read(pte_find(mm, AT(i), &ptl))), !cold);
 		assert_int_equal(get(i), 1 + i);
 	}

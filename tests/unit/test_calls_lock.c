@@ -146,6 +146,32 @@ static void all_that_there_is_and_all_that_comes(void **state)
 	assert_int_equal(do_mlockall(mm, UAPI_MCL_CURRENT), -ENOMEM);
 }
 
+/* What merges with a neighbour costs no area; what does not stays as it was, or is cut at one end.
+ */
+static void no_area_more_than_the_system_allows(void **state)
+{
+	(void)state;
+	map(0, 4, RW);
+	mm->limits.map_count = 1;
+	assert_int_equal(do_mlock(mm, AT(1), P(3)), -ENOMEM);
+	assert_int_equal(mm->map_count, 1);
+	mm->limits.map_count = 2;
+	assert_int_equal(do_mlock(mm, AT(1), P(1)), -ENOMEM);
+	assert_int_equal(mm->map_count, 2);
+	assert_int_equal(mm->locked_vm, 0);
+	assert_int_equal(do_mlock(mm, AT(1), P(3)), 0);
+	assert_int_equal(mm->map_count, 2);
+	assert_int_equal(do_munlock(mm, AT(1), P(1)), 0); /* to the one below */
+	assert_int_equal(mm->map_count, 2);
+	assert_int_equal(vm_unmap(mm, AT(2), P(1)), 0); /* at an end */
+	assert_int_equal(vm_unmap(mm, AT(0), P(1)), 0);
+	assert_int_equal(do_mmap(mm, AT(10), P(3), RW,
+				 UAPI_MAP_PRIVATE | UAPI_MAP_ANONYMOUS | UAPI_MAP_FIXED, NULL, 0),
+			 AT(10));
+	assert_int_equal(vm_unmap(mm, AT(11), P(1)), -ENOMEM);
+	assert_int_equal(do_madvise(mm, AT(11), P(1), UAPI_MADV_RANDOM), -EAGAIN);
+}
+
 /* A copy that a write would have to make later is made when the right to write comes. */
 static void locked_memory_that_becomes_writable_is_copied_at_once(void **state)
 {
@@ -206,6 +232,7 @@ int main(void)
 		T(no_frame_is_try_again),
 		T(privilege_and_limit_decide_in_this_order),
 		T(all_that_there_is_and_all_that_comes),
+		T(no_area_more_than_the_system_allows),
 		T(locked_memory_that_becomes_writable_is_copied_at_once),
 		T(msync_tells_of_an_error_of_the_disk),
 	};
