@@ -9,7 +9,6 @@ Interleaved in one run, round after round, and told as medians:
   redis   300 MB of keys: fill, reads, a BGSAVE under writes, at half of its peak
   below   programs that have less memory than their limit, bare and under vmfault
   floor   what the kernel and lz4 take for a page, with nothing else
-  path    the engine on the soft machine against the running kernel: faults, mappings, fork
 
 Without root, zram or a memory cgroup the kernel's rows are left out, and it says so.
 """
@@ -270,12 +269,6 @@ class Bench:
         if done.returncode == 0:
             self.results["floor"] = json.loads(done.stdout)
 
-    def path(self):
-        done = subprocess.run([self.built("bench/soft_path"), "--json", str(self.options.runs)],
-                              stdout=subprocess.PIPE, check=False)
-        if done.returncode == 0:
-            self.results["path"] = json.loads(done.stdout)
-
     def built(self, name):
         return os.path.join(os.path.dirname(os.path.dirname(self.options.vmfault)), name)
 
@@ -308,7 +301,7 @@ def summary(results):
                      "target": target, "form": form})
 
     for name, found in results.items():
-        if name in ("floor", "path"):
+        if name == "floor":
             continue
         target = TARGETS.get(name) or TARGETS.get(name.split()[0].rstrip(":"))
         three = [found.get(who, []) for who in ("bare", "zram", "ours")]
@@ -376,25 +369,9 @@ def print_floor(floor):
             floor[way + "_lz4_32_ns"] / 1000))
 
 
-def print_path(path):
-    """Returns what took longer than the kernel, or than 5 ns."""
-    print("\nThe engine's path, ns: engine, kernel, ratio")
-    missed = []
-    for name, row in path.items():
-        if name in ("tlb_hit_ns", "lock_waits"):
-            continue
-        print("  %-18s %9.0f %9.0f %6.2f" % (name, row["engine_ns"], row["kernel_ns"], row["ratio"]))
-        # Fork and its copies are told, not held against anything.
-        if row["ratio"] > 1 and name not in ("fork", "copy"):
-            missed.append("path " + name)
-    print("  a hit in the TLB %.2f ns; waits for a lock: %s" % (
-        path["tlb_hit_ns"], ", ".join("%s %d" % one for one in path["lock_waits"].items())))
-    return missed + (["path tlb_hit"] if path["tlb_hit_ns"] >= 5 else [])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    names = ["floor", "path", "sweep", "sort", "redis", "below"]
+    names = ["floor", "sweep", "sort", "redis", "below"]
     parser.add_argument("what", nargs="*", metavar="|".join(names), help="all if none is given")
     parser.add_argument("--runs", type=int, default=5, help="rounds (5)")
     parser.add_argument("--percent", type=int, action="append",
@@ -438,8 +415,6 @@ def main():
         print_floor(bench.results["floor"])
     missed = [row["name"].strip() for row in rows
               if row["target"] and row["ratio"] is not None and row["ratio"] > row["target"]]
-    if "path" in bench.results:
-        missed += print_path(bench.results["path"])
     if missed:
         print("\ntargets not met: " + "; ".join(missed))
     return 1 if any("ours" in row.get("failed", {}) for row in rows) else 0

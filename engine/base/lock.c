@@ -35,27 +35,6 @@ static u32 look(const _Atomic u32 *word)
 	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-/* ---- who had to wait ---- */
-
-/* Counted only by who waits anyway. */
-static struct {
-	_Atomic u64 spin, read, write;
-} waits;
-
-static void count_wait(_Atomic u64 *counter)
-{
-	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
-
-struct lock_waits lock_waits_now(void)
-{
-	return (struct lock_waits){
-		.spin = atomic_load_explicit(&waits.spin, memory_order_relaxed),
-		.read = atomic_load_explicit(&waits.read, memory_order_relaxed),
-		.write = atomic_load_explicit(&waits.write, memory_order_relaxed),
-	};
-}
-
 /* ---- spinlock ---- */
 
 void spin_init(spinlock_t *l)
@@ -75,7 +54,6 @@ static void spin_lock_slow(spinlock_t *l)
 {
 	unsigned i;
 
-	count_wait(&waits.spin);
 	for (i = 0; i < SPINS; i++) {
 		if (look(&l->word) == SPIN_FREE && spin_trylock(l))
 			return;
@@ -162,10 +140,7 @@ void down_read(rwsem_t *s)
 {
 	unsigned spins = 0;
 
-	if (likely(down_read_trylock(s)))
-		return;
-	count_wait(&waits.read);
-	while (!down_read_trylock(s)) {
+	while (unlikely(!down_read_trylock(s))) {
 		u32 w = look(&s->word);
 
 		if (readers_may_enter(w))
@@ -205,7 +180,6 @@ void down_write(rwsem_t *s)
 
 	if (likely(down_write_trylock(s)))
 		return;
-	count_wait(&waits.write);
 	/* From here on no new reader goes in. */
 	atomic_fetch_add_explicit(&s->word, RW_WAITING, memory_order_relaxed);
 	for (;;) {

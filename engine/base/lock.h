@@ -62,10 +62,4 @@ void downgrade_write(rwsem_t *s);
 bool rwsem_is_locked(const rwsem_t *s);
 bool rwsem_is_write_locked(const rwsem_t *s);
 
-/* How often a lock was not to be had at once, since the program began; all locks of all engines. */
-struct lock_waits {
-	u64 spin, read, write;
-};
-struct lock_waits lock_waits_now(void);
-
 #endif
