@@ -9,6 +9,7 @@ Interleaved in one run, round after round, and told as medians:
   redis   300 MB of keys: fill, reads, a BGSAVE under writes, at half of its peak
   below   programs that have less memory than their limit, bare and under vmfault
   floor   what the kernel and lz4 take for a page, with nothing else
+  soft    the engine on the soft machine beside the running kernel (bench/soft.py)
 
 Without root, zram or a memory cgroup the kernel's rows are left out, and it says so.
 """
@@ -30,6 +31,7 @@ sys.path.insert(0, os.path.join(TOP, "tests/e2e/programs"))
 sys.path.insert(0, HERE)
 
 import resp  # noqa: E402
+import soft  # noqa: E402
 import sort as sort_input  # noqa: E402
 import watch  # noqa: E402
 import zram  # noqa: E402
@@ -269,6 +271,10 @@ class Bench:
         if done.returncode == 0:
             self.results["floor"] = json.loads(done.stdout)
 
+    def soft(self):
+        self.results["soft"] = soft.measure(os.path.dirname(self.built("bench/soft_hit")),
+                                            self.options.soft_runs)
+
     def built(self, name):
         return os.path.join(os.path.dirname(os.path.dirname(self.options.vmfault)), name)
 
@@ -301,7 +307,7 @@ def summary(results):
                      "target": target, "form": form})
 
     for name, found in results.items():
-        if name == "floor":
+        if name in ("floor", "soft"):
             continue
         target = TARGETS.get(name) or TARGETS.get(name.split()[0].rstrip(":"))
         three = [found.get(who, []) for who in ("bare", "zram", "ours")]
@@ -371,9 +377,11 @@ def print_floor(floor):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    names = ["floor", "sweep", "sort", "redis", "below"]
+    names = ["floor", "soft", "sweep", "sort", "redis", "below"]
     parser.add_argument("what", nargs="*", metavar="|".join(names), help="all if none is given")
     parser.add_argument("--runs", type=int, default=5, help="rounds (5)")
+    parser.add_argument("--soft-runs", type=int, default=11, metavar="RUNS",
+                        help="rounds of each contest on the soft machine (11)")
     parser.add_argument("--percent", type=int, action="append",
                         help="of the peak, for sort and redis (50); may be repeated")
     parser.add_argument("--vmfault", default=os.path.join(TOP, "build/tools/vmfault"))
@@ -407,14 +415,19 @@ def main():
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         rows = summary(bench.results)
+        on_soft = soft.rows(bench.results.get("soft", []))
         if options.json:
             with open(options.json, "w", encoding="utf-8") as file:
-                json.dump({"rounds": bench.results, "summary": rows}, file, indent=1)
-    print_table(rows)
+                json.dump({"rounds": bench.results, "summary": rows + on_soft}, file, indent=1)
+    if rows:
+        print_table(rows)
+    if on_soft:
+        soft.print_table(on_soft)
     if "floor" in bench.results:
         print_floor(bench.results["floor"])
     missed = [row["name"].strip() for row in rows
               if row["target"] and row["ratio"] is not None and row["ratio"] > row["target"]]
+    missed += [row["name"] for row in on_soft if row["target"] and not row["met"]]
     if missed:
         print("\ntargets not met: " + "; ".join(missed))
     return 1 if any("ours" in row.get("failed", {}) for row in rows) else 0

@@ -32,8 +32,8 @@ static void touch_ours(struct soft_cpu *cpu, u64 at, enum touch how)
 		enum fault_reason reason;
 		u8 byte;
 
-		reason = how == WRITE ? soft_write_byte(cpu, va, 1) :
-					soft_read_byte(cpu, va, &byte);
+		reason =
+			how == WRITE ? soft_write_byte(cpu, va, 1) : soft_read_byte(cpu, va, &byte);
 		if (reason != FAULT_OK)
 			give_up("an access");
 	}

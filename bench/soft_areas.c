@@ -138,8 +138,13 @@ static void start(void)
 }
 
 #define CONTESTS(n, text)                                                                          \
-	{ "mmap + munmap among " text " areas, anywhere", "ns",		   1.0,                    \
-	  anywhere_kernel,				  anywhere_ours, (n), NULL },              \
+	{ "mmap + munmap among " text " areas, anywhere",                                          \
+	  "ns",                                                                                    \
+	  1.0,                                                                                     \
+	  anywhere_kernel,                                                                         \
+	  anywhere_ours,                                                                           \
+	  (n),                                                                                     \
+	  NULL },                                                                                  \
 	{                                                                                          \
 		"mmap + munmap among " text " areas, at random", "ns", 1.0, at_random_kernel,      \
 			at_random_ours, (n), NULL                                                  \

@@ -4,9 +4,9 @@
  * the soft machine.
  *
  * The kernel's side works in a process of its own, which has nothing but what the contest gives it,
- * and is asked for one round at a time; so the two take turns.  Each side says what one unit of work
- * took, in nanoseconds of its thread's CPU time: who else uses the machine costs neither of them
- * time, only cache.
+ * and is asked for one round at a time; so the two take turns.  Each side says what one unit of
+ * work took, in nanoseconds of its thread's CPU time: who else uses the machine costs neither of
+ * them time, only cache.
  */
 #ifndef VMF_BENCH_SOFT_BENCH_H
 #define VMF_BENCH_SOFT_BENCH_H

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* fork() with 64 MiB touched, and the copies that the parent's writes make while the child lives. */
+/* fork() with 64 MiB touched, and the copies that the parent's writes make while the child lives.
+ */
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>

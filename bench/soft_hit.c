@@ -1,26 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What an access costs on the soft machine: a hit in the TLB, and a miss that walks.
- * Prints the median of five rounds of each, in nanoseconds an access.
- */
+/* What an access costs on the soft machine: a hit in the TLB, and a miss that walks. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "machine/soft/soft.h"
+#include "bench/soft_bench.h"
 
-enum { ACCESSES = 20000000, ROUNDS = 5, TABLES = 8, FRAMES = 1024 };
+enum { ACCESSES = 5000000, TABLES = 8, FRAMES = 1024 };
 #define BASE 0x7f0000000000ULL
 
 static struct mm mm;
+static struct soft_cpu *cpu;
 
-static struct fault_result no_fault(struct soft_cpu *cpu, u64 cr2, u32 code)
+static struct fault_result no_fault(struct soft_cpu *at, u64 cr2, u32 code)
 {
-	(void)cpu;
+	(void)at;
 	fprintf(stderr, "unexpected fault at %llx, code %x\n", (unsigned long long)cr2, code);
 	exit(1);
 }
 
-static struct soft_cpu *create(void)
+static void create(void)
 {
 	struct soft_options o = {
 		.table_frames = TABLES, .user_frames = FRAMES, .nr_cpus = 1, .trap = no_fault
@@ -43,13 +41,14 @@ static struct soft_cpu *create(void)
 	for (i = 0; i < PTRS_PER_TABLE; i++)
 		table[i] = pte_make(TABLES + i, PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_NX);
 	soft_load_mm(&m->cpus[0], &mm);
-	return &m->cpus[0];
+	cpu = &m->cpus[0];
 }
 
 /* ns an access; `stride` bytes between accesses, over `pages` pages, again and again. */
-static double measure(struct soft_cpu *cpu, bool write, u64 pages, u64 stride)
+static double measure(bool write, u64 pages, u64 stride)
 {
-	u64 at = 0, sum = 0, start = machine_now_ns(), ns;
+	u64 at = 0, sum = 0;
+	double start = thread_ns(), ns;
 
 	for (unsigned i = 0; i < ACCESSES; i++) {
 		u64 word;
@@ -64,35 +63,37 @@ static double measure(struct soft_cpu *cpu, bool write, u64 pages, u64 stride)
 		if (at >= pages * PAGE_SIZE)
 			at = 0;
 	}
-	ns = machine_now_ns() - start;
+	ns = thread_ns() - start;
 	__asm__ volatile("" ::"r"(sum));
-	return (double)ns / ACCESSES;
+	return ns / ACCESSES;
 }
 
-static int by_size(const void *a, const void *b)
+/* Over as many pages as the TLB has entries. */
+static double hit(u64 write)
 {
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
+	return measure(write, TLB_ENTRIES, 64 + 8);
 }
 
-static void report(struct soft_cpu *cpu, const char *what, bool write, u64 pages, u64 stride)
+static double another_page(u64 arg)
 {
-	double ns[ROUNDS];
-
-	for (int i = 0; i < ROUNDS; i++)
-		ns[i] = measure(cpu, write, pages, stride);
-	qsort(ns, ROUNDS, sizeof(*ns), by_size);
-	printf("%-28s %6.2f ns\n", what, ns[ROUNDS / 2]);
+	(void)arg;
+	return measure(false, TLB_ENTRIES, PAGE_SIZE + 8);
 }
 
-int main(void)
+static double miss(u64 arg)
 {
-	struct soft_cpu *cpu = create();
+	(void)arg;
+	return measure(false, 2 * TLB_ENTRIES, PAGE_SIZE);
+}
 
-	report(cpu, "read, TLB hit", false, TLB_ENTRIES, 64 + 8);
-	report(cpu, "write, TLB hit", true, TLB_ENTRIES, 64 + 8);
-	report(cpu, "read, another page each time", false, TLB_ENTRIES, PAGE_SIZE + 8);
-	report(cpu, "read, TLB miss", false, 2 * TLB_ENTRIES, PAGE_SIZE);
-	return 0;
+static const struct contest contests[] = {
+	{ "TLB hit, read", "ns", 5, NULL, hit, false, NULL },
+	{ "TLB hit, write", "ns", 5, NULL, hit, true, NULL },
+	{ "TLB hit, another page each time", "ns", 5, NULL, another_page, 0, NULL },
+	{ "TLB miss", "ns", 0, NULL, miss, 0, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	return run_contests(contests, sizeof(contests) / sizeof(*contests), create, argc, argv);
 }
