@@ -35,14 +35,29 @@ static u32 look(const _Atomic u32 *word)
 	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-/* ---- spinlock ---- */
+/* ---- counting ---- */
 
-void spin_init(spinlock_t *l)
+static _Atomic u64 contentions[NR_LOCK_CLASSES];
+
+u64 lock_contentions(enum lock_class class)
 {
-	atomic_init(&l->word, SPIN_FREE);
+	return atomic_load_explicit(&contentions[class], memory_order_relaxed);
 }
 
-bool spin_trylock(spinlock_t *l)
+void lock_count_contention(enum lock_class class)
+{
+	atomic_fetch_add_explicit(&contentions[class], 1, memory_order_relaxed);
+}
+
+/* ---- spinlock ---- */
+
+void spin_init_class(spinlock_t *l, enum lock_class class)
+{
+	atomic_init(&l->word, SPIN_FREE);
+	l->class = class;
+}
+
+static bool try_spin(spinlock_t *l)
 {
 	u32 old = SPIN_FREE;
 
@@ -50,12 +65,21 @@ bool spin_trylock(spinlock_t *l)
 						       memory_order_acquire, memory_order_relaxed);
 }
 
+bool spin_trylock(spinlock_t *l)
+{
+	if (likely(try_spin(l)))
+		return true;
+	lock_count_contention(l->class);
+	return false;
+}
+
 static void spin_lock_slow(spinlock_t *l)
 {
 	unsigned i;
 
+	lock_count_contention(l->class);
 	for (i = 0; i < SPINS; i++) {
-		if (look(&l->word) == SPIN_FREE && spin_trylock(l))
+		if (look(&l->word) == SPIN_FREE && try_spin(l))
 			return;
 		relax();
 	}
@@ -68,7 +92,7 @@ static void spin_lock_slow(spinlock_t *l)
 
 void spin_lock(spinlock_t *l)
 {
-	if (unlikely(!spin_trylock(l)))
+	if (unlikely(!try_spin(l)))
 		spin_lock_slow(l);
 }
 
@@ -121,12 +145,13 @@ static void rw_wake(rwsem_t *s)
 	machine_wake(&s->word, RW_WAKE_ALL);
 }
 
-void rwsem_init(rwsem_t *s)
+void rwsem_init_class(rwsem_t *s, enum lock_class class)
 {
 	atomic_init(&s->word, 0);
+	s->class = class;
 }
 
-bool down_read_trylock(rwsem_t *s)
+static bool try_read(rwsem_t *s)
 {
 	u32 w = look(&s->word);
 
@@ -136,11 +161,20 @@ bool down_read_trylock(rwsem_t *s)
 	return false;
 }
 
-void down_read(rwsem_t *s)
+bool down_read_trylock(rwsem_t *s)
+{
+	if (likely(try_read(s)))
+		return true;
+	lock_count_contention(s->class);
+	return false;
+}
+
+static void down_read_slow(rwsem_t *s)
 {
 	unsigned spins = 0;
 
-	while (unlikely(!down_read_trylock(s))) {
+	lock_count_contention(s->class);
+	while (!try_read(s)) {
 		u32 w = look(&s->word);
 
 		if (readers_may_enter(w))
@@ -150,6 +184,12 @@ void down_read(rwsem_t *s)
 		else
 			rw_sleep(s, w);
 	}
+}
+
+void down_read(rwsem_t *s)
+{
+	if (unlikely(!try_read(s)))
+		down_read_slow(s);
 }
 
 void up_read(rwsem_t *s)
@@ -163,7 +203,7 @@ void up_read(rwsem_t *s)
 		rw_wake(s);
 }
 
-bool down_write_trylock(rwsem_t *s)
+static bool try_write(rwsem_t *s)
 {
 	u32 w = look(&s->word);
 
@@ -173,13 +213,20 @@ bool down_write_trylock(rwsem_t *s)
 	return false;
 }
 
-void down_write(rwsem_t *s)
+bool down_write_trylock(rwsem_t *s)
+{
+	if (likely(try_write(s)))
+		return true;
+	lock_count_contention(s->class);
+	return false;
+}
+
+static void down_write_slow(rwsem_t *s)
 {
 	unsigned spins = 0;
 	u32 w;
 
-	if (likely(down_write_trylock(s)))
-		return;
+	lock_count_contention(s->class);
 	/* From here on no new reader goes in. */
 	atomic_fetch_add_explicit(&s->word, RW_WAITING, memory_order_relaxed);
 	for (;;) {
@@ -193,6 +240,12 @@ void down_write(rwsem_t *s)
 			rw_sleep(s, w);
 		}
 	}
+}
+
+void down_write(rwsem_t *s)
+{
+	if (unlikely(!try_write(s)))
+		down_write_slow(s);
 }
 
 void up_write(rwsem_t *s)

@@ -33,24 +33,47 @@
 
 #include "engine/base/types.h"
 
+/* What a lock guards, for counting: see lock_contentions(). */
+enum lock_class {
+	LOCK_OTHER, /* also of every lock that is merely zero */
+	LOCK_MMAP,
+	LOCK_VMA,
+	LOCK_ANON_VMA,
+	LOCK_PAGE_TABLE, /* entries of a last-level table; tables above, too */
+	LOCK_PAGE,
+	LOCK_LRU,
+	LOCK_ZONE,
+	NR_LOCK_CLASSES
+};
+
 /* 0 free, 1 held, 2 held and somebody sleeps. */
 typedef struct {
 	_Atomic u32 word;
+	u32 class; /* enum lock_class */
 } spinlock_t;
 
 /* Readers inside, writers waiting, "somebody sleeps" and "a writer is inside": one word, so that
  * each decision is taken on one consistent picture.  The layout is lock.c's own. */
 typedef struct {
 	_Atomic u32 word;
+	u32 class; /* enum lock_class */
 } rwsem_t;
 
-void spin_init(spinlock_t *l);
+void spin_init_class(spinlock_t *l, enum lock_class class);
+static inline void spin_init(spinlock_t *l)
+{
+	spin_init_class(l, LOCK_OTHER);
+}
 void spin_lock(spinlock_t *l);
 bool spin_trylock(spinlock_t *l);
 void spin_unlock(spinlock_t *l);
 bool spin_is_locked(const spinlock_t *l);
 
-void rwsem_init(rwsem_t *s);
+void rwsem_init_class(rwsem_t *s, enum lock_class class);
+static inline void rwsem_init(rwsem_t *s)
+{
+	rwsem_init_class(s, LOCK_OTHER);
+}
 void down_read(rwsem_t *s);
 bool down_read_trylock(rwsem_t *s);
 void up_read(rwsem_t *s);
@@ -61,5 +84,14 @@ void up_write(rwsem_t *s);
 void downgrade_write(rwsem_t *s);
 bool rwsem_is_locked(const rwsem_t *s);
 bool rwsem_is_write_locked(const rwsem_t *s);
+
+/*
+ * How often somebody found a lock of the class taken and had to wait, or (a trylock) to do without.
+ * Of all engines of the program together.  An acquisition that finds its lock free counts nothing
+ * and so pays nothing.
+ */
+u64 lock_contentions(enum lock_class class);
+/* For locks that are not of these two kinds: one more. */
+void lock_count_contention(enum lock_class class);
 
 #endif

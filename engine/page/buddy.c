@@ -64,7 +64,7 @@ void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, voi
 	z->start_pfn = start_pfn;
 	z->nr = nr;
 	z->direct_map = direct_map;
-	spin_init(&z->lock);
+	spin_init_class(&z->lock, LOCK_ZONE);
 	for (order = 0; order < MAX_ORDER; order++)
 		list_init(&z->free[order]);
 	for (pfn = start_pfn; pfn < end; pfn++) {

@@ -12,20 +12,35 @@
 
 #define WAKE_ALL 0x7fffffffu
 
-bool page_trylock(struct page *page)
+static bool try_lock(struct page *page)
 {
 	return !page_test_set(page, PG_LOCKED);
 }
 
-void page_lock(struct page *page)
+bool page_trylock(struct page *page)
+{
+	if (likely(try_lock(page)))
+		return true;
+	lock_count_contention(LOCK_PAGE);
+	return false;
+}
+
+static void page_lock_slow(struct page *page)
 {
 	u32 flags;
 
-	while (!page_trylock(page)) {
+	lock_count_contention(LOCK_PAGE);
+	do {
 		flags = atomic_fetch_or_explicit(&page->flags, PG_WAITERS, memory_order_relaxed);
 		if (flags & PG_LOCKED)
 			machine_wait(&page->flags, flags | PG_WAITERS);
-	}
+	} while (!try_lock(page));
+}
+
+void page_lock(struct page *page)
+{
+	if (unlikely(!try_lock(page)))
+		page_lock_slow(page);
 }
 
 void page_unlock(struct page *page)

@@ -17,7 +17,7 @@ void reclaim_init(struct engine *e)
 {
 	struct lru *lru = &e->lru;
 
-	spin_init(&lru->lock);
+	spin_init_class(&lru->lock, LOCK_LRU);
 	spin_init(&lru->aging);
 	for (unsigned i = 0; i < NR_LRU_LISTS; i++)
 		list_init(&lru->lists[i]);

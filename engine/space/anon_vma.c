@@ -48,7 +48,7 @@ static struct anon_vma *anon_vma_alloc(struct engine *e)
 	if (!chunk)
 		return NULL;
 	for (unsigned i = 0; i < ANON_VMAS_PER_CHUNK; i++)
-		rwsem_init(&chunk->anon_vmas[i].lock);
+		rwsem_init_class(&chunk->anon_vmas[i].lock, LOCK_ANON_VMA);
 	for (unsigned i = 1; i + 1 < ANON_VMAS_PER_CHUNK; i++)
 		chunk->anon_vmas[i].next = &chunk->anon_vmas[i + 1];
 	spin_lock(&e->anon_vma_lock);

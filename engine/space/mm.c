@@ -25,8 +25,8 @@ int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 					 .map_count = MAX_MAP_COUNT,
 					 .commit = ~0ULL };
 	atomic_store_explicit(&mm->users, 1, memory_order_relaxed);
-	rwsem_init(&mm->mmap_lock);
-	spin_init(&mm->table_lock);
+	rwsem_init_class(&mm->mmap_lock, LOCK_MMAP);
+	spin_init_class(&mm->table_lock, LOCK_PAGE_TABLE);
 	list_init(&mm->vmas);
 	list_init(&mm->userfaults);
 	list_init(&mm->userfault_events);

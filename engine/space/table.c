@@ -28,7 +28,7 @@ static u64 table_new(struct mm *mm)
 	if (!page)
 		return 0;
 	page_set(page, PG_TABLE);
-	spin_init(&page->ptl);
+	spin_init_class(&page->ptl, LOCK_PAGE_TABLE);
 	atomic_fetch_add_explicit(&mm->tables, 1, memory_order_relaxed);
 	return pte_make(page_pfn(mm->engine, page), TABLE_BITS_SET).v;
 }

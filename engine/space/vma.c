@@ -38,7 +38,7 @@ struct vma *vma_new(struct mm *mm, u64 start, u64 end, u64 pgoff, u32 flags)
 	vma->end = end;
 	vma->pgoff = pgoff;
 	vma->flags = flags;
-	rwsem_init(&vma->lock);
+	rwsem_init_class(&vma->lock, LOCK_VMA);
 	atomic_init(&vma->refcount, 1);
 	vma->detached = true;
 	vma->anon_vma = NULL;

@@ -167,6 +167,64 @@ static void a_writer_is_not_starved_by_readers(void **state)
 	assert_true(atomic_load(&writer_done));
 }
 
+static void *take_all(void *arg)
+{
+	(void)arg;
+	spin_lock(&spin);
+	spin_unlock(&spin);
+	down_read(&sem);
+	up_read(&sem);
+	down_write(&sem);
+	up_write(&sem);
+	return NULL;
+}
+
+static void wait_for_count(enum lock_class class, u64 n)
+{
+	while (lock_contentions(class) != n)
+		usleep(100);
+}
+
+/* How often the classes of spin and sem were met taken. */
+static void assert_contentions(u64 of_spin, u64 of_sem)
+{
+	assert_int_equal(lock_contentions(LOCK_ZONE), of_spin);
+	assert_int_equal(lock_contentions(LOCK_MMAP), of_sem);
+}
+
+static void those_who_wait_are_counted_by_class(void **state)
+{
+	u64 z = lock_contentions(LOCK_ZONE), m = lock_contentions(LOCK_MMAP);
+	pthread_t waiter;
+
+	(void)state;
+	spin_init_class(&spin, LOCK_ZONE);
+	rwsem_init_class(&sem, LOCK_MMAP);
+	take_all(NULL);
+	assert_true(spin_trylock(&spin));
+	down_write(&sem);
+	assert_contentions(z, m);
+
+	assert_false(spin_trylock(&spin));
+	assert_contentions(z + 1, m);
+	assert_false(down_read_trylock(&sem));
+	assert_false(down_write_trylock(&sem));
+	assert_contentions(z + 1, m + 2);
+
+	/* However long it waits it is one. */
+	assert_int_equal(pthread_create(&waiter, NULL, take_all, NULL), 0);
+	wait_for_count(LOCK_ZONE, z + 2);
+	usleep(2000);
+	spin_unlock(&spin);
+	wait_for_count(LOCK_MMAP, m + 3);
+	usleep(2000);
+	downgrade_write(&sem);
+	wait_for_count(LOCK_MMAP, m + 4);
+	up_read(&sem);
+	pthread_join(waiter, NULL);
+	assert_contentions(z + 2, m + 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -175,6 +233,7 @@ int main(void)
 		cmocka_unit_test(readers_share_and_a_writer_is_alone),
 		cmocka_unit_test(many_readers_and_writers_get_along),
 		cmocka_unit_test(a_writer_is_not_starved_by_readers),
+		cmocka_unit_test(those_who_wait_are_counted_by_class),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
