@@ -143,14 +143,15 @@ int run_contests(const struct contest *contests, unsigned n, void (*start)(void)
 	struct worker w;
 
 	if (!rounds || rounds > MOST_ROUNDS) {
-		fprintf(stderr, "%s [rounds], 1 to %d\n", argv[0], MOST_ROUNDS);
+		fprintf(stderr, "%s [rounds, 1 to %d [part of a name]]\n", argv[0], MOST_ROUNDS);
 		return 1;
 	}
 	w = start_worker(contests);
 	if (start)
 		start();
 	for (unsigned i = 0; i < n; i++)
-		run_contest(&contests[i], i, &w, (unsigned)rounds);
+		if (argc < 3 || strstr(contests[i].name, argv[2]))
+			run_contest(&contests[i], i, &w, (unsigned)rounds);
 	end_worker(&w);
 	return 0;
 }

@@ -26,8 +26,8 @@ struct contest {
 };
 
 /* What main() does: run the contests and print a line of JSON for each, with every round's figure.
- * `prog [rounds]`: 11 if not given.  start() (may be NULL) is called once, after the kernel's
- * process has been made. */
+ * `prog [rounds [part]]`: 11 rounds if not given; only those with `part` in their name.  start()
+ * (may be NULL) is called once, after the kernel's process has been made. */
 int run_contests(const struct contest *contests, unsigned n, void (*start)(void), int argc,
 		 char **argv);
 

@@ -120,10 +120,10 @@ static struct result ours(unsigned n)
 		touchers[i].at = (u64)at;
 		touchers[i].cpu = &machine->cpus[i];
 	}
-	for (unsigned class = 0; class < NR_LOCK_CLASSES; class++)
+	for (unsigned class = 0; class < NR_LOCK_CLASSES; class ++)
 		before[class] = lock_contentions(class);
 	found = run(touchers, n);
-	for (unsigned class = 0; class < NR_LOCK_CLASSES; class++)
+	for (unsigned class = 0; class < NR_LOCK_CLASSES; class ++)
 		contentions[class] += lock_contentions(class) - before[class];
 	faults += n * FAULTS;
 	for (unsigned i = 0; i < n; i++)
@@ -163,7 +163,7 @@ static void print_contentions(void)
 	};
 
 	printf(", \"more\": {");
-	for (unsigned class = 0; class < NR_LOCK_CLASSES; class++) {
+	for (unsigned class = 0; class < NR_LOCK_CLASSES; class ++) {
 		printf("%s\"%s lock taken, of 1000 faults\": %.2f", class ? ", " : "", names[class],
 		       contentions[class] * 1e3 / faults);
 		contentions[class] = 0;
