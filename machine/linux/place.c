@@ -290,7 +290,8 @@ void place_handler(unsigned index)
 
 void place_start(bool privileged)
 {
-	policy.may = policy.idle = privileged;
+	policy.may = privileged;
+	policy.idle = privileged;
 	policy.checked_at = policy.until = 0;
 	spin_init(&policy.lock);
 	for (unsigned i = 0; i < MAX_HANDLERS; i++)
