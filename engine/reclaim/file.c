@@ -83,8 +83,7 @@ static bool look_at(struct page *page, struct rmap_entry *entry, void *arg)
 	struct referenced *r = arg;
 
 	(void)page;
-	r->locked |=
-		__atomic_load_n(&entry->vma->flags, __ATOMIC_RELAXED) & VM_LOCKED ? true : false;
+	r->locked |= vma_is_locked(entry->vma);
 	r->young |= entry->mm->engine->mmu->test_and_clear_young(entry->mm, entry->va, entry->ptep);
 	return false;
 }
@@ -101,6 +100,7 @@ bool file_page_referenced(struct page *page)
 struct unmapped {
 	u32 entries; /* their references to the page are the caller's to drop */
 	bool dirty;
+	bool locked; /* somebody has locked it since it was looked at: that entry stays */
 };
 
 static bool unmap_entry(struct page *page, struct rmap_entry *entry, void *arg)
@@ -110,6 +110,10 @@ static bool unmap_entry(struct page *page, struct rmap_entry *entry, void *arg)
 	pte_t left = vma_keeps_uffd_wp(entry->vma, entry->pte) ? pte_make_marker(PTE_MARKER_UFFD_WP)
 							       : (pte_t){ 0 };
 
+	if (unlikely(vma_is_locked(entry->vma))) {
+		u->locked = true;
+		return false;
+	}
 	u->dirty |= pte_dirty(mm->engine->mmu->clear(mm, entry->va, entry->ptep, left));
 	u->entries++;
 	page_remove_file_rmap(page);
@@ -139,17 +143,19 @@ bool page_mkclean(struct address_space *m, struct page *page)
 	return dirty;
 }
 
-static void try_to_unmap(struct address_space *m, struct page *page)
+/* False: it is locked, and still mapped. */
+static bool try_to_unmap(struct address_space *m, struct page *page)
 {
 	struct unmapped u = { 0 };
 
 	if (!atomic_load_explicit(&page->mapcount, memory_order_acquire))
-		return;
+		return true;
 	rmap_walk_file(m, page, unmap_entry, &u);
 	if (u.dirty)
 		page_mark_dirty(m, page);
 	while (u.entries--)
 		page_put(m->engine, page);
+	return !u.locked;
 }
 
 /* ---- reclaim ---- */
@@ -208,7 +214,10 @@ void take_file_page(struct engine *e, struct page *page, bool force, struct take
 		spin_unlock(&e->lru.lock);
 		return;
 	}
-	try_to_unmap(m, page);
+	if (!try_to_unmap(m, page)) {
+		lru_make_unevictable(e, page);
+		return;
+	}
 	/* Somebody may have faulted it in again only with the page lock, which we hold. */
 	VMF_ASSERT(!atomic_load(&page->mapcount));
 	if (pageout(m, page, t))

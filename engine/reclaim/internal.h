@@ -36,6 +36,13 @@ void lru_rotate_locked(struct engine *e, struct page *page, enum page_arrival wh
 void lru_rotate(struct engine *e, struct page *page, enum page_arrival why);
 /* A page that must not or cannot be taken, if it is on a list: to that of its like. */
 void lru_make_unevictable(struct engine *e, struct page *page);
+/* Are the VMA's pages to stay?  Who takes one asks under the page-table lock: who locks sets the
+ * flag first and populates then, each page under its page-table lock, so that what was about to go
+ * comes back, and nothing goes after mlock(2) has returned. */
+static inline bool vma_is_locked(const struct vma *vma)
+{
+	return __atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_LOCKED;
+}
 /* The store is full: drop some kept copies of mapped pages.  Returns how many. */
 unsigned lru_drop_kept(struct engine *e);
 

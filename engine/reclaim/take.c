@@ -27,7 +27,8 @@
 #define FILE_LOOK 1024
 
 struct group {
-	struct mm *mm;
+	struct vma *vma;
+	struct mm *mm;	     /* its */
 	struct page *victim; /* locked by the caller, or NULL */
 	unsigned at;	     /* where in the group the victim is */
 	struct page *pages[MMU_BATCH];
@@ -179,9 +180,9 @@ static pte_t swap_pte(swp_entry_t slot, const pte_t *ptep)
 	return unlikely(pte_uffd_wp(pte_read(ptep))) ? pte_mkuffd_wp(pte) : pte;
 }
 
-/* Take what can be taken of `n` entries from ptep on.  No page-table lock held, but something that
- * keeps the VMA. */
-static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, spinlock_t *ptl,
+/* Take what can be taken of `n` entries from ptep on.  False: nothing, for the VMA is locked.  No
+ * page-table lock held, but something that keeps the VMA. */
+static bool take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, spinlock_t *ptl,
 		       unsigned n, bool all, bool force, struct taken *t)
 {
 	struct page *gone[MMU_BATCH];
@@ -190,6 +191,10 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 
 	*t = (struct taken){ 0 };
 	spin_lock(ptl);
+	if (unlikely(vma_is_locked(g->vma))) {
+		spin_unlock(ptl);
+		return false;
+	}
 	if (g->victim && e->config.runs)
 		narrow(e, ptep, g->at, &from, &n);
 	collect(e, g, va + from * PAGE_SIZE, ptep + from, n - from, all, force);
@@ -220,6 +225,7 @@ static void take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 
 	for (unsigned i = 0; i < t->freed; i++)
 		page_put(e, gone[i]);
+	return true;
 }
 
 /* ---- a page with several entries ---- */
@@ -232,7 +238,7 @@ static enum whose look_at_all(struct engine *e, struct rmap_walk *w)
 	enum whose found = YOUNG_NOWHERE;
 
 	while (rmap_next(w)) {
-		if (__atomic_load_n(&w->vma->flags, __ATOMIC_RELAXED) & VM_LOCKED)
+		if (vma_is_locked(w->vma))
 			found = LOCKED_SOMEWHERE;
 		spin_lock(w->ptl);
 		if (rmap_is_at(w) && e->mmu->test_and_clear_young(w->vma->mm, w->va, w->ptep) &&
@@ -257,7 +263,8 @@ bool page_referenced(struct engine *e, struct page *page)
 	return found != YOUNG_NOWHERE;
 }
 
-/* Take the page from one entry.  0, or why it stays: -ENOSPC (no slot), or as the machine says.
+/* Take the page from one entry.  0, or why it stays: -ENOSPC (no slot), -EBUSY (locked), or as the
+ * machine says.
  * Page-table lock held. */
 static int take_entry(struct engine *e, struct rmap_walk *w, struct taken *t)
 {
@@ -266,6 +273,8 @@ static int take_entry(struct engine *e, struct rmap_walk *w, struct taken *t)
 	struct mmu_take take = { .va = w->va, .ptep = w->ptep, .page = page };
 	swp_entry_t left;
 
+	if (vma_is_locked(w->vma)) /* by now */
+		return -EBUSY;
 	if (!swap_begin_out(e, &page, 1, &left))
 		return -ENOSPC;
 	take.left = swap_pte(left, w->ptep);
@@ -423,7 +432,7 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	}
 	vma = w.vma;
 	va = w.va;
-	if (__atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_LOCKED) {
+	if (vma_is_locked(vma)) { /* so far; see take_group() */
 		lru_make_unevictable(e, victim);
 		t->looked_at = 1;
 		goto out_rmap;
@@ -441,11 +450,15 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 		goto out_rmap;
 	}
 	ptep = pte_find(vma->mm, start, &ptl);
+	g.vma = vma;
 	g.mm = vma->mm;
 	g.victim = victim;
 	g.at = (va - start) >> PAGE_SHIFT;
 	g.n = g.nr_young = 0;
-	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, false, force, t);
+	if (!take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, false, force, t)) {
+		lru_make_unevictable(e, victim);
+		t->looked_at = 1;
+	}
 	if (!t->looked_at)
 		lru_rotate(e, victim, ARRIVED_SPARED);
 out_rmap:
@@ -469,6 +482,7 @@ void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct ta
 	t->freed = discard_lazy_range(e, vma, start, end, NULL);
 	if (vma->flags & VM_DROPPABLE)
 		return;
+	g.vma = vma;
 	g.mm = vma->mm;
 	g.victim = NULL;
 	g.n = g.nr_young = 0;

@@ -56,6 +56,71 @@ static void pressure_leaves_locked_pages_alone(void **state)
 		assert_int_equal(get(i), i & 0xff);
 }
 
+/* ---- somebody locks while reclaim looks ---- */
+
+static const struct mmu_ops *real_mmu;
+static struct mmu_ops hooked_mmu;
+static struct vma *locked_when_looked_at;
+
+static bool lock_and_test_young(struct mm *m, u64 va, pte_t *ptep)
+{
+	locked_when_looked_at->flags |= VM_LOCKED;
+	return real_mmu->test_and_clear_young(m, va, ptep);
+}
+
+static bool is_present(unsigned page)
+{
+	spinlock_t *ptl;
+	pte_t *ptep = pte_find(mm, AT(page), &ptl);
+
+	return ptep && pte_present(pte_read(ptep));
+}
+
+/* Press, and the area of the page is locked between the look at a page and the taking. */
+static void press_and_lock(unsigned page)
+{
+	spinlock_t *ptl;
+	pte_t *ptep = pte_find(mm, AT(page), &ptl);
+
+	locked_when_looked_at = find_vma(mm, AT(page));
+	real_mmu = w.e->mmu;
+	real_mmu->test_and_clear_young(mm, AT(page), ptep); /* or it would be spared for that */
+	hooked_mmu = *real_mmu;
+	hooked_mmu.test_and_clear_young = lock_and_test_young;
+	w.e->mmu = &hooked_mmu;
+	for (unsigned i = 0; i < 8; i++)
+		reclaim_direct(w.e, 64);
+	w.e->mmu = real_mmu;
+	assert_true(locked_when_looked_at->flags & VM_LOCKED);
+	locked_when_looked_at->flags &= ~(u32)VM_LOCKED;
+}
+
+static void a_file_page_that_was_looked_at_is_looked_at_again(void **state)
+{
+	struct file *f = ramfile_create(w.e, FILE_READ | FILE_WRITE, 16);
+
+	(void)state;
+	assert_int_equal(file_truncate(f, P(1)), 0);
+	assert_int_equal(vm_map_file(mm, AT(0), P(1), RW, VMAP_FIXED, VM_SHARED, f, 0), AT(0));
+	put(0, 1);
+	press_and_lock(0);
+	assert_true(is_present(0));
+	file_put(f);
+}
+
+static void so_is_a_page_that_a_child_shares(void **state)
+{
+	struct mm *child;
+
+	(void)state;
+	map(0, 1, RW);
+	put(0, 1);
+	assert_int_equal(mm_fork(mm, &child), 0);
+	press_and_lock(0);
+	assert_true(is_present(0));
+	mm_destroy(child);
+}
+
 static void locking_brings_in_what_was_swapped_out(void **state)
 {
 	(void)state;
@@ -227,6 +292,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(locked_pages_stay_and_go_again_when_unlocked),
 		T(pressure_leaves_locked_pages_alone),
+		T(a_file_page_that_was_looked_at_is_looked_at_again),
+		T(so_is_a_page_that_a_child_shares),
 		T(locking_brings_in_what_was_swapped_out),
 		T(a_page_that_cannot_be_had_is_no_memory),
 		T(no_frame_is_try_again),
