@@ -54,7 +54,11 @@ static int grow(struct mm *mm, u64 from, u64 to)
 		return -ENOMEM;
 	vma_link(mm, vma);
 	vm_stat_account(mm, flags, (s64)pages);
-	vma_merge(vma);
+	/* What ends where the heap begins is none of it; above a page is free. */
+	if (from > mm->start_brk)
+		vma_merge(vma);
+	else
+		mm->unmerged = true;
 	return 0;
 }
 

@@ -14,6 +14,15 @@ static int setup(void **state)
 	return 0;
 }
 
+static void what_ends_where_the_heap_begins_is_none_of_it(void **state)
+{
+	(void)state;
+	map(0, 1, RW);
+	mm->start_brk = mm->brk = AT(1);
+	assert_int_equal(do_brk(mm, AT(3)), AT(3));
+	assert_int_equal(mm->map_count, 2);
+}
+
 static void the_heap_is_one_area_from_page_to_page(void **state)
 {
 	const struct vma *heap;
@@ -117,6 +126,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		T(what_ends_where_the_heap_begins_is_none_of_it),
 		T(the_heap_is_one_area_from_page_to_page),
 		T(it_does_not_go_below_its_beginning_nor_out_of_the_space),
 		T(a_page_stays_free_before_what_lies_above),
