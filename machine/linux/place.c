@@ -142,14 +142,17 @@ static bool seen_before(unsigned i)
 	return false;
 }
 
-/* Note on which CPUs those are that faulted last; false: on none that has a handler. */
-static bool find_hot(u64 now)
+/* Note on which CPUs those are that faulted last.  How many threads they are; 0: none of them is on
+ * a CPU that has a handler. */
+static unsigned find_hot(u64 now)
 {
+	unsigned threads = 0;
 	bool any = false;
 
 	for (unsigned i = 0; i < RECENT; i++) {
 		int cpu = seen_before(i) ? -1 : proc_cpu_of(recent.tid[i]);
 
+		threads += cpu >= 0;
 		for (unsigned h = 0; cpu >= 0 && h < agent.nr_handlers; h++) {
 			if (places[h].cpu != cpu)
 				continue;
@@ -157,18 +160,24 @@ static bool find_hot(u64 now)
 			any = true;
 		}
 	}
-	return any;
+	return any ? threads : 0;
 }
 
 static void choose_listeners(u64 now)
 {
 	u64 hold = policy.idle ? HOLD_NS : HOLD_USUAL_NS;
+	unsigned threads;
 
 	if (recent.nr - recent.looked_at < RECENT)
 		return;
 	recent.looked_at = recent.nr;
-	if (!find_hot(now))
+	threads = find_hot(now);
+	if (!threads)
 		return;
+	/* A single thread that has moved is served where it is now: two handlers that listen for it
+	 * would only send it to and fro. */
+	if (threads == 1 && policy.idle)
+		hold = 0;
 	for (unsigned i = 0; i < agent.nr_handlers; i++) {
 		if (now - places[i].hot_at <= hold)
 			unpark(&places[i]);
