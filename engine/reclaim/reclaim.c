@@ -145,6 +145,13 @@ u64 reclaim_direct(struct engine *e, u64 want)
 	return freed;
 }
 
+u64 reclaim_write_out(struct engine *e, u64 pages)
+{
+	bool full;
+
+	return nr_writeout(e) ? writeout(e, pages, &full) : 0;
+}
+
 bool reclaim_step(struct engine *e, u64 pages)
 {
 	const struct watermarks *marks = &e->config.marks;

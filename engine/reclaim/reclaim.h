@@ -106,6 +106,9 @@ u64 reclaim_direct(struct engine *e, u64 want);
  * more to do.
  */
 bool reclaim_step(struct engine *e, u64 pages);
+/* The first half of that alone, for whoever must wait anyhow: write out up to `pages` pages of what
+ * was taken.  How many it were. */
+u64 reclaim_write_out(struct engine *e, u64 pages);
 /* Run until free frames reach high; for a background thread (kswapd).  Returns frames freed. */
 u64 reclaim_balance(struct engine *e);
 /* madvise(MADV_PAGEOUT)-like: take and write out the pages of [start, end), but for those that are

@@ -89,6 +89,7 @@ void agent_warn(const char *text);
 /* ---- gate (gate.c) ---- */
 void gate_lock(void);
 bool gate_trylock(void);
+bool gate_trylock_free(void); /* does not wait for those inside: false if there are any */
 void gate_unlock(void);
 bool gate_enter(void); /* shared; false: somebody reads events */
 /* The same, but waits for as long as reading a message takes. */

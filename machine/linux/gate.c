@@ -26,6 +26,13 @@ static void pause_or_yield(unsigned round)
 		place_waits_long();
 }
 
+bool gate_trylock_free(void)
+{
+	u32 nobody = 0;
+
+	return atomic_compare_exchange_strong(&gate, &nobody, GATE_CLOSED);
+}
+
 bool gate_trylock(void)
 {
 	unsigned round = 0;

@@ -80,7 +80,7 @@ static int linux_set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, stru
 	s64 done;
 
 	(void)mm;
-	if (!gate_enter())
+	if (!gate_enter_soon())
 		return -EAGAIN;
 	done = copy_in(va, (void *)pages[0]->where, contiguous(pages, n));
 	gate_leave();

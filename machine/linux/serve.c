@@ -26,6 +26,8 @@
 
 /* Faults that were read while a thread waited for something else; it resolves them after. */
 #define MAX_DEFERRED 1024
+/* Pages that a handler writes out at most while it waits. */
+#define MOST_AHEAD 8
 
 struct deferred {
 	unsigned nr;
@@ -33,6 +35,33 @@ struct deferred {
 };
 
 static struct deferred deferred[MAX_HANDLERS + 1];
+
+static bool write_one_out(void)
+{
+	bool any = false;
+
+	if (engine_enter()) {
+		any = reclaim_write_out(&agent.engine, 1);
+		engine_leave();
+	}
+	return any;
+}
+
+/* Others are placing or taking pages?  Until they are done, do what else is due after this fault.
+ */
+static void gate_lock_busily(void)
+{
+	struct agent_thread *t = thread_self();
+
+	while (t->ahead < MOST_AHEAD) {
+		if (gate_trylock_free())
+			return;
+		if (!write_one_out())
+			break;
+		t->ahead++;
+	}
+	gate_lock();
+}
 
 /* One message, its event (if it is one) applied.  False: there is none. */
 static bool read_message(struct uffd_msg *msg)
@@ -42,7 +71,7 @@ static bool read_message(struct uffd_msg *msg)
 
 	if (fork_closing())
 		return false;
-	gate_lock();
+	gate_lock_busily();
 	n = fork_closing() ? -EAGAIN : sys(read, agent.uffd, msg, sizeof *msg);
 	if (n == (long)sizeof *msg && msg->event != UFFD_EVENT_PAGEFAULT) {
 		if (msg->event == UFFD_EVENT_FORK) {
@@ -269,6 +298,19 @@ static unsigned resolve(const struct uffd_msg *msg, struct deferred *d)
 	return r.prefetched;
 }
 
+/* Write out so many pages, less what was done while waiting, and take some if it is time to. */
+static void make_room(unsigned pages)
+{
+	struct agent_thread *t = thread_self();
+	unsigned done = min_of(t->ahead, pages);
+
+	t->ahead -= done;
+	if (engine_enter()) {
+		reclaim_step(&agent.engine, pages - done);
+		engine_leave();
+	}
+}
+
 static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 {
 	unsigned index = thread_self()->index, prefetched;
@@ -276,10 +318,7 @@ static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 	place_begins(index, (int)msg->arg.pagefault.feat.ptid);
 	prefetched = resolve(msg, d);
 	place_ends(index);
-	if (engine_enter()) {
-		reclaim_step(&agent.engine, 2 + prefetched);
-		engine_leave();
-	}
+	make_room(2 + prefetched);
 }
 
 static void serve_deferred(struct deferred *d)

@@ -24,6 +24,7 @@ struct agent_thread {
 	u64 woken_from, woken_to; /* whose waiters the last page set here has woken */
 	void *stack;
 	_Atomic u32 busy; /* how deep inside the engine */
+	unsigned ahead;	  /* pages written out while waiting, which the next fault need not */
 };
 
 /* An agent_thread with its stack, from the arena; NULL: no memory. */
