@@ -387,6 +387,28 @@ static void a_step_writes_no_more_than_it_was_told(void **state)
 	assert_int_equal(nr_free(), free + 3);
 }
 
+static void writing_out_alone_takes_nothing(void **state)
+{
+	struct taken t;
+	u64 taken;
+
+	(void)state;
+	start((struct world_options){ .frames = 256, .segment = 64 });
+	map(0, 240, RW);
+	for (unsigned i = 0; i < 230; i++)
+		put(i, i);
+	make_old(0, 230);
+	assert_int_equal(reclaim_write_out(w.e, 3), 0);
+	take_segment(w.e, true, &t);
+	taken = atomic_load(&lru->nr_writeout);
+	assert_true(taken > 3);
+	assert_int_equal(reclaim_write_out(w.e, 3), 3);
+	assert_int_equal(reclaim_write_out(w.e, 1000), taken - 3);
+	assert_int_equal(reclaim_write_out(w.e, 1), 0);
+	for (unsigned i = 0; i < 230; i++)
+		assert_int_equal(get(i), i & 0xff);
+}
+
 static void steps_come_to_an_end(void **state)
 {
 	unsigned steps = 0;
@@ -484,6 +506,7 @@ int main(void)
 		T(kept_copies_make_room_in_a_full_store),
 		T(no_slots_left),
 		T(a_step_writes_no_more_than_it_was_told),
+		T(writing_out_alone_takes_nothing),
 		T(steps_come_to_an_end),
 		T(balance_reaches_high),
 		T(direct_reclaim_is_timed),
