@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every invariant of the page cache.  Slow; nobody else is active. */
+#include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/text.h"
 #include "engine/engine.h"
@@ -58,6 +59,17 @@ static void check_page(struct address_space *m, struct page *page, u64 index)
 	      ul(index), m->ops->name);
 }
 
+static s32 count_writable(struct address_space *m)
+{
+	struct interval_node *node;
+	s32 n = 0;
+
+	for (node = interval_first(&m->i_mmap, 0, ~0ULL); node;
+	     node = interval_next(node, 0, ~0ULL))
+		n += vma_may_write_file(container_of(node, struct vma, shared)->flags);
+	return n;
+}
+
 static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped, u64 *shadows)
 {
 	u64 nr_pages = 0, nr_swapped = 0, nr_dirty = 0, nr_shadows = 0;
@@ -67,6 +79,11 @@ static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped, u64
 	CHECK(!rwsem_is_locked(&m->i_rwsem) && !rwsem_is_locked(&m->invalidate_lock) &&
 		      !rwsem_is_locked(&m->i_mmap_lock) && !spin_is_locked(&m->tree_lock),
 	      "a lock of a file is held");
+	CHECK(m->i_mmap_writable == (m->i_mmap_writable < 0 ? -1 : count_writable(m)),
+	      "%s: %d mappings may write; counted %d", m->ops->name, count_writable(m),
+	      m->i_mmap_writable);
+	CHECK(m->i_mmap_writable >= 0 || (!count_writable(m) && (m->seals & MEMFD_SEAL_WRITE)),
+	      "%s: writing is denied, and %d mappings may", m->ops->name, count_writable(m));
 	for (u64 index = 0; (item = radix_next(&m->pages, &index)); index++) {
 		u64 slot = radix_to_value(item);
 

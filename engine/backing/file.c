@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Files as they are opened, read, written and cut. */
+#include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/bytes.h"
 #include "engine/base/errno.h"
@@ -107,6 +108,17 @@ static int write_page_part(struct address_space *m, u64 pos, const void *from, u
 	return 0;
 }
 
+/* Before anything is written to [pos, pos + len), which lies in one page: may it be, and the file
+ * reaches to pos.  i_rwsem held for writing. */
+static int prepare_write(struct address_space *m, u64 pos, u64 len)
+{
+	int err = memfd_check_write(m, pos, len);
+
+	if (!err && pos > mapping_size(m))
+		truncate_setsize(m, pos);
+	return err;
+}
+
 int file_begin_write(struct file *file, u64 pos)
 {
 	struct address_space *m = file->mapping;
@@ -117,9 +129,9 @@ int file_begin_write(struct file *file, u64 pos)
 	if (pos > FILE_MAX_SIZE)
 		return -EFBIG;
 	down_write(&m->i_rwsem);
-	if (pos > mapping_size(m))
-		truncate_setsize(m, pos);
-	err = write_page_part(m, pos, NULL, 0);
+	err = prepare_write(m, pos, 1);
+	if (!err)
+		err = write_page_part(m, pos, NULL, 0);
 	up_write(&m->i_rwsem);
 	return err;
 }
@@ -135,11 +147,11 @@ s64 file_write(struct file *file, u64 pos, const void *buf, u64 n)
 	if (n > FILE_MAX_SIZE || pos > FILE_MAX_SIZE - n)
 		return -EFBIG;
 	down_write(&m->i_rwsem);
-	if (n && pos > mapping_size(m))
-		truncate_setsize(m, pos);
 	for (; pos < start + n; pos += len) {
 		len = part(pos, start + n);
-		err = write_page_part(m, pos, (const char *)buf + (pos - start), len);
+		err = prepare_write(m, pos, len);
+		if (!err)
+			err = write_page_part(m, pos, (const char *)buf + (pos - start), len);
 		if (err)
 			break;
 	}
@@ -150,15 +162,18 @@ s64 file_write(struct file *file, u64 pos, const void *buf, u64 n)
 int file_truncate(struct file *file, u64 size)
 {
 	struct address_space *m = file->mapping;
+	int err;
 
 	if (!(file->mode & FILE_WRITE))
 		return -EINVAL;
 	if (size > FILE_MAX_SIZE)
 		return -EFBIG;
 	down_write(&m->i_rwsem);
-	truncate_setsize(m, size);
+	err = memfd_check_truncate(m, size);
+	if (!err)
+		truncate_setsize(m, size);
 	up_write(&m->i_rwsem);
-	return 0;
+	return err;
 }
 
 int file_punch_hole(struct file *file, u64 pos, u64 len)
@@ -173,7 +188,9 @@ int file_punch_hole(struct file *file, u64 pos, u64 len)
 	if (len > FILE_MAX_SIZE || pos > FILE_MAX_SIZE - len)
 		return -EFBIG;
 	down_write(&m->i_rwsem);
-	err = truncate_pagecache_range(m, pos, pos + len);
+	err = memfd_check_punch(m);
+	if (!err)
+		err = truncate_pagecache_range(m, pos, pos + len);
 	up_write(&m->i_rwsem);
 	return err;
 }

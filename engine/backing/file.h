@@ -36,7 +36,8 @@ void file_put(struct file *file);
 
 u64 file_size(const struct file *file);
 /* As pread(2) and pwrite(2): bytes done, or -EBADF (not open for that), -EIO, -ENOSPC, -ENOMEM,
- * -EFBIG; an error after some bytes were done comes with the next call. */
+ * -EFBIG, -EPERM (sealed: memfd.h); an error after some bytes were done comes with the next call.
+ */
 s64 file_read(struct file *file, u64 pos, void *buf, u64 n);
 s64 file_write(struct file *file, u64 pos, const void *buf, u64 n);
 /* What write(2) does to a file before it has copied a byte: the page at pos is there and dirty, and
@@ -44,11 +45,13 @@ s64 file_write(struct file *file, u64 pos, const void *buf, u64 n);
 int file_begin_write(struct file *file, u64 pos);
 /*
  * As ftruncate(2).  Pages beyond the new end are unmapped everywhere, private copies of them, too;
- * what is left of the last page reads zeros.  0, -EINVAL (not open for writing), -EFBIG.
+ * what is left of the last page reads zeros.  0, -EINVAL (not open for writing), -EFBIG, -EPERM
+ * (sealed).
  */
 int file_truncate(struct file *file, u64 size);
 /* As fallocate(2) with FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: the bytes become zeros, private
- * copies stay.  0, -EBADF, -EINVAL (len 0), -EFBIG, -ENOMEM, -EIO (a page at an edge). */
+ * copies stay.  0, -EBADF, -EINVAL (len 0), -EFBIG, -EPERM (sealed), -ENOMEM, -EIO (a page at an
+ * edge). */
 int file_punch_hole(struct file *file, u64 pos, u64 len);
 /*
  * As fsync(2) for the bytes [start, end): write out what is dirty, write-protect what is mapped,

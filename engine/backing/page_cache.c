@@ -56,6 +56,41 @@ void mapping_put(struct address_space *m)
 	m->ops->release(m);
 }
 
+/* ---- who may write through mappings ---- */
+
+int mapping_map_writable(struct address_space *m)
+{
+	s32 n = atomic_load(&m->i_mmap_writable);
+
+	while (n >= 0)
+		if (atomic_compare_exchange_weak(&m->i_mmap_writable, &n, n + 1))
+			return 0;
+	return -EPERM;
+}
+
+void mapping_allow_writable(struct address_space *m)
+{
+	s32 n = atomic_fetch_add(&m->i_mmap_writable, 1);
+
+	VMF_ASSERT(n >= 0);
+	(void)n;
+}
+
+void mapping_unmap_writable(struct address_space *m)
+{
+	s32 n = atomic_fetch_sub(&m->i_mmap_writable, 1);
+
+	VMF_ASSERT(n > 0);
+	(void)n;
+}
+
+int mapping_deny_writable(struct address_space *m)
+{
+	s32 none = 0;
+
+	return atomic_compare_exchange_strong(&m->i_mmap_writable, &none, -1) ? 0 : -EBUSY;
+}
+
 /* ---- looking up ---- */
 
 static void count(_Atomic u64 *counter, s64 n)

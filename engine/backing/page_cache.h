@@ -72,6 +72,7 @@ struct address_space_ops {
 	/* A hole that ends within the first page unmaps all that begins behind the hole's start:
 	 * Linux takes its last whole page for page -1.  Nothing but faults comes of it. */
 	bool small_hole_unmaps_all;
+	bool may_be_sealed; /* see memfd.h */
 	/* The last reference is gone and so are all pages: free it. */
 	void (*release)(struct address_space *m);
 };
@@ -91,6 +92,10 @@ struct address_space {
 	u64 shadow_hand; /* index: where to look for a shadow to forget; tree_lock */
 	rwsem_t i_mmap_lock;
 	struct rb_root i_mmap; /* vma->shared, by page of the file */
+	/* VMAs of i_mmap that may write to the file (vma_may_write_file()), and who is about to map
+	 * it so; -1: nobody may. */
+	_Atomic s32 i_mmap_writable;
+	_Atomic u32 seals;     /* enum memfd_seal; written with i_rwsem, read anywhere */
 	_Atomic u32 wb_err;    /* errors of writing: a running number << 16 | errno of the last */
 	struct list_head link; /* engine->mappings */
 };
@@ -118,6 +123,16 @@ static inline u64 mapping_size_pages(const struct address_space *m)
 {
 	return (mapping_size(m) + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
+
+/* ---- who may write through mappings (page_cache.c); any lock may be held ---- */
+
+/* One more mapping that may write: 0, or -EPERM: it is sealed against that. */
+int mapping_map_writable(struct address_space *m);
+/* The same where there is one already, as when it is cut in two. */
+void mapping_allow_writable(struct address_space *m);
+void mapping_unmap_writable(struct address_space *m);
+/* None from now on: 0, or -EBUSY: there is one. */
+int mapping_deny_writable(struct address_space *m);
 
 /* ---- pages (page_cache.c) ---- */
 

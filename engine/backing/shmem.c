@@ -15,6 +15,7 @@
  */
 #include "engine/backing/shmem.h"
 
+#include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
@@ -181,6 +182,7 @@ static const struct address_space_ops shmem_ops = {
 	.get_page = shmem_get_page,
 	.small_hole_unmaps_all = true,
 	.swap_page = shmem_swap_page,
+	.may_be_sealed = true,
 	.release = shmem_release,
 };
 
@@ -199,6 +201,7 @@ struct file *shmem_file_setup(struct engine *e, u64 size)
 		return NULL;
 	}
 	atomic_init(&m->i_size, size);
+	atomic_init(&m->seals, MEMFD_SEAL_SEAL);
 	file = file_open(m, FILE_READ | FILE_WRITE);
 	mapping_put(m);
 	return file;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Shared memory: files with nothing behind the page cache but the swap area.  Behind shared
- * anonymous mappings, and by itself as memfd_create(2) gives it.
+ * anonymous mappings, and by itself as memfd_create(2) gives it (memfd.h).
  */
 #ifndef VMF_BACKING_SHMEM_H
 #define VMF_BACKING_SHMEM_H
@@ -10,8 +10,8 @@
 
 struct engine;
 
-/* A new file of `size` bytes, all zeros, open for reading and writing.  NULL: no memory, size too
- * large, or the machine has no direct map of programs' pages. */
+/* A new file of `size` bytes, all zeros, open for reading and writing, that cannot be sealed. NULL:
+ * no memory, size too large, or the machine has no direct map of programs' pages. */
 struct file *shmem_file_setup(struct engine *e, u64 size);
 
 #endif

@@ -2,6 +2,7 @@
 /* pread(2) and pwrite(2); rw.h. */
 #include "engine/kernel/rw.h"
 
+#include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
 
@@ -158,8 +159,13 @@ s64 vfs_write(const struct uaccess *u, struct file *file, u64 from, u64 n, u64 p
 		return got;
 	while (done < n) {
 		u64 part = part_of(pos + done, n - done);
-		u64 copied = copy_inatomic(u, bytes, from + done, part);
+		u64 copied;
 
+		/* Of what is sealed no part is written, however much could be copied. */
+		got = memfd_check_write(file->mapping, pos + done, part);
+		if (got < 0)
+			break;
+		copied = copy_inatomic(u, bytes, from + done, part);
 		write_upwards(u->current->mm, file->mapping, bytes, from + done, copied,
 			      pos + done);
 		if (copied)

@@ -176,7 +176,7 @@ static int advise_remove(struct vma *vma, u64 start, u64 end)
 
 	if ((vma->flags & VM_LOCKED) || !file)
 		return -EINVAL;
-	if ((vma->flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE))
+	if (!vma_may_write_file(vma->flags))
 		return -EACCES;
 	from = file_page(vma, start) << PAGE_SHIFT;
 	file_get(file);

@@ -7,6 +7,7 @@
  * that tree's lock is held for writing (i_mmap_begin() and i_mmap_end()).  So who holds the lock
  * for reading finds every VMA, where it lies and the tables below it.
  */
+#include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/check.h"
 #include "engine/space/internal.h"
@@ -25,11 +26,25 @@ static void insert(struct vma *vma)
 	interval_insert(&mapping_of(vma)->i_mmap, &vma->shared);
 }
 
+/* It is in the tree from now on, and was not before; and the other way round. */
+static void count_writable(const struct vma *vma)
+{
+	if (vma_may_write_file(vma->flags))
+		mapping_allow_writable(mapping_of(vma));
+}
+
+static void uncount_writable(const struct vma *vma)
+{
+	if (vma_may_write_file(vma->flags))
+		mapping_unmap_writable(mapping_of(vma));
+}
+
 void i_mmap_add(struct vma *vma)
 {
 	if (!vma->file)
 		return;
 	i_mmap_lock_write(vma);
+	count_writable(vma);
 	insert(vma);
 	i_mmap_unlock_write(vma);
 }
@@ -39,6 +54,7 @@ void i_mmap_del(struct vma *vma)
 	if (!vma->file)
 		return;
 	i_mmap_begin(vma);
+	uncount_writable(vma);
 	i_mmap_unlock_write(vma);
 }
 
@@ -67,15 +83,19 @@ void i_mmap_end(struct vma *vma, struct vma *upper)
 	if (!vma->file)
 		return;
 	insert(vma);
-	if (upper)
+	if (upper) {
+		count_writable(upper);
 		insert(upper);
+	}
 	i_mmap_unlock_write(vma);
 }
 
 void i_mmap_absorb(struct vma *gone)
 {
-	if (gone->file)
-		interval_remove(&mapping_of(gone)->i_mmap, &gone->shared);
+	if (!gone->file)
+		return;
+	interval_remove(&mapping_of(gone)->i_mmap, &gone->shared);
+	uncount_writable(gone);
 }
 
 bool vma_wants_writenotify(const struct vma *vma)
@@ -120,7 +140,8 @@ void unmap_mapping_range(struct address_space *m, u64 start, u64 end, bool even_
 s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_flags,
 		struct file *file, u64 pgoff)
 {
-	u32 may = VM_MAYREAD | VM_MAYEXEC;
+	u32 flags = (prot & VM_ACCESS) | VM_MAYREAD | VM_MAYEXEC | vm_flags;
+	struct address_space *writable = NULL;
 	struct vma *vma;
 	s64 result;
 
@@ -134,11 +155,18 @@ s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 v
 	if (!(file->mode & FILE_READ))
 		return -EACCES;
 	if (!(vm_flags & VM_SHARED) || (file->mode & FILE_WRITE))
-		may |= VM_MAYWRITE;
+		flags |= VM_MAYWRITE;
 	else if (prot & VM_WRITE)
 		return -EACCES;
 	else
-		vm_flags &= ~VM_SHARED; /* never written through: as good as private */
+		flags &= ~(u32)VM_SHARED; /* never written through: as good as private */
+	if (memfd_check_mmap(file->mapping, &flags))
+		return -EPERM;
+	if (vma_may_write_file(flags)) {
+		writable = file->mapping;
+		if (mapping_map_writable(writable))
+			return -EPERM;
+	}
 
 	down_write(&mm->mmap_lock);
 	result = -ENOMEM;
@@ -148,7 +176,7 @@ s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 v
 		addr = vma_find_hole(mm, len, mm->high);
 	if (!addr || addr < mm->low || addr > mm->high - len || unmap_range(mm, addr, addr + len))
 		goto out;
-	vma = vma_new(mm, addr, addr + len, pgoff, (prot & VM_ACCESS) | may | vm_flags);
+	vma = vma_new(mm, addr, addr + len, pgoff, flags);
 	if (!vma)
 		goto out;
 	vma->file = file_get(file);
@@ -158,5 +186,7 @@ s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 v
 	result = addr;
 out:
 	mmap_write_unlock(mm);
+	if (writable)
+		mapping_unmap_writable(writable);
 	return result;
 }

@@ -131,6 +131,13 @@ struct vma {
 	struct interval_node shared;	       /* file->mapping->i_mmap, by page of the file */
 };
 
+/* May a VMA with these flags write to its file, now or after an mprotect(2)?  That does not change
+ * as long as there is the VMA. */
+static inline bool vma_may_write_file(u32 flags)
+{
+	return (flags & (VM_SHARED | VM_MAYWRITE)) == (VM_SHARED | VM_MAYWRITE);
+}
+
 /* Pages between a stack and what lies below it. */
 #define STACK_GUARD_GAP (256ULL << PAGE_SHIFT)
 
@@ -212,7 +219,7 @@ s64 vm_map(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_fla
 /*
  * Map `len` bytes of a file from page pgoff of it, shared with VM_SHARED among vm_flags; addr is
  * exact with VMAP_FIXED, otherwise the highest hole is taken.  The VMA has a reference to the file.
- * Address, -EINVAL, -ENOMEM, -EOVERFLOW, -EACCES (the file is not open for that).
+ * Address, -EINVAL, -ENOMEM, -EOVERFLOW, -EACCES (the file is not open for that), -EPERM (sealed).
  */
 s64 vm_map_file(struct mm *mm, u64 addr, u64 len, u32 prot, u32 map_flags, u32 vm_flags,
 		struct file *file, u64 pgoff);

@@ -5,6 +5,8 @@
  * Nothing has changed when it fails, except that areas may have been cut: what a fixed address
  * replaces is unmapped only after all that can be refused has been looked at.
  */
+#include "engine/backing/memfd.h"
+#include "engine/backing/page_cache.h"
 #include "engine/backing/shmem.h"
 #include "engine/fault/fault.h"
 #include "engine/space/calls.h"
@@ -164,7 +166,9 @@ static int check_file(struct request *r)
 		}
 		if (!r->file->mapping)
 			return -ENODEV;
-		return r->vm & VM_GROWSDOWN ? -EINVAL : 0;
+		if (r->vm & VM_GROWSDOWN)
+			return -EINVAL;
+		return memfd_check_mmap(r->file->mapping, &r->vm);
 	default:
 		return -EINVAL;
 	}
@@ -183,7 +187,7 @@ static int open_backing(struct mm *mm, struct request *r)
 	return r->file || !(r->vm & VM_SHARED) ? 0 : -ENOMEM;
 }
 
-static s64 mmap_region(struct mm *mm, struct request *r)
+static s64 __mmap_region(struct mm *mm, struct request *r)
 {
 	u64 end = r->addr + r->len, pages = r->len >> PAGE_SHIFT;
 	int err = cut_range(mm, r->addr, end);
@@ -217,6 +221,21 @@ static s64 mmap_region(struct mm *mm, struct request *r)
 	vm_stat_account(mm, vm, (s64)pages);
 	vma_merge(vma);
 	return (s64)r->addr;
+}
+
+/* The file is not sealed between the look at its seals and the area's being counted. */
+static s64 mmap_region(struct mm *mm, struct request *r)
+{
+	struct address_space *writable =
+		r->file && vma_may_write_file(r->vm) ? r->file->mapping : NULL;
+	s64 result;
+
+	if (writable && mapping_map_writable(writable))
+		return -EPERM;
+	result = __mmap_region(mm, r);
+	if (writable)
+		mapping_unmap_writable(writable);
+	return result;
 }
 
 static s64 mmap_locked(struct mm *mm, struct request *r)
