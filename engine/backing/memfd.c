@@ -14,7 +14,7 @@ static u32 seals_of(const struct address_space *m)
 	return atomic_load_explicit(&m->seals, memory_order_acquire);
 }
 
-struct file *memfd_create(struct engine *e, u32 flags)
+struct file *memfd_alloc_file(struct engine *e, u32 flags)
 {
 	struct file *file = shmem_file_setup(e, 0);
 	u32 seals = MEMFD_SEAL_SEAL;

@@ -32,9 +32,10 @@ enum memfd_flag {
 	MEMFD_NOEXEC_SEAL = 8, /* not executable, and sealed so; more seals may be added */
 };
 
-/* A new, empty file of shared memory, open for reading and writing; what the flags do not allow to
- * be sealed has MEMFD_SEAL_SEAL.  NULL: no memory, or as shmem_file_setup(). */
-struct file *memfd_create(struct engine *e, u32 flags);
+/* As memfd_create(2): a new, empty file of shared memory, open for reading and writing; what the
+ * flags do not allow to be sealed has MEMFD_SEAL_SEAL.  NULL: no memory, or as shmem_file_setup().
+ */
+struct file *memfd_alloc_file(struct engine *e, u32 flags);
 
 /*
  * fcntl(F_ADD_SEALS).  0; -EPERM: not open for writing, or sealed against seals; -EINVAL: unknown

@@ -2,7 +2,7 @@
 /* Operations as the engine knows them. */
 #include <sys/mman.h>
 
-#include "engine/backing/file.h"
+#include "engine/backing/memfd.h"
 #include "engine/base/errno.h"
 #include "engine/kernel/rw.h"
 #include "engine/space/calls.h"
@@ -20,14 +20,13 @@
 /* Pages of the areas that a ballast is made of. */
 #define BALLAST_PAGES 60000
 
-/* Those that are not sealed. */
 static bool has_file(u64 file)
 {
 	return file == FILE_0 || file == FILE_1 || file == FILE_0_READ_ONLY ||
-	       file == FILE_0_WRITE_ONLY;
+	       file == FILE_0_WRITE_ONLY || file == FILE_SEALED;
 }
 
-/* What an mmap's descriptor is; NULL: none. */
+/* What a descriptor is; NULL: none. */
 static struct file *file_of(const struct engine_side *s, u64 file)
 {
 	static struct file directory = { .refcount = 1, .mode = FILE_READ };
@@ -46,7 +45,7 @@ bool engine_has(const struct op *op)
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		return !(a[3] & MAP_UNKNOWN) && ((a[3] & MAP_ANONYMOUS) || a[4] != FILE_SEALED);
+		return !(a[3] & MAP_UNKNOWN);
 	case CALL_PREAD:
 	case CALL_PWRITE:
 		return has_file(a[0]);
@@ -82,6 +81,8 @@ bool engine_has(const struct op *op)
 	case CALL_MSEAL:
 	case CALL_LIMIT:
 	case CALL_BALLAST:
+	case CALL_ADD_SEALS:
+	case CALL_GET_SEALS:
 		return true;
 	default:
 		return false;
@@ -184,6 +185,17 @@ static s64 ballast(struct mm *mm, u64 room)
 	return 0;
 }
 
+/* fcntl(2) */
+static s64 do_seals(const struct engine_side *s, const struct op *op)
+{
+	struct file *file = file_of(s, op->arg[0]);
+
+	if (!file)
+		return -EBADF;
+	return op->call == CALL_ADD_SEALS ? memfd_add_seals(file, (u32)op->arg[1])
+					  : memfd_get_seals(file);
+}
+
 void engine_perform(struct engine_side *s, unsigned process, const struct op *op,
 		    struct record *rec)
 {
@@ -267,6 +279,10 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		break;
 	case CALL_PUNCH:
 		rec->result = file_punch_hole(s->files[a[0]], a[1], a[2]);
+		break;
+	case CALL_ADD_SEALS:
+	case CALL_GET_SEALS:
+		rec->result = do_seals(s, op);
 		break;
 	case CALL_FORK:
 		rec->result = engine_fork(s, process, a[0]);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The test files on the engine's side: shared memory, as the kernel's are. */
+#include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
-#include "engine/backing/shmem.h"
 #include "engine/base/errno.h"
 #include "tests/differential/engine_side.h"
 
 static bool make_file(struct engine_side *s, enum test_file file, unsigned seen, u64 size)
 {
-	struct file *f = shmem_file_setup(&s->machine->engine, 0);
+	struct file *f = memfd_alloc_file(&s->machine->engine, MEMFD_ALLOW_SEALING);
 
 	s->files[file] = f;
 	if (!f || file_truncate(f, size))
@@ -25,7 +25,9 @@ static bool make_file(struct engine_side *s, enum test_file file, unsigned seen,
 bool engine_make_files(struct engine_side *s)
 {
 	if (!make_file(s, FILE_0, SEEN_FILE_0, FILE_0_SIZE) ||
-	    !make_file(s, FILE_1, SEEN_FILE_1, 0))
+	    !make_file(s, FILE_1, SEEN_FILE_1, 0) ||
+	    !make_file(s, FILE_SEALED, SEEN_SEALED, FILE_SEALED_SIZE) ||
+	    memfd_add_seals(s->files[FILE_SEALED], FILE_SEALED_SEALS))
 		return false;
 	s->files[FILE_0_READ_ONLY] = file_open(s->files[FILE_0]->mapping, FILE_READ);
 	s->files[FILE_0_WRITE_ONLY] = file_open(s->files[FILE_0]->mapping, FILE_WRITE);
@@ -52,6 +54,8 @@ unsigned engine_object_of(const struct engine_side *s, struct engine_objects *ob
 		return SEEN_FILE_0;
 	if (vma->file->mapping == s->files[FILE_1]->mapping)
 		return SEEN_FILE_1;
+	if (vma->file->mapping == s->files[FILE_SEALED]->mapping)
+		return SEEN_SEALED;
 	for (i = 0; i < objects->n; i++)
 		if (objects->mappings[i] == vma->file->mapping)
 			break;

@@ -317,6 +317,18 @@ static void make_io(struct generator *g, struct op *op)
 	op->arg[3] = min_of(op->arg[3], ARENA_END - op->arg[2]);
 }
 
+static void make_seals(struct generator *g, struct op *op)
+{
+	op->arg[0] = pick_file(g);
+	if (percent(g, 95))
+		op->arg[1] = any_word(g, ARG_SEALS);
+	if (percent(g, 30))
+		op->arg[1] |= any_word(g, ARG_SEALS);
+	/* What forbids most is not to come too early. */
+	if (op->arg[1] & 0x21 && percent(g, 50))
+		op->arg[1] = 8;
+}
+
 static void make_limit(struct generator *g, struct op *op)
 {
 	op->arg[0] = below(g, NR_TEST_LIMITS);
@@ -401,6 +413,12 @@ static void make_op(struct generator *g, struct op *op)
 		op->arg[2] =
 			(1 + below(g, 4)) * PAGE_SIZE - (percent(g, 20) ? 8 * below(g, 512) : 0);
 		break;
+	case CALL_ADD_SEALS:
+		make_seals(g, op);
+		break;
+	case CALL_GET_SEALS:
+		op->arg[0] = pick_file(g);
+		break;
 	case CALL_FORK:
 		op->arg[0] = pick_process(g, false);
 		break;
@@ -428,7 +446,8 @@ static const u16 weights[NR_CALLS] = {
 	[CALL_MSEAL] = 2,      [CALL_READ] = 130,     [CALL_WRITE] = 170,    [CALL_EXEC] = 40,
 	[CALL_GETUSER] = 12,   [CALL_PUTUSER] = 12,   [CALL_PREAD] = 10,     [CALL_PWRITE] = 15,
 	[CALL_FTRUNCATE] = 15, [CALL_PUNCH] = 8,      [CALL_FORK] = 14,	     [CALL_REAP] = 8,
-	[CALL_LIMIT] = 4,      [CALL_BALLAST] = 0,    [CALL_CHECK] = 4,
+	[CALL_ADD_SEALS] = 4,  [CALL_GET_SEALS] = 2,  [CALL_LIMIT] = 4,	     [CALL_BALLAST] = 0,
+	[CALL_CHECK] = 4,
 };
 
 /* One sequence in 500 goes to the limit of areas, which takes long to reach. */

@@ -33,6 +33,8 @@ static const struct {
 	[CALL_PWRITE] = { "pwrite", { ARG_FILE, ARG_SIZE, ARG_ADDRESS, ARG_SIZE } },
 	[CALL_FTRUNCATE] = { "ftruncate", { ARG_FILE, ARG_SIZE } },
 	[CALL_PUNCH] = { "punch", { ARG_FILE, ARG_SIZE, ARG_SIZE } },
+	[CALL_ADD_SEALS] = { "add_seals", { ARG_FILE, ARG_SEALS } },
+	[CALL_GET_SEALS] = { "get_seals", { ARG_FILE } },
 	[CALL_FORK] = { "fork", { ARG_PROCESS } },
 	[CALL_REAP] = { "reap", { ARG_PROCESS } },
 	[CALL_LIMIT] = { "limit", { ARG_LIMIT, ARG_VALUE } },
@@ -105,6 +107,11 @@ static const struct word sync_flags[] = {
 	{ "sync", MS_SYNC },
 	{ NULL, 0 },
 };
+/* F_SEAL_SEAL and so on, which older headers do not all have. */
+static const struct word seals[] = {
+	{ "seal", 1 },		{ "shrink", 2 }, { "grow", 4 }, { "write", 8 },
+	{ "future_write", 16 }, { "exec", 32 },	 { NULL, 0 },
+};
 static const struct word files[] = {
 	{ "none", FILE_NONE },
 	{ "file0", FILE_0 },
@@ -133,6 +140,7 @@ static const struct word *const words[NR_ARG_KINDS] = {
 	[ARG_LOCK_FLAGS] = lock_flags,
 	[ARG_LOCKALL_FLAGS] = lockall_flags,
 	[ARG_SYNC_FLAGS] = sync_flags,
+	[ARG_SEALS] = seals,
 	[ARG_FILE] = files,
 	[ARG_LIMIT] = limits,
 };
@@ -169,6 +177,7 @@ bool arg_is_flags(enum arg_kind kind)
 	case ARG_LOCK_FLAGS:
 	case ARG_LOCKALL_FLAGS:
 	case ARG_SYNC_FLAGS:
+	case ARG_SEALS:
 		return true;
 	default:
 		return false;

@@ -62,7 +62,9 @@ enum call {
 	CALL_PREAD,   /* file to memory */
 	CALL_PWRITE,  /* memory to file */
 	CALL_FTRUNCATE,
-	CALL_PUNCH, /* fallocate(PUNCH_HOLE | KEEP_SIZE) */
+	CALL_PUNCH,	/* fallocate(PUNCH_HOLE | KEEP_SIZE) */
+	CALL_ADD_SEALS, /* fcntl(F_ADD_SEALS) */
+	CALL_GET_SEALS,
 	CALL_FORK,
 	CALL_REAP,    /* a child of the process exits and is waited for */
 	CALL_LIMIT,   /* setrlimit, in pages; some relative to what is used */
@@ -83,6 +85,7 @@ enum arg_kind {
 	ARG_LOCK_FLAGS,	   /* of mlock2 */
 	ARG_LOCKALL_FLAGS, /* of mlockall */
 	ARG_SYNC_FLAGS,
+	ARG_SEALS,
 	ARG_FILE,
 	ARG_VALUE,
 	ARG_PROCESS,
@@ -93,11 +96,12 @@ enum arg_kind {
 /* Descriptors that every process has. */
 enum test_file {
 	FILE_NONE, /* -1 */
-	FILE_0,	   /* a file in memory, 12 pages and a half, with a hole; read and write */
+	/* A file in memory, 12 pages and a half, with a hole; read and write.  It may be sealed. */
+	FILE_0,
 	FILE_0_READ_ONLY,
 	FILE_0_WRITE_ONLY,
 	FILE_1,	     /* another, empty */
-	FILE_SEALED, /* four pages, sealed against writing */
+	FILE_SEALED, /* four pages, sealed against writing, and against more seals */
 	FILE_DIRECTORY,
 	FILE_PIPE,
 	FILE_CLOSED, /* a number that is no open descriptor */

@@ -163,8 +163,9 @@ static inline u64 page_sum_all(const volatile u64 *words)
 
 /* ---- the files as a sequence finds them ---- */
 
-#define FILE_0_SIZE	 (12 * PAGE_SIZE + 2048) /* pages 5 and 6 are a hole */
-#define FILE_SEALED_SIZE (4 * PAGE_SIZE)
+#define FILE_0_SIZE	  (12 * PAGE_SIZE + 2048) /* pages 5 and 6 are a hole */
+#define FILE_SEALED_SIZE  (4 * PAGE_SIZE)
+#define FILE_SEALED_SEALS 0xf /* F_SEAL_SEAL, SHRINK, GROW, WRITE */
 
 /* The first word of a page of a file; its others are zero. */
 static inline u64 file_word(unsigned file, u64 page)

@@ -116,7 +116,7 @@ static void make_file(enum test_file file, unsigned seen, u64 size)
 static void make_sealed_file(void)
 {
 	make_file(FILE_SEALED, SEEN_SEALED, FILE_SEALED_SIZE);
-	sys(fcntl, FILE_FD(FILE_SEALED), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK);
+	sys(fcntl, FILE_FD(FILE_SEALED), F_ADD_SEALS, FILE_SEALED_SEALS);
 }
 
 static void make_files(struct runner *r)
@@ -301,6 +301,10 @@ static s64 perform(struct runner *r, const struct op *op, struct record *rec)
 		return sys(ftruncate, fd_of(a[0]), a[1]);
 	case CALL_PUNCH:
 		return sys(fallocate, fd_of(a[0]), 3, a[1], a[2]);
+	case CALL_ADD_SEALS:
+		return sys(fcntl, fd_of(a[0]), F_ADD_SEALS, a[1]);
+	case CALL_GET_SEALS:
+		return sys(fcntl, fd_of(a[0]), F_GET_SEALS);
 	case CALL_FORK:
 		return do_fork(r, a[0]);
 	case CALL_REAP:

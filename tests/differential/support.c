@@ -105,6 +105,8 @@ bool support_probe(struct support *s, char *why)
 	s->guard = knows_advice(ADVICE_GUARD_INSTALL);
 	s->droppable = knows_droppable();
 	s->seal = from(s, 6, 10);
+	s->seal_executable = from(s, 6, 18);
+	s->map_sealed = from(s, 6, 7);
 	s->move_several = from(s, 6, 17);
 	s->merges_samepages = knows_advice(ADVICE_MERGEABLE);
 	s->huge_advice = knows_advice(ADVICE_HUGEPAGE);
@@ -153,10 +155,14 @@ bool support_has(const struct support *s, const struct op *op)
 		return has_advice(s, op->arg[2]);
 	case CALL_MSEAL:
 		return s->seal;
+	case CALL_ADD_SEALS:
+		return s->map_sealed && (s->seal_executable || !(op->arg[1] & 0x20));
 	case CALL_MMAP:
 		if ((op->arg[3] & MAP_HUGETLB) && s->huge_pool)
 			return false;
 		if ((op->arg[3] & 0xf) == 8 && !s->droppable)
+			return false;
+		if (op->arg[4] == FILE_SEALED && !s->map_sealed)
 			return false;
 		return is_determined(s, op->arg[1]);
 	case CALL_MREMAP:

@@ -10,6 +10,8 @@ struct support {
 	bool guard;	       /* MADV_GUARD_INSTALL and _REMOVE (6.13) */
 	bool droppable;	       /* MAP_DROPPABLE (6.11) */
 	bool seal;	       /* mseal (6.10) */
+	bool seal_executable;  /* F_SEAL_EXEC (6.3), checked as 6.18 does */
+	bool map_sealed;       /* what is sealed may be mapped shared, to read (6.7) */
 	bool move_several;     /* mremap moves several areas at once (6.17) */
 	bool merges_samepages; /* MADV_MERGEABLE is known (CONFIG_KSM) */
 	bool huge_advice;      /* MADV_HUGEPAGE is known */

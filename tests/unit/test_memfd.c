@@ -14,7 +14,7 @@ static int setup(void **state)
 {
 	(void)state;
 	start((struct world_options){ 0 });
-	file = memfd_create(w.e, MEMFD_ALLOW_SEALING);
+	file = memfd_alloc_file(w.e, MEMFD_ALLOW_SEALING);
 	assert_non_null(file);
 	assert_int_equal(file_truncate(file, P(4)), 0);
 	return 0;
@@ -69,8 +69,8 @@ static void who_may_add_them(void **state)
 
 static void which_files_may_be_sealed(void **state)
 {
-	struct file *plain = memfd_create(w.e, 0);
-	struct file *fixed = memfd_create(w.e, MEMFD_NOEXEC_SEAL);
+	struct file *plain = memfd_alloc_file(w.e, 0);
+	struct file *fixed = memfd_alloc_file(w.e, MEMFD_NOEXEC_SEAL);
 
 	(void)state;
 	assert_int_equal(memfd_get_seals(plain), MEMFD_SEAL_SEAL);
