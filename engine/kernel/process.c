@@ -53,6 +53,7 @@ int bprm_mm_init(struct kernel *kernel, const struct task *task, struct mm **mm)
 		return err;
 	(*mm)->limits = old->limits;
 	(*mm)->mmap_min = old->mmap_min;
+	(*mm)->lsm_mmap_min = old->lsm_mmap_min;
 	kernel_attach(kernel, *mm);
 	return 0;
 }

@@ -3,10 +3,10 @@
  * Linux's memory system calls on a space: the order of their checks, their error numbers, what they
  * have done when they fail in the middle, and how areas merge and split under them.
  *
- * Arguments come as a program gives them (bytes; numbers of engine/space/uapi.h), checked or not.
- * What comes back is what the system call returns: a value, or a negative errno.  Each takes
- * mmap_lock itself, and may sleep.  Rules that differ between versions of Linux are those of 6.18;
- * the comment says so.
+ * Arguments come as a program gives them (bytes; numbers of engine/space/uapi.h), checked or not;
+ * of those that are of 32 bits here Linux takes no notice of the upper half. What comes back is
+ * what the system call returns: a value, or a negative errno.  Each takes mmap_lock itself, and may
+ * sleep.  Rules that differ between versions of Linux are those of 6.18; the comment says so.
  *
  * A machine whose kernel has made the change already mirrors it with the vm_ functions of mm.h.
  */
@@ -30,16 +30,16 @@ s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 
 s64 do_mincore(struct mm *mm, u64 addr, u64 len, u8 *vec);
 /* mlock(2), mlock2(2), munlock(2): what lies before a hole is locked when they say -ENOMEM. */
 s64 do_mlock(struct mm *mm, u64 addr, u64 len);
-s64 do_mlock2(struct mm *mm, u64 addr, u64 len, u64 flags);
+s64 do_mlock2(struct mm *mm, u64 addr, u64 len, u32 flags);
 s64 do_munlock(struct mm *mm, u64 addr, u64 len);
 /* mlockall(2), munlockall(2). */
-s64 do_mlockall(struct mm *mm, u64 flags);
+s64 do_mlockall(struct mm *mm, u32 flags);
 s64 do_munlockall(struct mm *mm);
 /* msync(2): over a hole it goes on, and says -ENOMEM at the end. */
-s64 do_msync(struct mm *mm, u64 addr, u64 len, u64 flags);
+s64 do_msync(struct mm *mm, u64 addr, u64 len, u32 flags);
 /* mseal(2): of a range with a hole nothing is sealed. */
 s64 do_mseal(struct mm *mm, u64 addr, u64 len, u64 flags);
 /* madvise(2), for the advice in enum uapi_madvise; any other is refused as unknown (-EINVAL). */
-s64 do_madvise(struct mm *mm, u64 addr, u64 len, u64 advice);
+s64 do_madvise(struct mm *mm, u64 addr, u64 len, u32 advice);
 
 #endif

@@ -177,6 +177,7 @@ int mm_fork(struct mm *parent, struct mm **child)
 	down_write(&c.to->mmap_lock);
 	c.to->limits = parent->limits;
 	c.to->mmap_min = parent->mmap_min;
+	c.to->lsm_mmap_min = parent->lsm_mmap_min;
 	err = dup_mmap(&c);
 	up_write(&c.to->mmap_lock);
 	if (err)

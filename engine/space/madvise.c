@@ -161,7 +161,7 @@ static int advise_areas(struct mm *mm, u64 start, u64 end, u64 advice, enum how 
 	return hole;
 }
 
-s64 do_madvise(struct mm *mm, u64 addr, u64 len, u64 advice)
+s64 do_madvise(struct mm *mm, u64 addr, u64 len, u32 advice)
 {
 	u64 end = addr + PAGE_ALIGN(len);
 	enum how how = how_of(advice);

@@ -99,9 +99,9 @@ s64 do_mlock(struct mm *mm, u64 addr, u64 len)
 	return lock_range(mm, addr, len, VM_LOCKED);
 }
 
-s64 do_mlock2(struct mm *mm, u64 addr, u64 len, u64 flags)
+s64 do_mlock2(struct mm *mm, u64 addr, u64 len, u32 flags)
 {
-	if (flags & ~(u64)UAPI_MLOCK_ONFAULT)
+	if (flags & ~(u32)UAPI_MLOCK_ONFAULT)
 		return -EINVAL;
 	return lock_range(mm, addr, len, flags ? VM_LOCKED_MASK : VM_LOCKED);
 }
@@ -118,7 +118,7 @@ s64 do_munlock(struct mm *mm, u64 addr, u64 len)
 }
 
 /* All that there is, and what will be.  An area that cannot be split or merged stays as it was. */
-static void lock_all(struct mm *mm, u64 flags)
+static void lock_all(struct mm *mm, u32 flags)
 {
 	u32 locked = flags & UAPI_MCL_ONFAULT ? VM_LOCKED_MASK : VM_LOCKED;
 	struct vma *vma;
@@ -132,12 +132,12 @@ static void lock_all(struct mm *mm, u64 flags)
 		mlock_fixup(&vma, vma->start, vma->end, locked);
 }
 
-s64 do_mlockall(struct mm *mm, u64 flags)
+s64 do_mlockall(struct mm *mm, u32 flags)
 {
 	int err = -ENOMEM;
 
 	if (!flags || flags == UAPI_MCL_ONFAULT ||
-	    (flags & ~(u64)(UAPI_MCL_CURRENT | UAPI_MCL_FUTURE | UAPI_MCL_ONFAULT)))
+	    (flags & ~(u32)(UAPI_MCL_CURRENT | UAPI_MCL_FUTURE | UAPI_MCL_ONFAULT)))
 		return -EINVAL;
 	if (!can_do_mlock(mm))
 		return -EPERM;

@@ -164,7 +164,10 @@ struct mm {
 	u64 total_vm, data_vm, exec_vm, stack_vm, locked_vm;
 	u64 locked_stale; /* of locked_vm: not locked any more; see mremap(2) with DONTUNMAP */
 	u32 def_flags;	  /* of every new area: mlockall(MCL_FUTURE) */
-	u64 mmap_min;	  /* bytes: nothing is mapped below */
+	u64 mmap_min;	  /* bytes: nothing is mapped below, as vm.mmap_min_addr says */
+	/* Bytes: what the system was built with besides (CONFIG_LSM_MMAP_MIN_ADDR).  It refuses no
+	 * address that is asked for, but see mm_hint_min(). */
+	u64 lsm_mmap_min;
 	/* The heap: where it began and ends (set by who loads a program; mmap_lock), and the bytes
 	 * of data that count with it against RLIMIT_DATA. */
 	u64 start_brk, brk, data_bytes;
@@ -182,6 +185,13 @@ struct mm {
 	_Atomic u32 users; /* who has it, and will put it */
 	void *machine;	   /* the machine's own */
 };
+
+/* Linux's mmap_min_addr: hints are raised to it, no stack grows below it, and no userfaultfd serves
+ * there.  (The setting of that name is another, in spite of it: there it is dac_mmap_min_addr.) */
+static inline u64 mm_hint_min(const struct mm *mm)
+{
+	return max_of(mm->mmap_min, mm->lsm_mmap_min);
+}
 
 /* A new empty space with room for VMAs in [low, high), and one user.  0, -ENOMEM, -EINVAL. */
 int mm_create(struct engine *e, u64 low, u64 high, struct mm **mm);

@@ -247,8 +247,9 @@ static s64 mmap_locked(struct mm *mm, struct request *r)
 	if (mm->map_count > mm->limits.map_count)
 		return -ENOMEM;
 	/* Only mmap(2) is lenient about a hint that is too low. */
-	if (!(r->flags & UAPI_MAP_FIXED) && (r->addr & PAGE_MASK) && r->addr < mm->mmap_min)
-		r->addr = PAGE_ALIGN(mm->mmap_min);
+	if (!(r->flags & UAPI_MAP_FIXED) && (r->addr & PAGE_MASK) &&
+	    (r->addr & PAGE_MASK) < mm_hint_min(mm))
+		r->addr = PAGE_ALIGN(mm_hint_min(mm));
 	at = get_unmapped_area(mm, r->addr, r->len, r->flags);
 	if (at < 0)
 		return at;

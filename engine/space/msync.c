@@ -17,7 +17,7 @@ static int sync_area(struct vma *vma, u64 start, u64 end)
 }
 
 /* mmap_lock held for reading; *locked: it is still.  *hole: part of the range is mapped by none. */
-static int sync_range(struct mm *mm, u64 start, u64 end, u64 flags, bool *locked, bool *hole)
+static int sync_range(struct mm *mm, u64 start, u64 end, u32 flags, bool *locked, bool *hole)
 {
 	while (start < end) {
 		struct vma *vma = find_vma(mm, start);
@@ -48,13 +48,13 @@ static int sync_range(struct mm *mm, u64 start, u64 end, u64 flags, bool *locked
 	return 0;
 }
 
-s64 do_msync(struct mm *mm, u64 addr, u64 len, u64 flags)
+s64 do_msync(struct mm *mm, u64 addr, u64 len, u32 flags)
 {
 	u64 end = addr + PAGE_ALIGN(len);
 	bool locked = true, hole = false;
 	int err;
 
-	if ((flags & ~(u64)(UAPI_MS_ASYNC | UAPI_MS_INVALIDATE | UAPI_MS_SYNC)) ||
+	if ((flags & ~(u32)(UAPI_MS_ASYNC | UAPI_MS_INVALIDATE | UAPI_MS_SYNC)) ||
 	    !PAGE_ALIGNED(addr) || ((flags & UAPI_MS_ASYNC) && (flags & UAPI_MS_SYNC)))
 		return -EINVAL;
 	if (end < addr)

@@ -32,7 +32,7 @@ int expand_stack_locked(struct vma *vma, u64 address)
 
 	if (!(vma->flags & VM_GROWSDOWN))
 		return -EFAULT;
-	if (start < mm->mmap_min)
+	if (start < mm_hint_min(mm))
 		return -EPERM;
 	if (!keeps_gap(vma, start) || anon_vma_prepare(vma))
 		return -ENOMEM;

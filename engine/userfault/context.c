@@ -138,7 +138,7 @@ int userfaultfd_api(struct userfaultfd_ctx *ctx, u64 api, u64 *features, u64 *io
 
 int validate_range(const struct mm *mm, u64 start, u64 len)
 {
-	if (!PAGE_ALIGNED(start) || !PAGE_ALIGNED(len) || !len || start < mm->mmap_min ||
+	if (!PAGE_ALIGNED(start) || !PAGE_ALIGNED(len) || !len || start < mm_hint_min(mm) ||
 	    start >= mm->high || len > mm->high - start)
 		return -EINVAL;
 	return 0;

@@ -43,18 +43,12 @@ static bool make_machine(struct engine_side *s)
 }
 
 /* What the running system allows a process without privileges. */
-static void set_limits(struct mm *mm)
+static void set_limits(const struct engine_side *s, struct mm *mm)
 {
-	unsigned long long min = 65536;
-	FILE *file = fopen("/proc/sys/vm/mmap_min_addr", "r");
 	struct sysinfo info;
 
-	if (file) {
-		if (fscanf(file, "%llu", &min) != 1)
-			min = 65536;
-		fclose(file);
-	}
-	mm->mmap_min = min;
+	mm->mmap_min = s->support.mmap_min_addr;
+	mm->lsm_mmap_min = s->support.hint_min;
 	if (!sysinfo(&info))
 		mm->limits.commit = (info.totalram + info.totalswap) * info.mem_unit;
 	mm->limits.stack = START_STACK << PAGE_SHIFT;
@@ -78,7 +72,7 @@ static bool make_process(struct engine_side *s, unsigned process)
 
 	if (mm_create(&s->machine->engine, PAGE_SIZE, USER_END, &p->mm))
 		return false;
-	set_limits(p->mm);
+	set_limits(s, p->mm);
 	start_process(s, process);
 	return vm_map(p->mm, BELOW_ARENA, PAGE_SIZE, 0, VMAP_FIXED, 0) == BELOW_ARENA;
 }

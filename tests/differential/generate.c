@@ -329,6 +329,12 @@ static void make_seals(struct generator *g, struct op *op)
 		op->arg[1] = 8;
 }
 
+/* Of some arguments the kernel has an int: what is above that is nothing to it. */
+static u64 upper_half(struct generator *g)
+{
+	return percent(g, 3) ? 1ULL << (32 + below(g, 32)) : 0;
+}
+
 static void make_limit(struct generator *g, struct op *op)
 {
 	op->arg[0] = below(g, NR_TEST_LIMITS);
@@ -378,17 +384,19 @@ static void make_op(struct generator *g, struct op *op)
 		op->arg[2] = percent(g, 20) ? MADV_DONTNEED : any_word(g, ARG_ADVICE);
 		if (percent(g, 1))
 			op->arg[2] = ~0ULL;
+		op->arg[2] |= upper_half(g);
 		break;
 	case CALL_MLOCK2:
 		pick_range(g, op);
-		op->arg[2] = percent(g, 80) ? 1 : below(g, 4);
+		op->arg[2] = (percent(g, 80) ? 1 : below(g, 4)) | upper_half(g);
 		break;
 	case CALL_MLOCKALL:
 		op->arg[0] = percent(g, 90) ? MCL_FUTURE | (below(g, 2) ? 4 : 0) : below(g, 10);
+		op->arg[0] |= upper_half(g);
 		break;
 	case CALL_MSYNC:
 		pick_range(g, op);
-		op->arg[2] = percent(g, 60) ? MS_SYNC : below(g, 10);
+		op->arg[2] = (percent(g, 60) ? MS_SYNC : below(g, 10)) | upper_half(g);
 		break;
 	case CALL_READ:
 	case CALL_WRITE:

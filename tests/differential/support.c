@@ -79,6 +79,32 @@ static bool arena_is_free(void)
 	return p == at;
 }
 
+/* A sanitizer's shadow may be in the way: then it depends on where the system has put it whether a
+ * mapping fails for want of a place, or for what is looked at after that. */
+static bool is_wide(void)
+{
+	u64 size = 1ULL << 46;
+	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p != MAP_FAILED)
+		munmap(p, size);
+	return p != MAP_FAILED;
+}
+
+/* What the kernel makes of a hint that is too low, unless that is taken. */
+static u64 hint_min(u64 mmap_min_addr)
+{
+	u64 usual = max_of(mmap_min_addr, (u64)65536), min = usual;
+	void *p = mmap((void *)PAGE_SIZE, PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return usual;
+	if ((u64)p <= 1 << 20)
+		min = (u64)p;
+	munmap(p, PAGE_SIZE);
+	return min;
+}
+
 bool support_probe(struct support *s, char *why)
 {
 	struct utsname name;
@@ -113,12 +139,14 @@ bool support_probe(struct support *s, char *why)
 	s->swap = lines_in("/proc/swaps") > 1;
 	s->huge_pool = number_in("/proc/sys/vm/nr_hugepages", 0);
 	s->commits_freely = number_in("/proc/sys/vm/overcommit_memory", 0) == 0;
+	s->wide = is_wide();
 	s->max_map_count = number_in("/proc/sys/vm/max_map_count", 65530);
 	s->mmap_min_addr = number_in("/proc/sys/vm/mmap_min_addr", 65536);
+	s->hint_min = hint_min(s->mmap_min_addr);
 	return true;
 }
 
-static bool has_advice(const struct support *s, u64 advice)
+static bool has_advice(const struct support *s, u32 advice)
 {
 	switch (advice) {
 	case ADVICE_MERGEABLE:
@@ -145,7 +173,8 @@ static bool has_advice(const struct support *s, u64 advice)
 static bool is_determined(const struct support *s, u64 len)
 {
 	len = PAGE_ALIGN(len);
-	return len <= ARENA_SIZE || len > USER_END || (s->commits_freely && len >= 1ULL << 46);
+	return len <= ARENA_SIZE || len > USER_END ||
+	       (s->commits_freely && s->wide && len >= 1ULL << 46);
 }
 
 bool support_has(const struct support *s, const struct op *op)

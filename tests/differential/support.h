@@ -18,8 +18,10 @@ struct support {
 	bool swap;	       /* there is a swap area: pages may leave by themselves */
 	bool huge_pool;	       /* there are huge pages in the pool */
 	bool commits_freely;   /* overcommit_memory is 0, the usual */
+	bool wide;	       /* 64 TiB are free in one piece, as in the engine's spaces */
 	u64 max_map_count;
-	u64 mmap_min_addr; /* bytes */
+	u64 mmap_min_addr; /* bytes: vm.mmap_min_addr */
+	u64 hint_min;	   /* bytes: what hints are raised to, see mm_hint_min() */
 };
 
 /* False: this kernel cannot be compared with, and `why` (at least 160 bytes) says so. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine/base/text.h"
+#include "machine/linux/sys.h"
 #include "tests/differential/generate.h"
 #include "tests/differential/guard.h"
 #include "tests/differential/op_text.h"
@@ -693,6 +694,32 @@ static void an_engine_that_fails_is_told_of(void **state)
 	}
 }
 
+/* Where a stack does not grow further down: its lowest page.  (The kernel touches it, for a
+ * sanitizer may have nothing there.) */
+static u64 lowest_of_a_stack(void)
+{
+	u64 top = 0x20000, low = top;
+
+	assert_int_equal(sys(mmap, top, PAGE_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE, -1,
+			     0),
+			 top);
+	while (low && sys(getrandom, low - PAGE_SIZE, 1, 0) == 1)
+		low -= PAGE_SIZE;
+	sys(munmap, low, top + PAGE_SIZE - low);
+	return low;
+}
+
+static void stacks_end_where_hints_begin(void **state)
+{
+	static struct support support;
+	char why[160];
+
+	(void)state;
+	assert_true(support_probe(&support, why));
+	assert_int_equal(lowest_of_a_stack(), PAGE_ALIGN(support.hint_min));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -706,6 +733,7 @@ int main(void)
 		cmocka_unit_test(a_seed_gives_the_same_sequence_again),
 		cmocka_unit_test(every_call_and_every_flag_is_generated),
 		cmocka_unit_test(an_engine_that_fails_is_told_of),
+		cmocka_unit_test(stacks_end_where_hints_begin),
 		cmocka_unit_test_setup_teardown(the_kernel_signals_as_it_is_known_to, open_real,
 						close_real),
 		cmocka_unit_test_setup_teardown(the_kernels_files_end_where_they_should, open_real,

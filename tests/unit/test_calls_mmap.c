@@ -88,6 +88,16 @@ static void a_hint_is_rounded_down_and_honoured_if_it_is_free(void **state)
 	assert_true((u64)map_at(WORLD_HIGH - 1, 1, R, PRIVATE) < WORLD_HIGH);
 }
 
+static void a_hint_is_raised_to_what_the_system_was_built_with(void **state)
+{
+	(void)state;
+	mm->lsm_mmap_min = mm->mmap_min + P(4);
+	assert_int_equal(map_at(WORLD_LOW + P(1), 1, R, PRIVATE), mm->lsm_mmap_min);
+	assert_int_equal(map_at(mm->mmap_min - 1, 1, R, FIXED), -EINVAL);
+	assert_int_equal(map_at(mm->mmap_min - P(1), 1, R, FIXED), -EPERM);
+	assert_int_equal(map_at(mm->mmap_min, 1, R, FIXED), mm->mmap_min);
+}
+
 /* A page leads to one family of areas: two that have each pages of their own cannot become one. */
 static void areas_with_pages_of_their_own_stay_two_when_the_gap_is_filled(void **state)
 {
@@ -226,6 +236,7 @@ int main(void)
 		T(what_has_no_pages_is_no_device_for_mmap),
 		T(a_fixed_address_is_taken_as_it_is_or_refused),
 		T(a_hint_is_rounded_down_and_honoured_if_it_is_free),
+		T(a_hint_is_raised_to_what_the_system_was_built_with),
 		T(areas_with_pages_of_their_own_stay_two_when_the_gap_is_filled),
 		T(nothing_goes_into_the_gap_below_a_stack),
 		T(the_limit_on_address_space_binds_all_areas),

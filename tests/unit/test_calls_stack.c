@@ -63,6 +63,10 @@ static void the_limits_hold(void **state)
 	mm->mmap_min = AT(TOP + 2 - 420);
 	assert_int_equal(touch(TOP + 2 - 421), FAULT_MAPERR);
 	assert_int_equal(touch(TOP + 2 - 420), FAULT_OK);
+	mm->mmap_min = WORLD_LOW;
+	mm->lsm_mmap_min = AT(TOP + 2 - 430);
+	assert_int_equal(touch(TOP + 2 - 431), FAULT_MAPERR);
+	assert_int_equal(touch(TOP + 2 - 430), FAULT_OK);
 }
 
 static void a_locked_stack_keeps_within_what_may_be_locked(void **state)
