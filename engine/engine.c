@@ -239,7 +239,9 @@ void engine_check(struct engine *e)
 	CHECK(l.file == cached && l.file == e->nr_file_pages,
 	      "%lu pages of files on the LRU lists, %lu in the page cache, %lu counted", ul(l.file),
 	      ul(cached), ul(e->nr_file_pages));
-	CHECK(zone_free_pages(e, ZONE_USER) + l.pages + l.leaving + zero == e->zones[ZONE_USER].nr,
+	CHECK(zone_free_pages(e, ZONE_USER) + l.pages + l.leaving + zero +
+			      e->zones[ZONE_USER].nr_retired ==
+		      e->zones[ZONE_USER].nr,
 	      "%lu frames of programs, of which %lu free, %lu on LRU lists, %lu leaving",
 	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(l.pages),
 	      ul(l.leaving));

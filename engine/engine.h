@@ -46,6 +46,10 @@ struct engine_config {
 	 * is pinned), allocations succeed as long as descriptors last.  The program goes on, over
 	 * its limit, and the statistics say so. */
 	bool may_exceed;
+	/* Memory may fail, as with Linux's CONFIG_MEMORY_FAILURE: programs are told what is lost
+	 * (BUS_MCEERR_AR), and may ask for it (MADV_HWPOISON).  memory_failure() works either
+	 * way. */
+	bool memory_failure;
 	/* Where the counters are kept, zeroed, for others to read; NULL: in the engine. */
 	struct engine_stats *stats;
 };
@@ -84,6 +88,7 @@ struct engine {
 	spinlock_t mappings_lock;
 	_Atomic u64 nr_file_pages; /* in the page cache, all files' */
 	_Atomic u64 nr_shadows;	   /* of pages that have left it */
+	_Atomic u64 nr_poisoned;   /* frames that are broken, in use or not */
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;

@@ -135,7 +135,8 @@ unsigned find_trylock_pages(struct address_space *m, u64 index, u64 end, struct 
 
 	spin_lock(&m->tree_lock);
 	for (; n < most && (page = radix_next(&m->pages, &index)) && index < end; index++) {
-		if (radix_is_value(page) || !page_test(page, PG_UPTODATE) || !page_trylock(page))
+		if (radix_is_value(page) || !page_test(page, PG_UPTODATE) ||
+		    page_test(page, PG_HWPOISON) || !page_trylock(page))
 			continue;
 		page_get(page);
 		pages[n++] = page;
@@ -294,6 +295,27 @@ void page_cache_delete(struct page *page, void *instead)
 	delete (m, page, instead);
 	spin_unlock(&m->tree_lock);
 	forget(m->engine, page);
+}
+
+void page_cache_replace(struct page *page, struct page *to)
+{
+	struct address_space *m = page->mapping;
+	struct engine *e = m->engine;
+
+	VMF_ASSERT(page_test(page, PG_LOCKED) && page_test(to, PG_LOCKED));
+	VMF_ASSERT(!atomic_load(&page->mapcount));
+	spin_lock(&m->tree_lock);
+	to->index = page->index;
+	to->mapping = m;
+	page_set(to, PG_FILE | PG_UPTODATE | (page_test(page, PG_DIRTY) ? PG_DIRTY : 0));
+	page_get(to);
+	radix_store(&m->pages, to->index, to); /* there is one: it takes no memory */
+	radix_set_mark(&m->pages, to->index, page_test_clear(page, PG_DIRTY));
+	page->mapping = NULL;
+	page_clear(page, PG_FILE | PG_UPTODATE);
+	spin_unlock(&m->tree_lock);
+	lru_add(e, to);
+	forget(e, page);
 }
 
 bool remove_mapping(struct page *page, void *instead, bool clean)

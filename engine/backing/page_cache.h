@@ -46,7 +46,8 @@ struct address_space_ops {
 	const char *name;
 	/*
 	 * The page at index: locked, up to date, with a reference.  *major is set if its bytes had
-	 * to be fetched from somewhere.  0, -EFAULT, -ENOENT (see enum page_use), -EIO, -ENOMEM.
+	 * to be fetched from somewhere.  0, -EFAULT, -ENOENT (see enum page_use), -EIO, -ENOMEM;
+	 * -EHWPOISON: its memory has failed, and there is no other (-EIO, if not for PAGE_MAP).
 	 * Takes invalidate_lock for reading (not for PAGE_EDGE), allocates with reclaim.
 	 */
 	int (*get_page)(struct address_space *m, u64 index, enum page_use use, struct page **page,
@@ -167,6 +168,9 @@ void page_cache_delete(struct page *page, void *instead);
 /* The same, if nobody but cache and caller has a reference and (with `clean`) it is not dirty.
  * False: it stays.  Locked and unmapped. */
 bool remove_mapping(struct page *page, void *instead, bool clean);
+/* `to`, locked and nobody's, takes the place of a locked, unmapped page, as clean or dirty as that
+ * was.  The caller has copied the bytes and has a reference to each. */
+void page_cache_replace(struct page *page, struct page *to);
 /* The value at index, if it is still there, is forgotten: true.  A slot is the caller's to drop. */
 bool page_cache_forget(struct address_space *m, u64 index, void *value);
 /* Take all clean, unmapped pages of [start, end) out.  Returns how many. */
@@ -180,6 +184,8 @@ void page_mark_dirty(struct address_space *m, struct page *page);
 /* Write a locked page of m out if it is dirty, after write-protecting it everywhere.  An error is
  * noted in wb_err, and the page stays dirty.  0, -EIO, -ENOSPC. */
 int write_one_page(struct address_space *m, struct page *page);
+/* An error that fsync(2) is to tell of, negative. */
+void mapping_set_error(struct address_space *m, int err);
 /* Write out all dirty pages that hold bytes of [start, end) and wait for them.  The first error. */
 int filemap_write_and_wait_range(struct address_space *m, u64 start, u64 end);
 
@@ -202,6 +208,11 @@ void unmap_mapping_range(struct address_space *m, u64 start, u64 end, bool even_
 /* Write-protect the page in every shared mapping and take over the dirty bits: true if one was set.
  * Flushed.  Page lock held.  (reclaim/file.c) */
 bool page_mkclean(struct address_space *m, struct page *page);
+/* Unmap the page from every VMA, locked ones, too, with `marker` in the entries' place (NO_MARKER:
+ * nothing, or what userfaultfd wants).  Dirty bits make it dirty.  Flushed.  Page lock held.
+ * (reclaim/file.c) */
+#define NO_MARKER 0
+void unmap_file_page(struct address_space *m, struct page *page, enum pte_marker marker);
 
 /* Every invariant of all files; panics with a message.  Nobody else active.  Returns the pages in
  * the cache; *swapped: slots that they refer to.  (backing/check.c) */

@@ -129,6 +129,18 @@ static int get_page(struct address_space *m, u64 index, enum page_use use, struc
 	return err;
 }
 
+/* What is lost stays where it was, so that it is not taken for zeros; a hole may be made there. */
+static int refuse_broken(struct engine *e, enum page_use use, struct page *page)
+{
+	if (likely(!page_test(page, PG_HWPOISON)))
+		return 0;
+	page_unlock(page);
+	page_put(e, page);
+	if (use == PAGE_EDGE)
+		return -ENOENT;
+	return use == PAGE_MAP ? -EHWPOISON : -EIO;
+}
+
 static int shmem_get_page(struct address_space *m, u64 index, enum page_use use, struct page **page,
 			  bool *major)
 {
@@ -146,7 +158,7 @@ static int shmem_get_page(struct address_space *m, u64 index, enum page_use use,
 		if (use != PAGE_EDGE)
 			up_read(&m->invalidate_lock);
 	} while (err == -EEXIST);
-	return err;
+	return err ? err : refuse_broken(m->engine, use, *page);
 }
 
 static s64 shmem_swap_page(struct address_space *m, struct page *page)

@@ -52,7 +52,7 @@ static bool clear_page_dirty_for_io(struct address_space *m, struct page *page)
 	return was;
 }
 
-static void mapping_set_error(struct address_space *m, int err)
+void mapping_set_error(struct address_space *m, int err)
 {
 	u32 old = atomic_load_explicit(&m->wb_err, memory_order_relaxed), new;
 

@@ -9,6 +9,7 @@
 #define ESRCH	   3
 #define EINTR	   4
 #define EIO	   5
+#define ENXIO	   6
 #define EBADF	   9
 #define EAGAIN	   11
 #define ENOMEM	   12
@@ -26,6 +27,7 @@
 #define EOVERFLOW  75
 #define EOPNOTSUPP 95
 #define ETIMEDOUT  110
+#define EHWPOISON  133
 #endif
 
 #endif

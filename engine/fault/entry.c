@@ -35,9 +35,8 @@ static unsigned do_pte_missing(struct vm_fault_info *vmf)
 /* No page, and something to remember. */
 static unsigned handle_pte_marker(struct vm_fault_info *vmf)
 {
-	/* (Linux says that the memory is broken; the program cannot tell.) */
-	if (pte_marker_is(vmf->orig, PTE_MARKER_POISONED))
-		return VM_FAULT_SIGBUS;
+	if (pte_marker_is(vmf->orig, PTE_MARKER_POISONED | PTE_MARKER_HWPOISON))
+		return VM_FAULT_HWPOISON;
 	if (pte_marker_is(vmf->orig, PTE_MARKER_GUARD))
 		return VM_FAULT_SIGSEGV;
 	if (vmf->vma->flags & VM_UFFD_WP)
@@ -127,12 +126,23 @@ void account_fault(struct mm *mm, unsigned ret, unsigned flags, struct fault_res
 		stat_add(&stats->prefetched, res->prefetched);
 }
 
-static enum fault_reason reason_of(unsigned ret)
+/* Where memory cannot fail a page that userfaultfd has poisoned is just not to be had. */
+static enum fault_reason broken(const struct engine *e, unsigned ret, struct fault_result *res)
+{
+	if (!e->config.memory_failure)
+		return FAULT_BUS;
+	res->lsb = ret & VM_FAULT_HWPOISON_LARGE ? VM_FAULT_LSB(ret) : PAGE_SHIFT;
+	return FAULT_HWPOISON;
+}
+
+static enum fault_reason reason_of(const struct engine *e, unsigned ret, struct fault_result *res)
 {
 	if (ret & VM_FAULT_RETRY)
 		return FAULT_RETRY;
 	if (ret & VM_FAULT_OOM)
 		return FAULT_OOM;
+	if (ret & VM_FAULT_BROKEN)
+		return broken(e, ret, res);
 	if (ret & VM_FAULT_SIGBUS)
 		return FAULT_BUS;
 	if (ret & VM_FAULT_SIGSEGV)
@@ -162,6 +172,7 @@ bool frames_in_flight(struct engine *e, u64 refused)
 	if (leaving && refused == store_refusals(e))
 		return true;
 	known += zone_free_pages(e, ZONE_USER);
+	known += atomic_load_explicit(&e->zones[ZONE_USER].nr_retired, memory_order_relaxed);
 	known += lru_evictable(&e->lru);
 	known += atomic_load_explicit(&e->lru.nr_unevictable, memory_order_relaxed);
 	return known < e->zones[ZONE_USER].nr;
@@ -271,7 +282,7 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 	}
 	if (res.reason != FAULT_OK)
 		return res;
-	res.reason = reason_of(ret);
+	res.reason = reason_of(e, ret, &res);
 	if (res.reason == FAULT_OK)
 		account_fault(mm, ret, flags, &res);
 	if (!(flags & FAULT_FLAG_TRYLOCK))

@@ -29,13 +29,19 @@ enum vm_fault {
 	VM_FAULT_OOM = 0x01,
 	VM_FAULT_SIGBUS = 0x02,
 	VM_FAULT_MAJOR = 0x04,
+	VM_FAULT_HWPOISON = 0x10,	/* the memory is broken: SIGBUS; a page is lost, */
+	VM_FAULT_HWPOISON_LARGE = 0x20, /* or 2^VM_FAULT_LSB() bytes */
 	VM_FAULT_SIGSEGV = 0x40,
 	VM_FAULT_NOPAGE = 0x100,
 	/* All locks are dropped; let the access fault again.  With MAJOR: the page has been read
 	 * meanwhile; do_user_addr_fault() tries once more by itself. */
 	VM_FAULT_RETRY = 0x400,
 };
-#define VM_FAULT_ERROR (VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV)
+#define VM_FAULT_BROKEN (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)
+#define VM_FAULT_ERROR	(VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_BROKEN)
+/* With VM_FAULT_HWPOISON_LARGE: how large the page is. */
+#define VM_FAULT_SET_LSB(lsb) ((unsigned)(lsb) << 16)
+#define VM_FAULT_LSB(ret)     ((ret) >> 16 & 63)
 
 struct fault_result;
 
@@ -57,11 +63,12 @@ struct vm_fault_info {
 /* What the program sees of a fault that could not be resolved: si_code values of Linux. */
 enum fault_reason {
 	FAULT_OK = 0,
-	FAULT_RETRY,  /* fault again; nothing changed for good */
-	FAULT_MAPERR, /* SIGSEGV: no VMA */
-	FAULT_ACCERR, /* SIGSEGV: the VMA forbids it */
-	FAULT_BUS,    /* SIGBUS: the page cannot be had */
-	FAULT_OOM,    /* no memory although reclaim tried */
+	FAULT_RETRY,	/* fault again; nothing changed for good */
+	FAULT_MAPERR,	/* SIGSEGV: no VMA */
+	FAULT_ACCERR,	/* SIGSEGV: the VMA forbids it */
+	FAULT_BUS,	/* SIGBUS: the page cannot be had */
+	FAULT_OOM,	/* no memory although reclaim tried */
+	FAULT_HWPOISON, /* SIGBUS: the memory is broken; only with config.memory_failure */
 };
 
 struct fault_result {
@@ -70,6 +77,7 @@ struct fault_result {
 	bool zero;	     /* it was given zeros */
 	bool second_chance;  /* the page was on its way out and came back */
 	unsigned prefetched; /* neighbours installed with it */
+	u8 lsb;		     /* FAULT_HWPOISON: 2^lsb bytes are lost */
 };
 
 /*
@@ -97,8 +105,8 @@ unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fa
 
 /*
  * Bring in the page at va, which the VMA holds and allows to be read (or written), as an access
- * would, without one.  0, -EFAULT (it cannot be had), -ENOMEM; -EAGAIN: mmap_lock has been dropped,
- * and whatever is there now may be tried.  mmap_lock held for reading.
+ * would, without one.  0, -EFAULT (it cannot be had), -EHWPOISON (it is lost), -ENOMEM; -EAGAIN:
+ * mmap_lock has been dropped, and whatever is there now may be tried.  mmap_lock held for reading.
  */
 int faultin_page(struct vma *vma, u64 va, bool write);
 /*

@@ -40,6 +40,13 @@ static void put_page(struct vm_fault_info *vmf)
 	page_put(vmf->vma->mm->engine, vmf->page);
 }
 
+static unsigned vmf_error(int err)
+{
+	if (err == -ENOMEM)
+		return VM_FAULT_OOM;
+	return err == -EHWPOISON ? VM_FAULT_HWPOISON : VM_FAULT_SIGBUS;
+}
+
 /* ---- getting the page ---- */
 
 /* What is likely to be wanted with a page that is missing. */
@@ -95,7 +102,7 @@ static unsigned __do_fault_watched(struct vm_fault_info *vmf, bool *major)
 	if (err == -ENOENT)
 		return handle_userfault(vmf, VM_UFFD_MISSING);
 	if (err)
-		return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+		return vmf_error(err);
 	return 0;
 }
 
@@ -117,7 +124,7 @@ static unsigned __do_fault(struct vm_fault_info *vmf)
 	}
 	err = m->ops->get_page(m, vmf->pgoff, PAGE_MAP, &vmf->page, &major);
 	if (err)
-		return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+		return vmf_error(err);
 	return major ? VM_FAULT_MAJOR : 0;
 }
 
@@ -282,7 +289,7 @@ static unsigned do_page_mkwrite(struct vm_fault_info *vmf)
 	int err = m->ops->page_mkwrite ? m->ops->page_mkwrite(m, vmf->page) : 0;
 
 	if (err)
-		return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+		return vmf_error(err);
 	page_mark_dirty(m, vmf->page);
 	return 0;
 }

@@ -54,6 +54,8 @@ int faultin_page(struct vma *vma, u64 va, bool write)
 			up_read(&mm->mmap_lock);
 			return -EAGAIN;
 		}
+		if (ret & VM_FAULT_BROKEN)
+			return -EHWPOISON;
 		if (ret & VM_FAULT_ERROR)
 			return -EFAULT;
 		account_fault(mm, ret, flags, &res);
@@ -76,7 +78,7 @@ static int populate_vma(struct vma *vma, u64 *at, u64 end)
 		err = faultin_page(vma, *at, write);
 	if (err)
 		*at -= PAGE_SIZE;
-	return err;
+	return err == -EHWPOISON ? -EFAULT : err;
 }
 
 int populate_range(struct mm *mm, u64 start, u64 end, bool ignore_errors)

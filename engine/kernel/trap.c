@@ -54,10 +54,16 @@ static enum trap_end bad_area_nosemaphore(const struct trap *t)
 	return bad_area(t, SEGV_MAPERR, 0);
 }
 
-static enum trap_end do_sigbus(const struct trap *t)
+/* lsb: of what is lost by broken memory; 0: it is not that. */
+static enum trap_end do_sigbus(const struct trap *t, unsigned lsb)
 {
-	return user_mode(t->regs) ? send_signal(t, SIGNAL_BUS, BUS_ADRERR, 0)
-				  : kernelmode_fixup_or_oops(t);
+	enum trap_end end;
+
+	if (!user_mode(t->regs))
+		return kernelmode_fixup_or_oops(t);
+	end = send_signal(t, SIGNAL_BUS, lsb ? BUS_MCEERR_AR : BUS_ADRERR, 0);
+	t->current->signal.lsb = lsb;
+	return end;
 }
 
 static enum trap_end oops(const struct trap *t)
@@ -116,7 +122,9 @@ static enum trap_end end_of(const struct trap *t, struct fault_result r)
 		return t->code & PF_PK ? bad_area(t, SEGV_PKUERR, pkey_at(mm, t->address))
 				       : bad_area(t, SEGV_ACCERR, 0);
 	case FAULT_BUS:
-		return do_sigbus(t);
+		return do_sigbus(t, 0);
+	case FAULT_HWPOISON:
+		return do_sigbus(t, r.lsb);
 	case FAULT_OOM:
 		/* A program just tries again, when somebody has been killed for it; the kernel
 		 * cannot wait for that. */

@@ -154,6 +154,7 @@ enum pte_marker {
 	PTE_MARKER_UFFD_WP = 1,	 /* write-protected by userfaultfd before there is a page */
 	PTE_MARKER_POISONED = 2, /* any access is to fail */
 	PTE_MARKER_GUARD = 4,	 /* as if there were no area: see space/guard.c */
+	PTE_MARKER_HWPOISON = 8, /* the page was here, and its memory has failed */
 };
 
 static inline swp_entry_t swp_entry(unsigned type, u64 offset)

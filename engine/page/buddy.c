@@ -220,6 +220,79 @@ struct page *page_alloc(struct engine *e, enum zone_type type, unsigned order, u
 	return page;
 }
 
+/* ---- broken frames ---- */
+
+bool page_set_hwpoison(struct engine *e, struct page *page)
+{
+	bool was = page_test_set(page, PG_HWPOISON);
+
+	if (!was)
+		atomic_fetch_add_explicit(&e->nr_poisoned, 1, memory_order_relaxed);
+	return was;
+}
+
+/* The first frame of the free block that holds the frame, or NULL.  Zone lock held. */
+static struct page *block_of(struct engine *e, const struct zone *z, const struct page *page)
+{
+	u64 pfn = page_pfn(e, page);
+
+	for (unsigned order = 0; order < MAX_ORDER; order++) {
+		u64 first = pfn & ~((1ULL << order) - 1);
+		struct page *block;
+
+		if (!zone_holds(z, first))
+			break;
+		block = pfn_page(e, first);
+		if (page_test(block, PG_BUDDY) && block->order >= order)
+			return block;
+	}
+	return NULL;
+}
+
+bool page_take_free(struct engine *e, struct page *page)
+{
+	struct zone *z = zone_of(e, page);
+	struct page *block;
+	unsigned order;
+
+	spin_lock(&z->lock);
+	block = block_of(e, z, page);
+	if (block) {
+		remove_block(block);
+		count_free(z, -1ULL);
+		for (order = block->order; order--;) {
+			struct page *upper = block + (1ULL << order);
+
+			add_block(z, page < upper ? upper : block, order);
+			if (page >= upper)
+				block = upper;
+		}
+		page_set_hwpoison(e, page);
+		atomic_fetch_add_explicit(&z->nr_retired, 1, memory_order_relaxed);
+	}
+	spin_unlock(&z->lock);
+	return block;
+}
+
+/* Of a block that nobody has any more the broken frames go, and the others are free. */
+static void give_frames(struct engine *e, struct zone *z, struct page *page, unsigned order)
+{
+	for (u64 i = 0; i < 1ULL << order; i++) {
+		if (page_test(page + i, PG_HWPOISON))
+			atomic_fetch_add_explicit(&z->nr_retired, 1, memory_order_relaxed);
+		else
+			give_block(e, z, page + i, 0);
+	}
+}
+
+static bool has_broken(const struct page *page, unsigned order)
+{
+	for (u64 i = 0; i < 1ULL << order; i++)
+		if (page_test(page + i, PG_HWPOISON))
+			return true;
+	return false;
+}
+
 /* ---- references ---- */
 
 void page_get(struct page *page)
@@ -252,8 +325,12 @@ static void free_block(struct engine *e, struct page *page)
 		for (i = 0; i < 1ULL << page->order; i++)
 			e->mmu->release(e, page + i);
 	/* Before it is on a free list: a free frame has no flags but PG_BUDDY. */
-	atomic_store_explicit(&page->flags, 0, memory_order_relaxed);
-	give_block(e, zone_of(e, page), page, page->order);
+	atomic_store_explicit(&page->flags, flags & PG_HWPOISON, memory_order_relaxed);
+	if (unlikely(atomic_load_explicit(&e->nr_poisoned, memory_order_relaxed)) &&
+	    has_broken(page, page->order))
+		give_frames(e, zone_of(e, page), page, page->order);
+	else
+		give_block(e, zone_of(e, page), page, page->order);
 }
 
 void page_put(struct engine *e, struct page *page)

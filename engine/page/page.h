@@ -48,6 +48,7 @@ enum page_flag {
 	PG_FILE = 1u << 16,	/* in the page cache: mapping and index name its place; page lock */
 	PG_UPTODATE = 1u << 17, /* PG_FILE: holds the file's bytes */
 	PG_LAZYFREE = 1u << 18, /* dropped instead of written out, if its entry is clean */
+	PG_HWPOISON = 1u << 24, /* the frame is broken: it is never free again */
 };
 
 struct page {
@@ -77,7 +78,8 @@ struct zone {
 	void *direct_map;  /* bytes of frame start_pfn, or NULL: no direct map */
 	spinlock_t lock;   /* guards all below */
 	struct list_head free[MAX_ORDER];
-	_Atomic u64 nr_free; /* written under lock, read anywhere */
+	_Atomic u64 nr_free;	/* written under lock, read anywhere */
+	_Atomic u64 nr_retired; /* broken, and nobody's any more */
 };
 
 /* Called without zone lock when an allocation would leave ZONE_USER with fewer than min frames:
@@ -114,6 +116,11 @@ struct page *page_alloc(struct engine *e, enum zone_type zone, unsigned order, u
  * back.  By then the page must be unlocked, mapped nowhere and on no list: panics otherwise.
  */
 void page_put(struct engine *e, struct page *page);
+/* The frame, in use, is broken: once it is given back nobody gets it any more.  True: it was marked
+ * so before.  Page lock and a reference held. */
+bool page_set_hwpoison(struct engine *e, struct page *page);
+/* The same for a frame that is free now: it leaves the free lists.  False: it is not free. */
+bool page_take_free(struct engine *e, struct page *page);
 /* Another reference to a page that has one. */
 void page_get(struct page *page);
 /* The same, for who found the page by other ways than a reference: false if it is free. */

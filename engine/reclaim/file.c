@@ -98,6 +98,8 @@ bool file_page_referenced(struct page *page)
 }
 
 struct unmapped {
+	pte_t left;  /* in their place, where userfaultfd wants no other */
+	bool always; /* locked or not */
 	u32 entries; /* their references to the page are the caller's to drop */
 	bool dirty;
 	bool locked; /* somebody has locked it since it was looked at: that entry stays */
@@ -107,10 +109,11 @@ static bool unmap_entry(struct page *page, struct rmap_entry *entry, void *arg)
 {
 	struct unmapped *u = arg;
 	struct mm *mm = entry->mm;
-	pte_t left = vma_keeps_uffd_wp(entry->vma, entry->pte) ? pte_make_marker(PTE_MARKER_UFFD_WP)
-							       : (pte_t){ 0 };
+	pte_t left = u->left;
 
-	if (unlikely(vma_is_locked(entry->vma))) {
+	if (pte_none(left) && vma_keeps_uffd_wp(entry->vma, entry->pte))
+		left = pte_make_marker(PTE_MARKER_UFFD_WP);
+	if (unlikely(vma_is_locked(entry->vma)) && !u->always) {
 		u->locked = true;
 		return false;
 	}
@@ -143,19 +146,33 @@ bool page_mkclean(struct address_space *m, struct page *page)
 	return dirty;
 }
 
+static void unmap_all(struct address_space *m, struct page *page, struct unmapped *u)
+{
+	if (!atomic_load_explicit(&page->mapcount, memory_order_acquire))
+		return;
+	rmap_walk_file(m, page, unmap_entry, u);
+	if (u->dirty)
+		page_mark_dirty(m, page);
+	while (u->entries--)
+		page_put(m->engine, page);
+}
+
 /* False: it is locked, and still mapped. */
 static bool try_to_unmap(struct address_space *m, struct page *page)
 {
 	struct unmapped u = { 0 };
 
-	if (!atomic_load_explicit(&page->mapcount, memory_order_acquire))
-		return true;
-	rmap_walk_file(m, page, unmap_entry, &u);
-	if (u.dirty)
-		page_mark_dirty(m, page);
-	while (u.entries--)
-		page_put(m->engine, page);
+	unmap_all(m, page, &u);
 	return !u.locked;
+}
+
+void unmap_file_page(struct address_space *m, struct page *page, enum pte_marker marker)
+{
+	struct unmapped u = { .always = true };
+
+	if (marker)
+		u.left = pte_make_marker(marker);
+	unmap_all(m, page, &u);
 }
 
 /* ---- reclaim ---- */
@@ -203,7 +220,8 @@ void take_file_page(struct engine *e, struct page *page, bool force, struct take
 	t->looked_at = 1;
 	if (atomic_load_explicit(&page->mapcount, memory_order_acquire))
 		rmap_walk_file(m, page, look_at, &r);
-	if (r.locked) {
+	/* What is broken must not be read, and nothing tells of it but the page. */
+	if (r.locked || unlikely(page_test(page, PG_HWPOISON))) {
 		lru_make_unevictable(e, page);
 		return;
 	}

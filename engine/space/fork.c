@@ -60,7 +60,8 @@ static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 	if (pte_none(pte))
 		return;
 	if (unlikely(pte_is_marker(pte))) {
-		if (!c->uffd_wp && !pte_marker_is(pte, PTE_MARKER_POISONED | PTE_MARKER_GUARD))
+		if (!c->uffd_wp && !pte_marker_is(pte, PTE_MARKER_POISONED | PTE_MARKER_GUARD |
+							       PTE_MARKER_HWPOISON))
 			return;
 		pte_store(dst, pte);
 		return;

@@ -142,11 +142,13 @@ int unmap_silently(struct mm *mm, u64 start, u64 end);
  * 0, -ENOMEM.  mmap_lock held for writing. */
 int mprotect_fixup(struct vma **vma, u64 start, u64 end, u32 flags);
 
-/* ---- advise_pages.c, guard.c ---- */
+/* ---- advise_pages.c, guard.c, inject_error.c ---- */
 
 /* One area, [start, end) of it, for advice that is about pages.  0 or negative errno.  mmap_lock
  * held for reading, and dropped meanwhile by some: the VMA may be gone then. */
 int advise_pages(struct vma *vma, u64 start, u64 end, u64 advice);
+/* MADV_HWPOISON and MADV_SOFT_OFFLINE (inject_error.c).  Takes mmap_lock. */
+int madvise_inject_error(struct mm *mm, u64 start, u64 end, bool soft);
 /* MADV_POPULATE_READ and _WRITE.  Takes mmap_lock. */
 int madvise_populate(struct mm *mm, u64 start, u64 end, bool write);
 int guard_install(struct vma *vma, u64 start, u64 end);

@@ -10,12 +10,15 @@
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 
-/* How mmap_lock is held, or that the advice is unknown. */
-enum how { UNKNOWN, ON_FLAGS, ON_PAGES };
+/* How mmap_lock is held, or that the advice is unknown; ON_FRAMES: it is not about areas. */
+enum how { UNKNOWN, ON_FLAGS, ON_PAGES, ON_FRAMES };
 
-static enum how how_of(u64 advice)
+static enum how how_of(const struct engine *e, u64 advice)
 {
 	switch (advice) {
+	case UAPI_MADV_HWPOISON:
+	case UAPI_MADV_SOFT_OFFLINE:
+		return e->config.memory_failure ? ON_FRAMES : UNKNOWN;
 	case UAPI_MADV_NORMAL:
 	case UAPI_MADV_RANDOM:
 	case UAPI_MADV_SEQUENTIAL:
@@ -164,13 +167,15 @@ static int advise_areas(struct mm *mm, u64 start, u64 end, u64 advice, enum how 
 s64 do_madvise(struct mm *mm, u64 addr, u64 len, u32 advice)
 {
 	u64 end = addr + PAGE_ALIGN(len);
-	enum how how = how_of(advice);
+	enum how how = how_of(mm->engine, advice);
 	int err;
 
 	if (how == UNKNOWN || !PAGE_ALIGNED(addr) || (len && !PAGE_ALIGN(len)) || end < addr)
 		return -EINVAL;
 	if (end == addr)
 		return 0;
+	if (how == ON_FRAMES)
+		return madvise_inject_error(mm, addr, end, advice == UAPI_MADV_SOFT_OFFLINE);
 	if (advice == UAPI_MADV_POPULATE_READ || advice == UAPI_MADV_POPULATE_WRITE)
 		return madvise_populate(mm, addr, end, advice == UAPI_MADV_POPULATE_WRITE);
 	if (how == ON_FLAGS)

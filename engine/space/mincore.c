@@ -6,8 +6,8 @@
 
 static u8 is_there(const struct vma *vma, u64 va, pte_t pte)
 {
-	if (pte_mapped(pte))
-		return 1;
+	if (pte_mapped(pte) || pte_marker_is(pte, PTE_MARKER_HWPOISON))
+		return 1; /* what is lost was there */
 	if (pte_is_swap(pte) || !vma->file)
 		return 0; /* a private page that is swapped out */
 	return page_cache_present(vma->file->mapping,

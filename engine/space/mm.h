@@ -146,6 +146,7 @@ static inline bool vma_may_write_file(u32 flags)
 struct mm_limits {
 	u64 as, data, stack, memlock; /* bytes: RLIMIT_AS and so on */
 	bool may_lock_all;	      /* memlock does not bind: CAP_IPC_LOCK */
+	bool may_break_memory;	      /* MADV_HWPOISON, MADV_SOFT_OFFLINE: CAP_SYS_ADMIN */
 	u64 map_count;		      /* VMAs: vm.max_map_count */
 	u64 commit;		      /* bytes of one mapping: all memory and swap there is */
 };

@@ -99,9 +99,10 @@ static void zap_marker(const struct zap *z, pte_t *ptep, pte_t pte)
 	/* A guard is the area's. */
 	if (pte_marker_is(pte, PTE_MARKER_GUARD) && !z->drop_markers)
 		return;
-	/* A poisoned page was the program's own. */
-	if (pte_marker_is(pte, PTE_MARKER_POISONED) ? z->keep_cows
-						    : z->vma->file && !z->drop_markers)
+	/* A page that is lost, or said to be, was the program's own. */
+	if (pte_marker_is(pte, PTE_MARKER_POISONED | PTE_MARKER_HWPOISON)
+		    ? z->keep_cows
+		    : z->vma->file && !z->drop_markers)
 		return;
 	pte_store(ptep, (pte_t){ 0 });
 }

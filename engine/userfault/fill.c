@@ -81,6 +81,12 @@ static bool is_behind_file(const struct vma *vma, u64 va)
 	return vma->file && vma_page_index(vma, va) >= mapping_size_pages(vma->file->mapping);
 }
 
+/* A marker may be filled over; but not one that tells of a page that was there. */
+static bool may_be_filled(pte_t pte)
+{
+	return pte_none(pte) || (pte_is_marker(pte) && !pte_marker_is(pte, PTE_MARKER_HWPOISON));
+}
+
 int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, bool in_file)
 {
 	struct mm *mm = vma->mm;
@@ -103,7 +109,7 @@ int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, boo
 	n = -EEXIST;
 	if (is_behind_file(vma, va))
 		n = -EFAULT;
-	else if (pte_none(pte_read(ptep)) || pte_is_marker(pte_read(ptep)))
+	else if (may_be_filled(pte_read(ptep)))
 		n = e->mmu->set(mm, va, ptep, &pte, &page, 1);
 	if (n > 0 && in_file) {
 		page_add_file_rmap(mm, page);
