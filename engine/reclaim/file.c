@@ -221,7 +221,7 @@ void take_file_page(struct engine *e, struct page *page, bool force, struct take
 	if (atomic_load_explicit(&page->mapcount, memory_order_acquire))
 		rmap_walk_file(m, page, look_at, &r);
 	/* What is broken must not be read, and nothing tells of it but the page. */
-	if (r.locked || unlikely(page_test(page, PG_HWPOISON))) {
+	if (r.locked || unlikely(page_test(page, PG_HWPOISON | PG_MLOCKED))) {
 		lru_make_unevictable(e, page);
 		return;
 	}

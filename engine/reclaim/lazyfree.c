@@ -114,7 +114,7 @@ static void collect(struct lazy_group *g, struct vma *vma, u64 va, u64 end, pte_
 		if (!pte_mapped(pte) || pte_special(pte))
 			continue;
 		page = pfn_page(e, pte_pfn(pte));
-		if (page_test(page, PG_FILE) || !page_is_lazy(page, vma) ||
+		if (page_test(page, PG_FILE | PG_MLOCKED) || !page_is_lazy(page, vma) ||
 		    page_mapcount(page) != 1 || (page != held && !page_trylock(page)))
 			continue;
 		if (page_mapcount(page) != 1 || page_test(page, PG_SWAPCACHE)) {

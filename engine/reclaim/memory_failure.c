@@ -177,8 +177,8 @@ static int map_instead(struct engine *e, struct rmap_walk *w, struct page *to, p
 
 	if (*first) {
 		memcpy(e->mmu->bytes(e, to), e->mmu->bytes(e, w->page), PAGE_SIZE);
-		page_set(to, PG_DIRTY |
-				     (page_test(w->page, PG_ANON_EXCLUSIVE) ? PG_ANON_EXCLUSIVE : 0));
+		page_set(to, PG_DIRTY | (page_test(w->page, PG_ANON_EXCLUSIVE) ? PG_ANON_EXCLUSIVE
+									       : 0));
 		page_add_anon_rmap(to, w->vma, w->va);
 	} else if (!page_try_dup_anon_rmap(to)) {
 		return -EAGAIN; /* where it was mapped it has gone by now, and with it its place */

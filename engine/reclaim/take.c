@@ -42,7 +42,7 @@ struct group {
 static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsigned n, bool all,
 		    bool force)
 {
-	u32 not_these = all ? PG_FILE : PG_FILE | PG_UNEVICTABLE;
+	u32 not_these = PG_MLOCKED | (all ? PG_FILE : PG_FILE | PG_UNEVICTABLE);
 	u32 lists = all ? ~0u : atomic_load_explicit(&e->lru.joinable, memory_order_relaxed);
 
 	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE, ptep++) {
@@ -415,6 +415,11 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	force |= !e->lru.policy->spares_young;
 	if (page_test(victim, PG_FILE)) {
 		take_file_page(e, victim, force, t);
+		goto out;
+	}
+	if (unlikely(page_test(victim, PG_MLOCKED))) {
+		lru_make_unevictable(e, victim);
+		t->looked_at = 1;
 		goto out;
 	}
 	if (!rmap_begin(e, victim, &w)) {

@@ -28,6 +28,8 @@ s64 do_mremap(struct mm *mm, u64 addr, u64 old_len, u64 new_len, u64 flags, u64 
 /* mincore(2): a byte a page, 1 or 0, to vec, which has room for them; what lies before a hole is
  * told. */
 s64 do_mincore(struct mm *mm, u64 addr, u64 len, u8 *vec);
+/* The same for the area at addr alone, at most so many pages: of how many it was, or -ENOMEM. */
+s64 mincore_area(struct mm *mm, u64 addr, u64 pages, u8 *vec);
 /* mlock(2), mlock2(2), munlock(2): what lies before a hole is locked when they say -ENOMEM. */
 s64 do_mlock(struct mm *mm, u64 addr, u64 len);
 s64 do_mlock2(struct mm *mm, u64 addr, u64 len, u32 flags);

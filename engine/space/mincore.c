@@ -25,30 +25,37 @@ static void look(struct vma *vma, u64 start, u64 end, u8 *vec)
 	}
 }
 
+s64 mincore_area(struct mm *mm, u64 addr, u64 pages, u8 *vec)
+{
+	s64 n = -ENOMEM;
+	struct vma *vma;
+
+	down_read(&mm->mmap_lock);
+	vma = find_vma(mm, addr);
+	if (vma && vma->start <= addr) {
+		n = (s64)min_of(pages, (vma->end - addr) >> PAGE_SHIFT);
+		look(vma, addr, addr + ((u64)n << PAGE_SHIFT), vec);
+	}
+	up_read(&mm->mmap_lock);
+	return n;
+}
+
 s64 do_mincore(struct mm *mm, u64 addr, u64 len, u8 *vec)
 {
 	u64 end;
-	int err = 0;
 
 	if (!PAGE_ALIGNED(addr))
 		return -EINVAL;
 	if (len > mm->high || addr > mm->high - len)
 		return -ENOMEM;
 	end = addr + PAGE_ALIGN(len);
-	down_read(&mm->mmap_lock);
 	while (addr < end) {
-		struct vma *vma = find_vma(mm, addr);
-		u64 stop;
+		s64 n = mincore_area(mm, addr, (end - addr) >> PAGE_SHIFT, vec);
 
-		if (!vma || vma->start > addr) {
-			err = -ENOMEM;
-			break;
-		}
-		stop = min_of(vma->end, end);
-		look(vma, addr, stop, vec);
-		vec += (stop - addr) >> PAGE_SHIFT;
-		addr = stop;
+		if (n < 0)
+			return n;
+		vec += n;
+		addr += (u64)n << PAGE_SHIFT;
 	}
-	up_read(&mm->mmap_lock);
-	return err;
+	return 0;
 }

@@ -54,12 +54,35 @@ static s64 duplicate(struct vma *vma, u64 old, u64 len, u64 to)
 	return (s64)to;
 }
 
-/* What stays is empty, and all of its area is not locked any more; but, in Linux 6.18, it is
- * counted as if it were. */
+/* In Linux the pages that are there stay locked one by one, until they go. */
+static void leave_pages_locked(struct vma *vma)
+{
+	struct mm *mm = vma->mm;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	for (u64 va = vma->start; (ptep = pte_next_table(mm, &va, vma->end, &ptl));) {
+		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, vma->end);
+
+		spin_lock(ptl);
+		for (; va < stop; va += PAGE_SIZE, ptep++) {
+			pte_t pte = pte_read(ptep);
+
+			if (pte_mapped(pte) && !pte_special(pte))
+				page_set(pfn_page(mm->engine, pte_pfn(pte)), PG_MLOCKED);
+		}
+		spin_unlock(ptl);
+	}
+}
+
+/* What has moved is not there any more, and all of its area is not locked; but, in Linux 6.18, it
+ * is counted as if it were. */
 static void unlock_old(struct vma *vma)
 {
-	if (vma->flags & VM_LOCKED)
+	if (vma->flags & VM_LOCKED) {
 		vma->mm->locked_stale += vma_pages(vma);
+		leave_pages_locked(vma);
+	}
 	__atomic_store_n(&vma->flags, vma->flags & ~(u32)VM_LOCKED_MASK, __ATOMIC_RELAXED);
 }
 

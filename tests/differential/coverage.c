@@ -47,13 +47,15 @@ void coverage_count(struct coverage *c, const struct support *support, const str
 		    const struct trace *real, const struct trace *engine)
 {
 	const struct observation *before[NR_PROCESSES] = { NULL };
+	const struct op *last[NR_PROCESSES] = { NULL };
 
 	for (unsigned i = 0; i < s->n; i++) {
 		const struct op *op = &s->ops[i];
 		const struct record *r = &real->records[i];
 		/* The engine tells the flags of areas every time. */
 		const struct observation *after = record_seen(engine, &engine->records[i]);
-		struct row_context row = { support, op, r, before[op->process], after };
+		struct row_context row = { support,	     op, r, before[op->process], after,
+					   last[op->process] };
 		unsigned err = errno_of(r);
 
 		if (r->state != RECORD_DONE) {
@@ -70,6 +72,7 @@ void coverage_count(struct coverage *c, const struct support *support, const str
 		if (op->call == CALL_FORK && !err)
 			before[op->arg[0]] = after;
 		before[op->process] = after;
+		last[op->process] = op;
 	}
 }
 

@@ -41,6 +41,7 @@ struct row_context {
 	const struct op *op;
 	const struct record *record;
 	const struct observation *before, *after; /* of its process; before: NULL at first */
+	const struct op *last;			  /* what its process did before that, or NULL */
 };
 
 extern const unsigned nr_rows;

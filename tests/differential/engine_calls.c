@@ -4,6 +4,7 @@
 
 #include "engine/backing/memfd.h"
 #include "engine/base/errno.h"
+#include "engine/kernel/mincore.h"
 #include "engine/kernel/rw.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
@@ -71,6 +72,7 @@ bool engine_has(const struct op *op)
 	case CALL_FORK:
 	case CALL_REAP:
 	case CALL_MINCORE:
+	case CALL_MINCORE_TO:
 	case CALL_MLOCK:
 	case CALL_MLOCK2:
 	case CALL_MUNLOCK:
@@ -241,6 +243,9 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		rec->result = do_mincore(mm, a[0], a[1], resident);
 		if (!rec->result)
 			rec->value = sum_bytes(resident, PAGE_ALIGN(a[1]) >> PAGE_SHIFT);
+		break;
+	case CALL_MINCORE_TO:
+		rec->result = sys_mincore(&user, a[0], a[1], a[2]);
 		break;
 	case CALL_MLOCK:
 		rec->result = do_mlock(mm, a[0], a[1]);

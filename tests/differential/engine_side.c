@@ -34,6 +34,7 @@ static bool make_machine(struct engine_side *s)
 					.config = &config };
 
 	config.prefetch = 1;
+	config.memory_failure = s->support.memory_failure;
 	if (soft_create(&options, &s->machine) ||
 	    soft_kernel_create(s->machine, KERNEL_HALF_SHARED, 0, 0, &s->kernel))
 		return false;

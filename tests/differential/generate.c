@@ -12,6 +12,10 @@
 #define NR_PLACES 24
 #define NR_RANGES 12
 
+/* One sequence in 500 goes to the limit of areas, which takes long to reach. */
+#define STYLE_BALLAST 0
+#define NR_STYLES     500
+
 struct generator {
 	u64 state;
 	u64 places[NR_PLACES]; /* pages of the arena where areas began, ended or were touched */
@@ -24,8 +28,10 @@ struct generator {
 	unsigned nr_ranges, next_range;
 	bool alive[NR_PROCESSES];
 	unsigned parent[NR_PROCESSES];
-	unsigned process; /* who does the next operation */
-	unsigned style;	  /* of the sequence; see pick_call() */
+	unsigned process;   /* who does the next operation */
+	unsigned style;	    /* of the sequence; see pick_call() */
+	u64 touch;	    /* an address that is written to next; 0: none */
+	u64 hole, hole_len; /* what was unmapped last; 0: it has been filled */
 };
 
 static u64 next(struct generator *g)
@@ -236,11 +242,37 @@ static void make_mmap(struct generator *g, struct op *op)
 	remember_range(g, op->arg[0], op->arg[1], op->arg[3] & MAP_GROWSDOWN);
 }
 
+/* What was unmapped is mapped again: it may become one with what is on both sides. */
+static void fill_hole(struct generator *g, struct op *op)
+{
+	op->arg[0] = g->hole;
+	op->arg[1] = g->hole_len;
+	op->arg[2] = PROT_READ | PROT_WRITE;
+	op->arg[3] = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+	op->arg[4] = FILE_NONE;
+	op->arg[5] = 0;
+	g->hole = 0;
+}
+
+/* The middle of an area, so that it is two then. */
+static void pick_middle(struct generator *g, struct op *op)
+{
+	unsigned which = below(g, max_of(g->nr_ranges, 1u));
+
+	pick_range(g, op);
+	if (which < g->nr_ranges && g->ranges[which].n > 2) {
+		op->arg[0] = ARENA_BASE + (g->ranges[which].page + 1) * PAGE_SIZE;
+		op->arg[1] = PAGE_SIZE;
+	}
+}
+
 /* An area that grows down, at some distance above another: the guard gap is 256 pages. */
 static void make_stack(struct generator *g, struct op *op)
 {
 	static const u16 gaps[] = { 1, 2, 16, 255, 256, 257, 258, 300 };
-	u64 low = g->nr_ranges ? g->ranges[g->next_range ? g->next_range - 1 : 0].page : 0;
+	unsigned last = g->next_range ? g->next_range - 1 : 0;
+	/* Above where it begins, or where it ends. */
+	u64 low = g->nr_ranges ? g->ranges[last].page + below(g, 2) * g->ranges[last].n : 0;
 	u64 page = low + gaps[below(g, ARRAY_SIZE(gaps))];
 
 	op->arg[0] = ARENA_BASE + min_of(page, (u64)ARENA_PAGES - 3) * PAGE_SIZE;
@@ -263,6 +295,8 @@ static void make_mremap(struct generator *g, struct op *op)
 				    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP };
 
 	pick_range(g, op);
+	if (percent(g, 2)) /* of shared memory: once more */
+		op->arg[1] = 0;
 	op->arg[2] = percent(g, 50) ? op->arg[1] : pick_length(g, op->arg[0]);
 	op->arg[3] = usual[below(g, ARRAY_SIZE(usual))];
 	if (percent(g, 5))
@@ -314,14 +348,14 @@ static void make_io(struct generator *g, struct op *op)
 	op->arg[2] =
 		ARENA_BASE + pick_page(g) * PAGE_SIZE + (percent(g, 30) ? 8 * below(g, 512) : 0);
 	op->arg[3] = percent(g, 50) ? 8 * (1 + below(g, 512)) : (1 + below(g, 3)) * PAGE_SIZE;
-	op->arg[3] = min_of(op->arg[3], ARENA_END - op->arg[2]);
+	op->arg[3] = percent(g, 3) ? 0 : min_of(op->arg[3], ARENA_END - op->arg[2]);
 }
 
 static void make_seals(struct generator *g, struct op *op)
 {
 	op->arg[0] = pick_file(g);
 	if (percent(g, 95))
-		op->arg[1] = any_word(g, ARG_SEALS);
+		op->arg[1] = percent(g, 25) ? 16 : any_word(g, ARG_SEALS);
 	if (percent(g, 30))
 		op->arg[1] |= any_word(g, ARG_SEALS);
 	/* What forbids most is not to come too early. */
@@ -359,14 +393,27 @@ static void make_op(struct generator *g, struct op *op)
 	case CALL_MMAP:
 		if (percent(g, 4))
 			make_stack(g, op);
+		else if (g->hole && percent(g, 20))
+			fill_hole(g, op);
 		else
 			make_mmap(g, op);
 		break;
 	case CALL_MUNMAP:
+		if (percent(g, g->style == STYLE_BALLAST ? 60 : 20))
+			pick_middle(g, op);
+		else
+			pick_range(g, op);
+		g->hole = op->arg[0];
+		g->hole_len = op->arg[1];
+		break;
 	case CALL_MLOCK:
 	case CALL_MUNLOCK:
 	case CALL_MINCORE:
 		pick_range(g, op);
+		break;
+	case CALL_MINCORE_TO:
+		pick_range(g, op);
+		op->arg[2] = pick_touch(g, false);
 		break;
 	case CALL_MSEAL:
 		pick_range(g, op);
@@ -380,8 +427,15 @@ static void make_op(struct generator *g, struct op *op)
 		make_mremap(g, op);
 		break;
 	case CALL_MADVISE:
-		pick_range(g, op);
-		op->arg[2] = percent(g, 20) ? MADV_DONTNEED : any_word(g, ARG_ADVICE);
+		if (g->style == STYLE_BALLAST && percent(g, 60))
+			pick_middle(g, op);
+		else
+			pick_range(g, op);
+		op->arg[2] = percent(g, 20)  ? MADV_DONTNEED
+			     : percent(g, 5) ? MADV_REMOVE
+					     : any_word(g, ARG_ADVICE);
+		if (g->style == STYLE_BALLAST && percent(g, 50))
+			op->arg[2] = MADV_RANDOM + below(g, 2);
 		if (percent(g, 1))
 			op->arg[2] = ~0ULL;
 		op->arg[2] |= upper_half(g);
@@ -396,6 +450,7 @@ static void make_op(struct generator *g, struct op *op)
 		break;
 	case CALL_MSYNC:
 		pick_range(g, op);
+		g->touch = op->arg[0];
 		op->arg[2] = (percent(g, 60) ? MS_SYNC : below(g, 10)) | upper_half(g);
 		break;
 	case CALL_READ:
@@ -454,13 +509,9 @@ static const u16 weights[NR_CALLS] = {
 	[CALL_MSEAL] = 2,      [CALL_READ] = 130,     [CALL_WRITE] = 170,    [CALL_EXEC] = 40,
 	[CALL_GETUSER] = 12,   [CALL_PUTUSER] = 12,   [CALL_PREAD] = 10,     [CALL_PWRITE] = 15,
 	[CALL_FTRUNCATE] = 15, [CALL_PUNCH] = 8,      [CALL_FORK] = 14,	     [CALL_REAP] = 8,
-	[CALL_ADD_SEALS] = 4,  [CALL_GET_SEALS] = 2,  [CALL_LIMIT] = 4,	     [CALL_BALLAST] = 0,
-	[CALL_CHECK] = 4,
+	[CALL_MINCORE_TO] = 5, [CALL_ADD_SEALS] = 4,  [CALL_GET_SEALS] = 2,  [CALL_LIMIT] = 4,
+	[CALL_BALLAST] = 0,    [CALL_CHECK] = 4,
 };
-
-/* One sequence in 500 goes to the limit of areas, which takes long to reach. */
-#define STYLE_BALLAST 0
-#define NR_STYLES     500
 
 static enum call pick_call(struct generator *g)
 {
@@ -521,6 +572,10 @@ void generate(struct sequence *s, u64 seed, u64 number, generate_filter can, con
 		if (g.style == STYLE_BALLAST && s->n == n / 2)
 			op.call = CALL_BALLAST;
 		make_op(&g, &op);
+		if (op.call == CALL_WRITE && g.touch) {
+			op.arg[0] = g.touch & ~7ULL;
+			g.touch = 0;
+		}
 		if (!op_refusal(&op) && can(ctx, &op))
 			append(&g, s, &op);
 		else if (op.call == CALL_BALLAST)

@@ -23,6 +23,7 @@ static const struct {
 	[CALL_MUNLOCKALL] = { "munlockall", { ARG_NONE } },
 	[CALL_MSYNC] = { "msync", { ARG_ADDRESS, ARG_SIZE, ARG_SYNC_FLAGS } },
 	[CALL_MINCORE] = { "mincore", { ARG_ADDRESS, ARG_SIZE } },
+	[CALL_MINCORE_TO] = { "mincore_to", { ARG_ADDRESS, ARG_SIZE, ARG_ADDRESS } },
 	[CALL_MSEAL] = { "mseal", { ARG_ADDRESS, ARG_SIZE, ARG_VALUE } },
 	[CALL_READ] = { "read", { ARG_ADDRESS } },
 	[CALL_WRITE] = { "write", { ARG_ADDRESS, ARG_VALUE } },
@@ -91,7 +92,8 @@ static const struct word advices[] = {
 	{ "pageout", 21 },	   { "populate_read", 22 },
 	{ "populate_write", 23 },  { "collapse", 25 },
 	{ "dontneed_locked", 24 }, { "guard_install", 102 },
-	{ "guard_remove", 103 },   { NULL, 0 },
+	{ "guard_remove", 103 },   { "hwpoison", 100 },
+	{ "soft_offline", 101 },   { NULL, 0 },
 };
 
 static const struct word lock_flags[] = { { "onfault", 1 }, { NULL, 0 } };
@@ -289,6 +291,16 @@ static const char *io_refusal(const struct op *op)
 		       : NULL;
 }
 
+static const char *mincore_refusal(const struct op *op)
+{
+	if (!small_or_impossible(op->arg[1]))
+		return "too many pages to tell of";
+	if (op->call == CALL_MINCORE_TO && !in_arena(op->arg[2], ARENA_PAGES) &&
+	    !nowhere(op->arg[2]))
+		return "the vector is not in the arena";
+	return prefix_refusal(op->arg[0]);
+}
+
 static const char *file_refusal(const struct op *op)
 {
 	/* Sizes that no file can have are fine: they are refused. */
@@ -342,9 +354,8 @@ const char *op_refusal(const struct op *op)
 	case CALL_MSEAL:
 		return prefix_refusal(addr);
 	case CALL_MINCORE:
-		if (!small_or_impossible(len))
-			return "too many pages to tell of";
-		return prefix_refusal(addr);
+	case CALL_MINCORE_TO:
+		return mincore_refusal(op);
 	case CALL_MADVISE:
 	case CALL_MSYNC:
 		return range_refusal(addr, len);

@@ -99,6 +99,34 @@ static unsigned gap_below(const struct row_context *c, bool accessible)
 	return gap;
 }
 
+/* The page at the address, as it was before; NULL: it was not there. */
+static const struct seen_page *page_before(const struct row_context *c)
+{
+	u64 page = (c->op->arg[0] - ARENA_BASE) >> PAGE_SHIFT;
+
+	for (unsigned i = 0; c->before && in_arena(c->op->arg[0], 1) && i < c->before->nr_pages;
+	     i++)
+		if (seen_pages(c->before)[i].page == page)
+			return &seen_pages(c->before)[i];
+	return NULL;
+}
+
+static bool was_alone(const struct row_context *c)
+{
+	const struct seen_page *page = page_before(c);
+
+	return page && (page->state & (SEEN_EXCLUSIVE | SEEN_IS_FILE)) == SEEN_EXCLUSIVE;
+}
+
+/* What the process did just before was an msync of the page, which was there. */
+static bool just_synced(const struct row_context *c)
+{
+	const struct op *last = c->last;
+
+	return last && last->call == CALL_MSYNC && page_before(c) &&
+	       c->op->arg[0] - last->arg[0] < last->arg[1];
+}
+
 /* The areas that touch the one at the address, or NULL. */
 static const struct seen_area *neighbour(const struct row_context *c, int which)
 {
@@ -131,6 +159,11 @@ static bool same_file(const struct seen_area *a, const struct seen_area *n)
 static bool both_objects(const struct seen_area *a, const struct seen_area *n)
 {
 	return a->perms == n->perms && n->object >= SEEN_OBJECT;
+}
+
+static bool stacks(const struct seen_area *a, const struct seen_area *n)
+{
+	return a->start == n->end && (a->flags & n->flags & SEEN_GROWSDOWN);
 }
 
 static bool several_before(const struct row_context *c)
@@ -196,6 +229,9 @@ static unsigned private_copies(const struct observation *o)
 #define NEIGHBOUR_SAME_FILE has_neighbour(c, same_file)
 #define NEIGHBOUR_OBJECT    has_neighbour(c, both_objects)
 #define SEVERAL_BEFORE	    several_before(c)
+#define STACK_BELOW	    has_neighbour(c, stacks)
+#define WAS_ALONE	    was_alone(c)
+#define JUST_SYNCED	    just_synced(c)
 #define LOST_COPIES	    (private_copies(c->before) > private_copies(c->after))
 
 #define GLUE2(a, b) a##b

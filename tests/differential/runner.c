@@ -278,6 +278,8 @@ static s64 perform(struct runner *r, const struct op *op, struct record *rec)
 		return sys(msync, a[0], a[1], a[2]);
 	case CALL_MINCORE:
 		return do_mincore(r, op, &rec->value);
+	case CALL_MINCORE_TO:
+		return sys(mincore, a[0], a[1], a[2]);
 	case CALL_MSEAL:
 		return sys6(462, a[0], a[1], a[2], 0, 0, 0);
 	case CALL_READ:

@@ -13,6 +13,7 @@ enum {
 	ADVICE_HUGEPAGE = 14,
 	ADVICE_COLD = 20,
 	ADVICE_PAGEOUT = 21,
+	ADVICE_HWPOISON = 100,
 	ADVICE_GUARD_INSTALL = 102,
 	ADVICE_GUARD_REMOVE = 103
 };
@@ -136,6 +137,8 @@ bool support_probe(struct support *s, char *why)
 	s->move_several = from(s, 6, 17);
 	s->merges_samepages = knows_advice(ADVICE_MERGEABLE);
 	s->huge_advice = knows_advice(ADVICE_HUGEPAGE);
+	/* Not tried on any memory, which would be lost: of nothing it is the name that counts. */
+	s->memory_failure = !madvise(NULL, 0, ADVICE_HWPOISON);
 	s->swap = lines_in("/proc/swaps") > 1;
 	s->huge_pool = number_in("/proc/sys/vm/nr_hugepages", 0);
 	s->commits_freely = number_in("/proc/sys/vm/overcommit_memory", 0) == 0;
@@ -161,9 +164,6 @@ static bool has_advice(const struct support *s, u32 advice)
 	case ADVICE_GUARD_INSTALL:
 	case ADVICE_GUARD_REMOVE:
 		return s->guard;
-	case 100: /* memory failures, for the administrator */
-	case 101:
-		return false;
 	default:
 		return true;
 	}

@@ -15,6 +15,7 @@ struct support {
 	bool move_several;     /* mremap moves several areas at once (6.17) */
 	bool merges_samepages; /* MADV_MERGEABLE is known (CONFIG_KSM) */
 	bool huge_advice;      /* MADV_HUGEPAGE is known */
+	bool memory_failure;   /* MADV_HWPOISON is known (CONFIG_MEMORY_FAILURE) */
 	bool swap;	       /* there is a swap area: pages may leave by themselves */
 	bool huge_pool;	       /* there are huge pages in the pool */
 	bool commits_freely;   /* overcommit_memory is 0, the usual */

@@ -564,9 +564,9 @@ static void without_a_frame_to_go_to_it_stays(void **state)
 
 /* ---- at once ---- */
 
-#define PAGES	 24
-#define MANY	 100 /* frames to be retired meanwhile */
-#define MOST	 100000
+#define PAGES 24
+#define MANY  100 /* frames to be retired meanwhile */
+#define MOST  100000
 
 static _Atomic bool stop, wrong;
 
@@ -601,9 +601,8 @@ static void frames_go_under_a_program_that_uses_them(void **state)
 
 	(void)state;
 	map(0, PAGES / 2, RW);
-	assert_int_equal(
-		vm_map_file(mm, AT(PAGES / 2), P(PAGES / 2), RW, VMAP_FIXED, SHARED, f, 0),
-		AT(PAGES / 2));
+	assert_int_equal(vm_map_file(mm, AT(PAGES / 2), P(PAGES / 2), RW, VMAP_FIXED, SHARED, f, 0),
+			 AT(PAGES / 2));
 	file_put(f);
 	atomic_store(&wrong, false);
 	atomic_store(&stop, false);
