@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* mincore(2); mincore.h.  Area by area: between two the program's memory is touched, no lock held. */
+/* mincore(2); mincore.h.  Area by area: between two the program's memory is touched, no lock held.
+ */
 #include "engine/kernel/mincore.h"
 
 #include "engine/base/errno.h"

@@ -177,6 +177,21 @@ static bool plainer_number(struct shrinker *k, unsigned op, unsigned arg, u64 un
 	return any || (value % unit && with_argument(k, op, arg, value - value % unit));
 }
 
+/* What a child does its first ancestor may do as well: then the fork can go. */
+static bool plainer_processes(struct shrinker *k)
+{
+	bool any = false;
+
+	for (unsigned op = 0; op < k->best->n && in_time(k); op++) {
+		if (!k->best->ops[op].process)
+			continue;
+		k->try = *k->best;
+		k->try.ops[op].process = 0;
+		any |= !op_refusal(&k->try.ops[op]) && accept(k);
+	}
+	return any;
+}
+
 static bool plainer_arguments(struct shrinker *k)
 {
 	bool any = false;
@@ -211,6 +226,7 @@ void shrink(struct pair *p, struct sequence *s, struct mismatch *m, unsigned sec
 	s->n = m->op + 1;
 	for (bool any = true; any && in_time(k);) {
 		any = drop_operations(k);
+		any |= plainer_processes(k);
 		any |= plainer_arguments(k);
 	}
 	free(k);
