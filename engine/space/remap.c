@@ -114,8 +114,10 @@ static s64 move_within(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 t
 	err = move_tables(mm, old, to, old_len);
 	if (!err && unlikely(moved->uffd))
 		userfaultfd_remap_done(moved, to, new_len);
-	if (!err && keep_old)
+	if (!err && keep_old) {
 		unlock_old(find_vma(mm, old));
+		mm->unmerged = true; /* not with its neighbours, in Linux */
+	}
 	if (err || !keep_old)
 		err = unmap_silently(mm, err ? to : old, err ? to + new_len : old + old_len) ?: err;
 	return err ? err : (s64)to;
