@@ -413,7 +413,8 @@ static void make_op(struct generator *g, struct op *op)
 		break;
 	case CALL_MINCORE_TO:
 		pick_range(g, op);
-		op->arg[2] = pick_touch(g, false);
+		op->arg[1] = min_of(op->arg[1], 6 * PAGE_SIZE);
+		op->arg[2] = pick_touch(g, true) + 2;
 		break;
 	case CALL_MSEAL:
 		pick_range(g, op);

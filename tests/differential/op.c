@@ -291,13 +291,22 @@ static const char *io_refusal(const struct op *op)
 		       : NULL;
 }
 
+/* In the arena it is within a word, behind the word's first two bytes: they are an instruction to
+ * whoever fetches there, and stay the one that runner_touch.c knows. */
+static bool fits_in_word(u64 vec, u64 len)
+{
+	u64 pages = rounded(len) >> PAGE_SHIFT;
+
+	return vec % 8 >= 2 && pages <= 8 - vec % 8;
+}
+
 static const char *mincore_refusal(const struct op *op)
 {
 	if (!small_or_impossible(op->arg[1]))
 		return "too many pages to tell of";
-	if (op->call == CALL_MINCORE_TO && !in_arena(op->arg[2], ARENA_PAGES) &&
-	    !nowhere(op->arg[2]))
-		return "the vector is not in the arena";
+	if (op->call == CALL_MINCORE_TO && !nowhere(op->arg[2]) &&
+	    (!in_arena(op->arg[2], 8) || !fits_in_word(op->arg[2], op->arg[1])))
+		return "the vector is not within a word of the arena, from its third byte on";
 	return prefix_refusal(op->arg[0]);
 }
 

@@ -53,7 +53,7 @@ enum call {
 	CALL_MUNLOCKALL,
 	CALL_MSYNC,
 	CALL_MINCORE,
-	CALL_MINCORE_TO, /* the same, told in the arena, or where it cannot be */
+	CALL_MINCORE_TO, /* the same, told in a word of the arena, or where it cannot be */
 	CALL_MSEAL,
 	CALL_READ,    /* load 8 bytes, at any address */
 	CALL_WRITE,   /* store 8 bytes, aligned */
