@@ -55,7 +55,8 @@ struct fluidmem {
 	struct fluidmem_config config;
 	struct list_head lru, writes, spaces;
 	u64 *free_slots, nr_free_slots;
-	u64 nr_unwritten; /* of buffers, with the one that is being written */
+	u64 nr_unwritten;	       /* of buffers, with the one that is being written */
+	const struct fm_page *in_hand; /* what the writer writes, its own or stolen; or NULL */
 	bool end;
 	pthread_t writer;
 	struct fluidmem_stats stats;
@@ -306,10 +307,12 @@ static void write_page(struct fluidmem *fm, struct fm_page *p)
 	slot = fm->free_slots[--fm->nr_free_slots];
 	list_del(&p->link);
 	b->users++;
+	fm->in_hand = p;
 	pthread_mutex_unlock(&fm->lock);
 	err = store->ops->save(store, slot, b->bytes);
 	pthread_mutex_lock(&fm->lock);
 	note_time(fm, WRITE_PAGE, since);
+	fm->in_hand = NULL;
 	stolen = p->buffer != b;
 	if (!stolen && err >= 0) {
 		p->slot = slot;
@@ -609,6 +612,9 @@ int fluidmem_detach(struct fluidmem_space *s)
 		for (u64 i = 0; i < r->nr; i++)
 			if (r->pages[i].state == RESIDENT)
 				take_off(fm, &r->pages[i]);
+	/* The writer looks at a page once more, though it was stolen. */
+	while (fm->in_hand && fm->in_hand->space == s)
+		pthread_cond_wait(&fm->changed, &fm->lock);
 	list_del(&s->link);
 	pthread_mutex_unlock(&fm->lock);
 	free_space(s);
