@@ -48,9 +48,9 @@ enum page_flag {
 	PG_FILE = 1u << 16,	/* in the page cache: mapping and index name its place; page lock */
 	PG_UPTODATE = 1u << 17, /* PG_FILE: holds the file's bytes */
 	PG_LAZYFREE = 1u << 18, /* dropped instead of written out, if its entry is clean */
+	PG_HWPOISON = 1u << 24, /* the frame is broken: it is never free again */
 	/* It was there when mremap(2) with DONTUNMAP unlocked its area: it is not reclaimed. */
 	PG_MLOCKED = 1u << 25,
-	PG_HWPOISON = 1u << 24, /* the frame is broken: it is never free again */
 };
 
 struct page {

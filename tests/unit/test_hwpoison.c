@@ -163,6 +163,16 @@ static void it_moves_with_its_area_and_goes_with_it(void **state)
 	assert_int_equal(get(20), 0);
 }
 
+/* A fork of the space, loaded on the second CPU. */
+static struct mm *fork_on_second_cpu(void)
+{
+	struct mm *child;
+
+	assert_int_equal(mm_fork(mm, &child), 0);
+	soft_load_mm(&w.m->cpus[1], child);
+	return child;
+}
+
 static void all_that_share_it_have_lost_it(void **state)
 {
 	struct mm *child, *late;
@@ -171,8 +181,7 @@ static void all_that_share_it_have_lost_it(void **state)
 	map(0, 2, RW);
 	put(0, 7);
 	put(1, 8);
-	assert_int_equal(mm_fork(mm, &child), 0);
-	soft_load_mm(&w.m->cpus[1], child);
+	child = fork_on_second_cpu();
 	assert_int_equal(touch_on(&w.m->cpus[1], 0), FAULT_OK);
 	assert_int_equal(do_madvise(mm, AT(0), P(1), HWP), 0);
 	assert_int_equal(touch(0), FAULT_HWPOISON);
@@ -196,8 +205,7 @@ static void who_has_a_copy_has_lost_nothing(void **state)
 	(void)state;
 	map(0, 1, RW);
 	put(0, 7);
-	assert_int_equal(mm_fork(mm, &child), 0);
-	soft_load_mm(&w.m->cpus[1], child);
+	child = fork_on_second_cpu();
 	assert_int_equal(soft_write_byte(&w.m->cpus[1], AT(0) + 1, 3), FAULT_OK);
 	assert_int_equal(do_madvise(mm, AT(0), P(1), HWP), 0);
 	assert_int_equal(touch(0), FAULT_HWPOISON);
@@ -481,8 +489,7 @@ static void who_shares_a_page_shares_it_still(void **state)
 	(void)state;
 	map(0, 1, RW);
 	put(0, 7);
-	assert_int_equal(mm_fork(mm, &child), 0);
-	soft_load_mm(&w.m->cpus[1], child);
+	child = fork_on_second_cpu();
 	assert_int_equal(soft_offline_page(w.e, pfn_at(0)), 0);
 	assert_int_equal(pte_pfn(pte_at(child, 0)), pfn_at(0));
 	soft_check(w.m);

@@ -370,17 +370,23 @@ static void no_slots_left(void **state)
 
 /* ---- steps ---- */
 
+/* 230 pages that hold their number, that may go, and nearly fill what there is. */
+static void start_with_old_pages(void)
+{
+	start((struct world_options){ .frames = 256, .segment = 64 });
+	map(0, 240, RW);
+	for (unsigned i = 0; i < 230; i++)
+		put(i, i);
+	make_old(0, 230);
+}
+
 static void a_step_writes_no_more_than_it_was_told(void **state)
 {
 	struct taken t;
 	u64 free;
 
 	(void)state;
-	start((struct world_options){ .frames = 256, .segment = 64 });
-	map(0, 240, RW);
-	for (unsigned i = 0; i < 230; i++)
-		put(i, i);
-	make_old(0, 230);
+	start_with_old_pages();
 	take_segment(w.e, true, &t);
 	free = nr_free();
 	assert_true(reclaim_step(w.e, 3));
@@ -393,11 +399,7 @@ static void writing_out_alone_takes_nothing(void **state)
 	u64 taken;
 
 	(void)state;
-	start((struct world_options){ .frames = 256, .segment = 64 });
-	map(0, 240, RW);
-	for (unsigned i = 0; i < 230; i++)
-		put(i, i);
-	make_old(0, 230);
+	start_with_old_pages();
 	assert_int_equal(reclaim_write_out(w.e, 3), 0);
 	take_segment(w.e, true, &t);
 	taken = atomic_load(&lru->nr_writeout);
