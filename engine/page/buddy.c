@@ -167,10 +167,15 @@ static void prepare_block(struct engine *e, struct page *page, unsigned flags)
 
 	for (i = 0; i < nr; i++) {
 		struct page *p = page + i;
+		u32 kind = nr == 1 ? 0 : i ? PG_TAIL : PG_HEAD;
 
-		atomic_store_explicit(&p->flags, 0, memory_order_relaxed);
+		atomic_store_explicit(&p->flags, kind, memory_order_relaxed);
 		atomic_store_explicit(&p->mapcount, 0, memory_order_relaxed);
 		p->anon_vma = NULL;
+		if (i) {
+			p->head = page;
+			p->order = page->order;
+		}
 		p->index = 0;
 		p->swap = (swp_entry_t){ 0 };
 		p->where = 0;
@@ -293,6 +298,33 @@ static bool has_broken(const struct page *page, unsigned order)
 	return false;
 }
 
+/* ---- compound pages ---- */
+
+/* What the frames of a compound page have in common: all but what says where the head is now. */
+#define PG_OF_ALL                                                                                  \
+	(~(u32)(PG_LOCKED | PG_WAITERS | PG_LRU | PG_ISOLATED | PG_HEAD | PG_TAIL | PG_HWPOISON))
+
+void page_cut(struct page *head, u32 refs, s32 mapped)
+{
+	u32 flags = atomic_load_explicit(&head->flags, memory_order_relaxed) & PG_OF_ALL;
+	u64 nr = page_frames(head);
+
+	for (u64 i = 1; i < nr; i++) {
+		struct page *p = head + i;
+
+		p->order = 0;
+		p->anon_vma = head->anon_vma;
+		p->index = head->index + i;
+		atomic_store_explicit(&p->mapcount, mapped, memory_order_relaxed);
+		page_set(p, flags);
+		page_clear(p, PG_TAIL);
+		/* Last: from here on page_tryget() may find it. */
+		atomic_store_explicit(&p->refcount, refs, memory_order_release);
+	}
+	head->order = 0;
+	page_clear(head, PG_HEAD);
+}
+
 /* ---- references ---- */
 
 void page_get(struct page *page)
@@ -318,14 +350,15 @@ static void free_block(struct engine *e, struct page *page)
 	u32 flags = atomic_load_explicit(&page->flags, memory_order_relaxed);
 	s32 mapcount = atomic_load_explicit(&page->mapcount, memory_order_relaxed);
 
-	if ((flags & PG_IN_USE) || mapcount || !list_empty(&page->lru))
+	if ((flags & (PG_IN_USE | PG_TAIL)) || mapcount || !list_empty(&page->lru))
 		vmf_panic("page_put: frame %lu freed in use: flags %x, mapped %d times",
 			  (unsigned long)pfn, flags, mapcount);
 	if (page->zone == ZONE_USER)
 		for (i = 0; i < 1ULL << page->order; i++)
 			e->mmu->release(e, page + i);
 	/* Before it is on a free list: a free frame has no flags but PG_BUDDY. */
-	atomic_store_explicit(&page->flags, flags & PG_HWPOISON, memory_order_relaxed);
+	for (i = 0; i < 1ULL << page->order; i++)
+		atomic_fetch_and_explicit(&page[i].flags, PG_HWPOISON, memory_order_relaxed);
 	if (unlikely(atomic_load_explicit(&e->nr_poisoned, memory_order_relaxed)) &&
 	    has_broken(page, page->order))
 		give_frames(e, zone_of(e, page), page, page->order);

@@ -7,6 +7,11 @@
  *   ZONE_USER   pages of programs.  On soft and x86 directly mapped, too; on linux a frame is a
  *               licence to keep one page resident, and its bytes are wherever the machine says.
  *
+ * A block of order 1 and up is one compound page: its first frame (PG_HEAD) has the references, the
+ * map count, the place on a list and the flags of all; the others (PG_TAIL) lead to it by
+ * page_head() and have nothing of their own but PG_HWPOISON.  Only huge entries map it: where
+ * single pages are to be mapped it is cut into these first (page_cut()).
+ *
  * A frame is in exactly one of: a free list, an LRU list, isolated (PG_ISOLATED), a page table.
  * A page of a file is on an LRU list exactly while it is in the page cache, mapped or not.
  */
@@ -48,6 +53,8 @@ enum page_flag {
 	PG_FILE = 1u << 16,	/* in the page cache: mapping and index name its place; page lock */
 	PG_UPTODATE = 1u << 17, /* PG_FILE: holds the file's bytes */
 	PG_LAZYFREE = 1u << 18, /* dropped instead of written out, if its entry is clean */
+	PG_HEAD = 1u << 19,	/* first frame of a compound page */
+	PG_TAIL = 1u << 20,	/* another frame of one */
 	PG_HWPOISON = 1u << 24, /* the frame is broken: it is never free again */
 	/* It was there when mremap(2) with DONTUNMAP unlocked its area: it is not reclaimed. */
 	PG_MLOCKED = 1u << 25,
@@ -57,7 +64,7 @@ struct page {
 	_Atomic u32 refcount; /* 0: free */
 	_Atomic s32 mapcount; /* entries that map it; 0: none */
 	_Atomic u32 flags;
-	u8 order; /* of the block, for PG_BUDDY and for its first frame while allocated */
+	u8 order; /* of the block, for PG_BUDDY and, in each of its frames, while allocated */
 	u8 zone;
 	_Atomic u8 list;      /* PG_LRU, not PG_UNEVICTABLE: which of the policy's; lru->lock */
 	struct list_head lru; /* free list, LRU list or write-out list */
@@ -66,6 +73,10 @@ struct page {
 	union {
 		struct anon_vma *anon_vma;     /* anonymous pages */
 		struct address_space *mapping; /* PG_FILE; NULL once it has left the file */
+		struct page *head;	       /* PG_TAIL */
+		/* PG_TABLE: the next of the spare tables that wait for huge entries to be split (of
+		 * a table that has such entries: the first).  Its ptl. */
+		struct page *spare;
 	};
 	u64 index;	  /* linear page index: vma->pgoff + (va - vma->start) / PAGE_SIZE */
 	swp_entry_t swap; /* with PG_SWAPCACHE; otherwise 0 */
@@ -104,8 +115,8 @@ enum alloc_flag {
 void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, void *direct_map);
 
 /*
- * Allocate 2^order frames, naturally aligned, refcount 1 (first frame), no flags, on no list.
- * NULL when there is none.
+ * Allocate 2^order frames, naturally aligned, as one page: refcount 1, on no list, no flags but
+ * those of a compound page.  NULL when there is none.
  *
  * ZONE_USER keeps config.marks.min frames back, except for ALLOC_RESERVE.  Short of that, reclaim
  * is called (the caller holds no page-table lock) unless ALLOC_NORECLAIM; when reclaim cannot help
@@ -118,6 +129,13 @@ struct page *page_alloc(struct engine *e, enum zone_type zone, unsigned order, u
  * back.  By then the page must be unlocked, mapped nowhere and on no list: panics otherwise.
  */
 void page_put(struct engine *e, struct page *page);
+/*
+ * Make the frames of a compound page single pages.  Each but the first gets `refs` references and
+ * map count `mapped`, the head's flags (but for its lock, its waiters and its place on a list) and
+ * anon_vma, and the index that follows; what the first has beyond that stays with it.  Nobody else
+ * may find any of them meanwhile, but by page_tryget() of the head.
+ */
+void page_cut(struct page *head, u32 refs, s32 mapped);
 /* The frame, in use, is broken: once it is given back nobody gets it any more.  True: it was marked
  * so before.  Page lock and a reference held. */
 bool page_set_hwpoison(struct engine *e, struct page *page);
@@ -149,6 +167,16 @@ static inline unsigned page_list(const struct page *p)
 static inline bool page_test(const struct page *p, u32 flags)
 {
 	return atomic_load_explicit(&p->flags, memory_order_acquire) & flags;
+}
+/* Of any frame in use: the page that it belongs to. */
+static inline struct page *page_head(struct page *p)
+{
+	return unlikely(page_test(p, PG_TAIL)) ? p->head : p;
+}
+/* How many frames the page has, of which this is the first. */
+static inline u64 page_frames(const struct page *p)
+{
+	return unlikely(page_test(p, PG_HEAD)) ? 1ULL << p->order : 1;
 }
 /* Of a page that nobody else knows of yet. */
 static inline void page_init_flags(struct page *p, u32 flags)

@@ -296,6 +296,58 @@ static void zone_check_finds_a_lost_frame(void **state)
 	page_put(&e, p);
 }
 
+/* ---- compound pages ---- */
+
+static void frames_of_a_compound_page_lead_to_its_head(void **state)
+{
+	struct page *head = page_alloc(&e, ZONE_USER, 9, 0);
+
+	(void)state;
+	assert_int_equal(head->flags, PG_HEAD);
+	assert_int_equal(page_frames(head), 512);
+	for (unsigned i = 0; i < 512; i++) {
+		assert_ptr_equal(page_head(head + i), head);
+		assert_int_equal(head[i].flags, i ? PG_TAIL : PG_HEAD);
+		assert_int_equal(head[i].refcount, !i);
+	}
+	page_put(&e, head);
+	assert_int_equal(atomic_load(&released), 512);
+	assert_int_equal(head->flags & ~PG_BUDDY, 0);
+	assert_int_equal(head[511].flags & ~PG_BUDDY, 0);
+}
+
+static void a_page_that_was_cut_is_single_pages_with_what_the_head_had(void **state)
+{
+	struct page *head = page_alloc(&e, ZONE_USER, 3, 0);
+
+	(void)state;
+	head->index = 40;
+	page_set(head, PG_DIRTY | PG_LOCKED);
+	page_get(head); /* ours, beside the two that all of them get */
+	page_get(head);
+	atomic_store(&head->mapcount, 2);
+	page_cut(head, 2, 2);
+	assert_int_equal(head->flags, PG_DIRTY | PG_LOCKED);
+	assert_int_equal(head->refcount, 3);
+	page_clear(head, PG_LOCKED);
+	for (unsigned i = 0; i < 8; i++) {
+		struct page *p = head + i;
+
+		assert_ptr_equal(page_head(p), p);
+		assert_int_equal(page_frames(p), 1);
+		assert_int_equal(p->flags, PG_DIRTY);
+		assert_int_equal(p->refcount, i ? 2 : 3);
+		assert_int_equal(p->mapcount, 2);
+		assert_int_equal(p->index, 40 + i);
+		atomic_store(&p->mapcount, 0);
+		page_put(&e, p);
+		page_put(&e, p);
+	}
+	assert_int_equal(atomic_load(&released), 7);
+	page_put(&e, head);
+	assert_int_equal(zone_free_pages(&e, ZONE_USER), USER);
+}
+
 /* ---- threads ---- */
 
 enum { THREADS = 4, STEPS = 20000, MOST = 64 };
@@ -411,6 +463,8 @@ int main(void)
 		page_test_case(only_the_last_reference_frees),
 		page_test_case(table_frames_have_bytes_and_can_be_zeroed),
 		page_test_case(blocks_are_naturally_aligned),
+		page_test_case(frames_of_a_compound_page_lead_to_its_head),
+		page_test_case(a_page_that_was_cut_is_single_pages_with_what_the_head_had),
 		page_test_case(all_of_a_zone_can_be_had_once),
 		page_test_case(below_min_an_allocation_reclaims_first),
 		page_test_case(without_reclaim_the_watermark_is_a_wall_except_for_reserves),
