@@ -179,6 +179,9 @@ int mm_fork(struct mm *parent, struct mm **child)
 	c.to->limits = parent->limits;
 	c.to->mmap_min = parent->mmap_min;
 	c.to->lsm_mmap_min = parent->lsm_mmap_min;
+	c.to->start_brk = parent->start_brk;
+	c.to->brk = parent->brk;
+	c.to->data_bytes = parent->data_bytes;
 	err = dup_mmap(&c);
 	up_write(&c.to->mmap_lock);
 	if (err)

@@ -107,7 +107,7 @@ static void print_signal(const struct record *r, char *buf, size_t size)
 
 static bool gives_address(const struct op *op)
 {
-	return op->call == CALL_MMAP || op->call == CALL_MREMAP;
+	return op->call == CALL_MMAP || op->call == CALL_MREMAP || op->call == CALL_BRK;
 }
 
 const char *record_print(const struct op *op, const struct record *r, char *buf, size_t size)

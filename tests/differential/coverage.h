@@ -12,7 +12,7 @@
 #define NR_ERRNOS  134 /* 0: success */
 #define NR_WORDS   32  /* names of one kind of argument */
 #define NR_SIGNALS 64
-#define MAX_ROWS   400
+#define MAX_ROWS   420
 
 struct coverage {
 	u64 operations, skipped;

@@ -63,6 +63,7 @@ bool engine_has(const struct op *op)
 			return false;
 		return true;
 	case CALL_MUNMAP:
+	case CALL_BRK:
 	case CALL_READ:
 	case CALL_WRITE:
 	case CALL_EXEC:
@@ -221,6 +222,9 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		break;
 	case CALL_MREMAP:
 		rec->result = settle(mm, do_mremap(mm, a[0], a[1], a[2], a[3], a[4]), a[2]);
+		break;
+	case CALL_BRK:
+		rec->result = do_brk(mm, a[0]);
 		break;
 	case CALL_MSEAL:
 		rec->result = do_mseal(mm, a[0], a[1], a[2]);

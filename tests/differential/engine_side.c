@@ -74,6 +74,7 @@ static bool make_process(struct engine_side *s, unsigned process)
 	if (mm_create(&s->machine->engine, PAGE_SIZE, USER_END, &p->mm))
 		return false;
 	set_limits(s, p->mm);
+	p->mm->start_brk = p->mm->brk = HEAP_START;
 	start_process(s, process);
 	return vm_map(p->mm, BELOW_ARENA, PAGE_SIZE, 0, VMAP_FIXED, 0) == BELOW_ARENA;
 }

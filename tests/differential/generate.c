@@ -32,6 +32,7 @@ struct generator {
 	unsigned style;	    /* of the sequence; see pick_call() */
 	u64 touch;	    /* an address that is written to next; 0: none */
 	u64 hole, hole_len; /* what was unmapped last; 0: it has been filled */
+	u64 brk;	    /* where the heap was to end last */
 };
 
 static u64 next(struct generator *g)
@@ -306,6 +307,25 @@ static void make_mremap(struct generator *g, struct op *op)
 		remember_range(g, op->arg[4], op->arg[2], false);
 }
 
+/* Mostly some pages up or down from where the heap was to end last. */
+static void make_brk(struct generator *g, struct op *op)
+{
+	static const u64 odd[] = { 0, HEAP_START, HEAP_START - 1, ARENA_END, USER_END, ~0ULL };
+	u64 step = pick_pages(g, 0) * PAGE_SIZE, down = min_of(step, g->brk - HEAP_START);
+	unsigned how = below(g, 100);
+
+	op->arg[0] = how < 50	? min_of(g->brk + step, ARENA_END)
+		     : how < 80 ? g->brk - down
+		     : how < 90 ? max_of(pick_address(g), HEAP_START)
+				: odd[below(g, ARRAY_SIZE(odd))];
+	if (!in_arena(op->arg[0], 0) || op->arg[0] < HEAP_START)
+		return;
+	if (percent(g, 10) && op->arg[0] < ARENA_END)
+		op->arg[0] += below(g, PAGE_SIZE);
+	g->brk = op->arg[0];
+	remember_range(g, HEAP_START, g->brk - HEAP_START, false);
+}
+
 /* An address below an area that grows down, if there is one: near, at the guard gap, far. */
 static u64 below_stack(struct generator *g, u64 otherwise)
 {
@@ -427,6 +447,9 @@ static void make_op(struct generator *g, struct op *op)
 	case CALL_MREMAP:
 		make_mremap(g, op);
 		break;
+	case CALL_BRK:
+		make_brk(g, op);
+		break;
 	case CALL_MADVISE:
 		if (g->style == STYLE_BALLAST && percent(g, 60))
 			pick_middle(g, op);
@@ -511,7 +534,7 @@ static const u16 weights[NR_CALLS] = {
 	[CALL_GETUSER] = 12,   [CALL_PUTUSER] = 12,   [CALL_PREAD] = 10,     [CALL_PWRITE] = 15,
 	[CALL_FTRUNCATE] = 15, [CALL_PUNCH] = 8,      [CALL_FORK] = 14,	     [CALL_REAP] = 8,
 	[CALL_MINCORE_TO] = 5, [CALL_ADD_SEALS] = 4,  [CALL_GET_SEALS] = 2,  [CALL_LIMIT] = 4,
-	[CALL_BALLAST] = 0,    [CALL_CHECK] = 4,
+	[CALL_BALLAST] = 0,    [CALL_CHECK] = 4,      [CALL_BRK] = 25,
 };
 
 static enum call pick_call(struct generator *g)
@@ -564,6 +587,7 @@ void generate(struct sequence *s, u64 seed, u64 number, generate_filter can, con
 
 	next(&g);
 	g.alive[0] = true;
+	g.brk = HEAP_START;
 	g.style = below(&g, NR_STYLES);
 	n = 30 + below(&g, 171);
 	s->n = 0;

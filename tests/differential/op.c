@@ -15,6 +15,7 @@ static const struct {
 	[CALL_MPROTECT] = { "mprotect", { ARG_ADDRESS, ARG_SIZE, ARG_PROT } },
 	[CALL_MREMAP] = { "mremap",
 			  { ARG_ADDRESS, ARG_SIZE, ARG_SIZE, ARG_REMAP_FLAGS, ARG_ADDRESS } },
+	[CALL_BRK] = { "brk", { ARG_ADDRESS } },
 	[CALL_MADVISE] = { "madvise", { ARG_ADDRESS, ARG_SIZE, ARG_ADVICE } },
 	[CALL_MLOCK] = { "mlock", { ARG_ADDRESS, ARG_SIZE } },
 	[CALL_MLOCK2] = { "mlock2", { ARG_ADDRESS, ARG_SIZE, ARG_LOCK_FLAGS } },
@@ -240,6 +241,13 @@ static const char *mremap_refusal(const struct op *op)
 	return NULL;
 }
 
+/* Below the heap's start it stays as it is; behind user space it cannot be. */
+static const char *brk_refusal(u64 addr)
+{
+	return addr <= ARENA_END || addr >= USER_END ? NULL
+						     : "the heap would reach beyond the arena";
+}
+
 /* Calls that stop at the first hole: the page above the arena is one. */
 static const char *prefix_refusal(u64 addr)
 {
@@ -356,6 +364,8 @@ const char *op_refusal(const struct op *op)
 		return range_refusal(addr, len);
 	case CALL_MREMAP:
 		return mremap_refusal(op);
+	case CALL_BRK:
+		return brk_refusal(addr);
 	case CALL_MPROTECT:
 	case CALL_MLOCK:
 	case CALL_MLOCK2:

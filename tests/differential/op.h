@@ -33,6 +33,9 @@
 #define ARENA_SIZE  (ARENA_PAGES * PAGE_SIZE)
 #define ARENA_END   (ARENA_BASE + ARENA_SIZE)
 
+/* The heap begins here in every process, and is empty at first: near a table's end, too. */
+#define HEAP_START (ARENA_BASE + (ARENA_MID - 16) * PAGE_SIZE)
+
 /* The end of user space, with four-level tables. */
 #define USER_END 0x7ffffffff000ULL
 
@@ -45,6 +48,7 @@ enum call {
 	CALL_MUNMAP,
 	CALL_MPROTECT,
 	CALL_MREMAP,
+	CALL_BRK,
 	CALL_MADVISE,
 	CALL_MLOCK,
 	CALL_MLOCK2,

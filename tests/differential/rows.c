@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/mman.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "tests/differential/coverage.h"
@@ -196,6 +197,40 @@ static unsigned private_copies(const struct observation *o)
 	return n;
 }
 
+/* Pages of the areas in [from, to). */
+static s64 mapped_pages(const struct observation *o, u64 from, u64 to)
+{
+	s64 n = 0;
+
+	for (u64 at = from; o && at < to; at += PAGE_SIZE)
+		n += area_at(o, at) != NULL;
+	return n;
+}
+
+/* How many pages more the arena has from the heap's start on. */
+static s64 heap_pages(const struct row_context *c)
+{
+	return mapped_pages(c->after, HEAP_START, ARENA_END) -
+	       mapped_pages(c->before, HEAP_START, ARENA_END);
+}
+
+/* Does anything lie from the heap's end to `gap` bytes above where it was to end? */
+static bool near_heap(const struct row_context *c, u64 gap)
+{
+	u64 from = PAGE_ALIGN((u64)c->record->result), to = PAGE_ALIGN(c->op->arg[0]) + gap;
+
+	return in_arena(c->op->arg[0], 0) && mapped_pages(c->after, from, min_of(to, ARENA_END));
+}
+
+/* An area that begins at the heap's start, and would merge with the one that ends there. */
+static bool apart_at_start(const struct row_context *c)
+{
+	const struct seen_area *a = area_at(c->after, HEAP_START);
+	const struct seen_area *b = area_at(c->after, HEAP_START - 1);
+
+	return a && b && a != b && equal_areas(b, a) && !b->object;
+}
+
 /* ---- the words of rows.def ---- */
 
 #define C		    c
@@ -233,6 +268,15 @@ static unsigned private_copies(const struct observation *o)
 #define WAS_ALONE	    was_alone(c)
 #define JUST_SYNCED	    just_synced(c)
 #define LOST_COPIES	    (private_copies(c->before) > private_copies(c->after))
+
+#define HEAP_MOVED     (c->record->result == (s64)ADDRESS)
+#define HEAP_STAYED    (c->record->result != (s64)ADDRESS)
+#define HEAP_PAGES     heap_pages(c)
+#define HEAP_BEFORE    area_at(c->before, HEAP_START)
+#define HEAP_BLOCKED   near_heap(c, PAGE_SIZE)
+#define NEAR_HEAP      near_heap(c, 300 * PAGE_SIZE)
+#define APART_AT_START apart_at_start(c)
+#define AREAS_AS_MANY  (c->after->nr_areas == c->before->nr_areas)
 
 #define GLUE2(a, b) a##b
 #define GLUE(a, b)  GLUE2(a, b)
@@ -352,10 +396,11 @@ const char *row_name(unsigned row)
 
 const char *row_exempt(unsigned row, const struct support *s)
 {
+	static const char no_heap[] = "the heap cannot be put into the arena (PR_SET_MM_MAP)";
 	struct op op = { .call = CALL_MADVISE };
 
 	if (row < ARRAY_SIZE(rows))
-		return NULL;
+		return s->heap || strncmp(rows[row].name, "brk:", 4) ? NULL : no_heap;
 	op.arg[2] = advices[(row - ARRAY_SIZE(rows)) / NR_KINDS].advice;
 	return support_has(s, &op) ? NULL : "this kernel has no such advice";
 }

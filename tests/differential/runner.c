@@ -262,6 +262,8 @@ static s64 perform(struct runner *r, const struct op *op, struct record *rec)
 		return sys(mprotect, a[0], a[1], a[2]);
 	case CALL_MREMAP:
 		return settle(sys(mremap, a[0], a[1], a[2], a[3], a[4]), a[2]);
+	case CALL_BRK:
+		return sys(brk, a[0]);
 	case CALL_MADVISE:
 		return sys(madvise, a[0], a[1], a[2]);
 	case CALL_MLOCK:
@@ -509,6 +511,15 @@ static void set_up_limits(void)
 	sys(prlimit64, 0, RLIMIT_CORE, &core, NULL);
 }
 
+/* What the process has of data besides counts with the heap: then a limit that is set relative to
+ * all data means the same for the heap, whatever that is. */
+static void set_up_heap(struct scratch *scratch)
+{
+	struct runner r = { .scratch = scratch };
+
+	heap_place(look_status_pages(&r, "VmData:") << PAGE_SHIFT);
+}
+
 static void close_all(void)
 {
 	int fd = sys(openat, AT_FDCWD, "/dev/null", O_RDWR);
@@ -530,6 +541,7 @@ _Noreturn void zygote_main(struct real_control *c, struct scratch *scratch)
 	sys(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	set_up_limits();
 	make_sealed_file();
+	set_up_heap(scratch);
 	touch_init(scratch);
 	for (;;) {
 		/* Nobody may ask for a long while: the tester's end is this process's own. */

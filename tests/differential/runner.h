@@ -71,6 +71,16 @@ u64 look_count_areas(struct runner *r);
 u64 look_total_pages(struct runner *r);
 u64 look_status_pages(struct runner *r, const char *line);
 
+/* ---- runner_heap.c ---- */
+
+/*
+ * Begin the heap of this process at HEAP_START, empty; so many bytes of data count with it against
+ * RLIMIT_DATA.  False: the kernel does not let it.
+ */
+bool heap_place(u64 data_bytes);
+/* Does the heap end where it is asked to, one page on and back again? */
+bool heap_moves(void);
+
 /* ---- runner_touch.c ---- */
 
 /* Install the handler for SIGSEGV and SIGBUS, on the scratch's stack. */

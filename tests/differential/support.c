@@ -4,8 +4,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/differential/runner.h"
 #include "tests/differential/support.h"
 
 enum {
@@ -106,6 +108,18 @@ static u64 hint_min(u64 mmap_min_addr)
 	return min;
 }
 
+/* Tried in a process of its own, for this one has a heap already.  What lies in the heap's way (a
+ * sanitizer's shadow) shows in the break that is answered. */
+static bool can_place_heap(void)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(heap_place(0) && heap_moves() ? 0 : 1);
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
+}
+
 bool support_probe(struct support *s, char *why)
 {
 	struct utsname name;
@@ -141,6 +155,7 @@ bool support_probe(struct support *s, char *why)
 	s->memory_failure = !madvise(NULL, 0, ADVICE_HWPOISON);
 	s->swap = lines_in("/proc/swaps") > 1;
 	s->huge_pool = number_in("/proc/sys/vm/nr_hugepages", 0);
+	s->heap = can_place_heap();
 	s->commits_freely = number_in("/proc/sys/vm/overcommit_memory", 0) == 0;
 	s->wide = is_wide();
 	s->max_map_count = number_in("/proc/sys/vm/max_map_count", 65530);
@@ -182,6 +197,8 @@ bool support_has(const struct support *s, const struct op *op)
 	switch ((enum call)op->call) {
 	case CALL_MADVISE:
 		return has_advice(s, op->arg[2]);
+	case CALL_BRK:
+		return s->heap;
 	case CALL_MSEAL:
 		return s->seal;
 	case CALL_ADD_SEALS:

@@ -18,6 +18,7 @@ struct support {
 	bool memory_failure;   /* MADV_HWPOISON is known (CONFIG_MEMORY_FAILURE) */
 	bool swap;	       /* there is a swap area: pages may leave by themselves */
 	bool huge_pool;	       /* there are huge pages in the pool */
+	bool heap;	       /* the heap can be put into the arena (PR_SET_MM_MAP) */
 	bool commits_freely;   /* overcommit_memory is 0, the usual */
 	bool wide;	       /* 64 TiB are free in one piece, as in the engine's spaces */
 	u64 max_map_count;
