@@ -38,9 +38,6 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 		const struct engine_config *config, u64 nr_table, void *table_map, u64 nr_user,
 		void *user_map, struct store *store)
 {
-	struct swap_slot *slots;
-	u64 *free_stack;
-
 	if (!nr_table || !table_map || !config_is_valid(config, nr_user))
 		return -EINVAL;
 	memset(e, 0, sizeof(*e));
@@ -50,17 +47,13 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	e->stats = config->stats ? config->stats : &e->own_stats;
 	e->nr_pages = nr_table + nr_user;
 	e->pages = take_memory(e, e->nr_pages * sizeof(*e->pages));
-	slots = take_memory(e, store->nr_slots * sizeof(*slots));
-	free_stack = take_memory(e, store->nr_slots * sizeof(*free_stack));
-	if (!e->pages || !slots || !free_stack) {
+	swap_init(&e->swap);
+	if (!e->pages || (store && swapon(e, store, SWAP_PRIO_NEXT) < 0)) {
 		give_memory(e, e->pages, e->nr_pages * sizeof(*e->pages));
-		give_memory(e, slots, store->nr_slots * sizeof(*slots));
-		give_memory(e, free_stack, store->nr_slots * sizeof(*free_stack));
 		return -ENOMEM;
 	}
 	zone_init(e, ZONE_TABLE, 0, nr_table, table_map);
 	zone_init(e, ZONE_USER, nr_table, nr_user, user_map);
-	swap_init(&e->swap, store, slots, free_stack);
 	reclaim_init(e);
 	spin_init(&e->streams_lock);
 	spin_init(&e->mms_lock);
@@ -96,8 +89,7 @@ void engine_fini(struct engine *e)
 		page_put(e, pfn_page(e, e->zero_pfn));
 	anon_vma_fini(e);
 	give_memory(e, e->pages, e->nr_pages * sizeof(*e->pages));
-	give_memory(e, e->swap.slots, e->swap.store->nr_slots * sizeof(*e->swap.slots));
-	give_memory(e, e->swap.free_stack, e->swap.store->nr_slots * sizeof(*e->swap.free_stack));
+	swap_areas_fini(e);
 	e->pages = NULL;
 }
 
@@ -185,35 +177,48 @@ static void check_lru(struct engine *e, struct listed *l)
 	l->leaving = n;
 }
 
-/* Each reference to a slot comes from one entry, or from its page. */
-static void check_slots(struct engine *e, s64 entries)
+/* The slots of an area: how many references come from entries. */
+static s64 check_area(const struct swap_area *a, u64 *used, u64 *kept)
 {
-	struct swap_area *a = &e->swap;
-	u64 used = 0, kept = 0;
+	s64 entries = 0;
 
-	for (u64 i = 0; i < a->next; i++) {
-		struct swap_slot *slot = &a->slots[i];
+	swap_area_check(a);
+	for (u64 i = 0; i < min_of(a->next * SWAP_CLUSTER, a->store->nr_slots); i++) {
+		const struct swap_slot *slot = &a->slots[i];
+		u64 nr = swp_entry(a->type, i).v;
 
 		if (!slot->count)
 			continue;
-		used++;
-		kept += slot->kept;
-		entries -= slot->count - !!slot->page;
-		CHECK(!slot->loaders, "slot %lu has loaders", ul(i));
-		CHECK(!slot->page || (page_test(slot->page, PG_SWAPCACHE) &&
-				      swp_offset(slot->page->swap) == i),
-		      "slot %lu: its page does not know it", ul(i));
+		++*used;
+		*kept += slot->kept;
+		entries += slot->count - !!slot->page;
+		CHECK(!slot->loaders, "slot %lu has loaders", ul(nr));
+		CHECK(!slot->page ||
+			      (page_test(slot->page, PG_SWAPCACHE) && slot->page->swap.v == nr),
+		      "slot %lu: its page does not know it", ul(nr));
 		CHECK(!slot->page || !page_test(slot->page, PG_ANON_EXCLUSIVE) ||
 			      slot->count - 1 + page_mapcount(slot->page) <= 1,
 		      "slot %lu: its page is exclusive and has %u entries, %d of them swapped in",
-		      ul(i), slot->count - 1 + page_mapcount(slot->page),
+		      ul(nr), slot->count - 1 + page_mapcount(slot->page),
 		      (int)page_mapcount(slot->page));
 		CHECK(slot->kept == (slot->page && page_mapcount(slot->page) && slot->count == 1),
-		      "slot %lu: kept and not kept", ul(i));
+		      "slot %lu: kept and not kept", ul(nr));
 	}
+	return entries;
+}
+
+/* Each reference to a slot comes from one entry, or from its page. */
+static void check_slots(struct engine *e, s64 entries)
+{
+	const struct swap *s = &e->swap;
+	u64 used = 0, kept = 0;
+
+	for (unsigned i = 0; i < MAX_SWAP_AREAS; i++)
+		if (s->areas[i])
+			entries -= check_area(s->areas[i], &used, &kept);
 	CHECK(!entries, "%ld swap entries more than slot references", (long)entries);
-	CHECK(used == a->used && kept == a->kept, "%lu slots used, %lu kept; counted %lu and %lu",
-	      ul(used), ul(kept), ul(a->used), ul(a->kept));
+	CHECK(used == s->used && kept == s->kept, "%lu slots used, %lu kept; counted %lu and %lu",
+	      ul(used), ul(kept), ul(s->used), ul(s->kept));
 }
 
 void engine_check(struct engine *e)

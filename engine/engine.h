@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One engine: physical memory, one swap area, the LRU, and the address spaces that share them.
+ * One engine: physical memory, swap areas, the LRU, and the address spaces that share them.
  * A program may have several; they share nothing.
  */
 #ifndef VMF_ENGINE_H
@@ -29,6 +29,7 @@ struct engine_stats {
 	_Atomic u64 store_errors; /* loads that failed: the thread got SIGBUS */
 	_Atomic u64 store_full;	  /* saves refused: the page stayed */
 	_Atomic u64 lazyfreed;	  /* pages dropped that the program had given up */
+	_Atomic u64 no_slots;	  /* pages that stayed: no swap area had a slot */
 };
 
 /* What the user chose; fixed after engine_init. */
@@ -73,7 +74,7 @@ struct engine {
 	u64 nr_pages;
 	struct zone zones[NR_ZONES];
 	reclaim_fn reclaim;
-	struct swap_area swap;
+	struct swap swap;
 	struct lru lru;
 	spinlock_t streams_lock;
 	struct readahead_stream streams[NR_STREAMS];
@@ -97,8 +98,8 @@ struct engine {
 
 /*
  * Make an engine: `nr_table` directly mapped frames at table_map for page tables (pfn 0 on), then
- * `nr_user` frames (user_map may be NULL: no direct map).  `store` is where evicted pages go.
- * 0, -ENOMEM, -EINVAL.
+ * `nr_user` frames (user_map may be NULL: no direct map).  `store` is where evicted pages go: the
+ * first swap area; NULL: there is none yet.  0, -ENOMEM, -EINVAL.
  */
 int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine_memory *memory,
 		const struct engine_config *config, u64 nr_table, void *table_map, u64 nr_user,

@@ -100,8 +100,8 @@ static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped, u64
 			continue;
 		}
 		nr_swapped++;
-		CHECK(slot < e->swap.next && e->swap.slots[slot].count == 1 &&
-			      e->swap.slots[slot].saved && !e->swap.slots[slot].page,
+		CHECK(swap_slot_in_use(&e->swap, slot) && swap_slot(&e->swap, slot)->count == 1 &&
+			      swap_slot(&e->swap, slot)->saved && !swap_slot(&e->swap, slot)->page,
 		      "swapped page %lu: the bytes of slot %lu are not its own", ul(index),
 		      ul(slot));
 	}

@@ -56,6 +56,34 @@ void mapping_put(struct address_space *m)
 	m->ops->release(m);
 }
 
+static bool tryget(struct address_space *m)
+{
+	u32 n = atomic_load_explicit(&m->refcount, memory_order_relaxed);
+
+	while (n)
+		if (atomic_compare_exchange_weak(&m->refcount, &n, n + 1))
+			return true;
+	return false;
+}
+
+struct address_space *mapping_next(struct engine *e, struct address_space *m)
+{
+	struct list_head *at;
+	struct address_space *next = NULL;
+
+	spin_lock(&e->mappings_lock);
+	for (at = m ? m->link.next : e->mappings.next; at != &e->mappings; at = at->next) {
+		next = list_entry(at, struct address_space, link);
+		if (tryget(next))
+			break;
+		next = NULL;
+	}
+	spin_unlock(&e->mappings_lock);
+	if (m)
+		mapping_put(m);
+	return next;
+}
+
 /* ---- who may write through mappings ---- */
 
 int mapping_map_writable(struct address_space *m)

@@ -109,6 +109,9 @@ int address_space_init(struct address_space *m, struct engine *e,
 void mapping_get(struct address_space *m);
 /* The last one takes all pages out and calls release().  No VMA is left then. */
 void mapping_put(struct address_space *m);
+/* The files one after the other: the one behind m, whose reference goes, or the first (NULL), with
+ * a reference; NULL: no more. */
+struct address_space *mapping_next(struct engine *e, struct address_space *m);
 
 /* Are its pages swapped, and values in its tree their slots? */
 static inline bool mapping_swaps(const struct address_space *m)

@@ -59,13 +59,12 @@ static int add_zeroes(struct address_space *m, u64 index, struct page **page)
 static int swap_in(struct address_space *m, u64 index, u64 slot, struct page **page)
 {
 	struct engine *e = m->engine;
-	struct store *store = e->swap.store;
 	int err;
 
 	*page = new_page(e);
 	if (!*page)
 		return -ENOMEM;
-	if (store->ops->load(store, slot, page_direct(e, *page))) {
+	if (swap_load(&e->swap, slot, page_direct(e, *page))) {
 		page_unlock(*page);
 		page_put(e, *page);
 		stat_add(&e->stats->store_errors, 1);
@@ -164,16 +163,12 @@ static int shmem_get_page(struct address_space *m, u64 index, enum page_use use,
 static s64 shmem_swap_page(struct address_space *m, struct page *page)
 {
 	struct engine *e = m->engine;
-	struct store *store = e->swap.store;
-	const void *bytes = page_direct(e, page);
 	s64 slot = swap_alloc(&e->swap);
 	int result;
 
 	if (slot < 0)
 		return slot;
-	result = store->ops->save(store, slot, bytes);
-	if (result == -ENOSPC && lru_drop_kept(e))
-		result = store->ops->save(store, slot, bytes);
+	result = swap_save(e, slot, page_direct(e, page));
 	if (result < 0) {
 		stat_add(&e->stats->store_full, 1);
 		swap_put(&e->swap, slot);

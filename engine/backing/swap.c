@@ -16,75 +16,110 @@
 #include "engine/base/errno.h"
 #include "engine/base/check.h"
 #include "engine/engine.h"
-#include "engine/reclaim/workingset.h"
+#include "engine/reclaim/internal.h"
 
-void swap_init(struct swap_area *a, struct store *store, struct swap_slot *slots, u64 *free_stack)
+void swap_init(struct swap *s)
 {
-	a->store = store;
-	a->slots = slots;
-	a->free_stack = free_stack;
-	a->nr_free_stack = 0;
-	a->next = 0;
-	spin_init(&a->lock);
-	atomic_init(&a->used, 0);
-	atomic_init(&a->kept, 0);
+	spin_init(&s->lock);
+	s->least_prio = SWAP_PRIO_NEXT;
+	atomic_init(&s->used, 0);
+	atomic_init(&s->kept, 0);
 }
 
-static void count_used(struct swap_area *a, s64 n)
+bool swap_slot_in_use(const struct swap *s, u64 nr)
 {
-	atomic_fetch_add_explicit(&a->used, n, memory_order_relaxed);
+	unsigned type = swp_type((swp_entry_t){ nr });
+	u64 at = swp_offset((swp_entry_t){ nr });
+
+	return type < MAX_SWAP_AREAS && s->areas[type] &&
+	       at / SWAP_CLUSTER < s->areas[type]->next && at < s->areas[type]->store->nr_slots &&
+	       swap_slot(s, nr)->count;
 }
 
-static struct swap_slot *slot_of(struct swap_area *a, u64 nr)
+static void count_used(struct swap *s, s64 n)
 {
-	struct swap_slot *slot = &a->slots[nr];
+	atomic_fetch_add_explicit(&s->used, n, memory_order_relaxed);
+}
 
-	VMF_ASSERT(spin_is_locked(&a->lock));
-	if (unlikely(nr >= a->next || !slot->count))
+static struct swap_slot *slot_of(struct swap *s, u64 nr)
+{
+	VMF_ASSERT(spin_is_locked(&s->lock));
+	if (unlikely(!swap_slot_in_use(s, nr)))
 		vmf_panic("swap: slot %lu is not in use", (unsigned long)nr);
-	return slot;
+	return swap_slot(s, nr);
 }
 
-static s64 take_slot(struct swap_area *a)
+static s64 take_slot(struct swap *s)
 {
-	struct swap_slot *slot;
-	u64 nr;
+	s64 nr = swap_take_slot(s);
 
-	if (a->nr_free_stack)
-		nr = a->free_stack[--a->nr_free_stack];
-	else if (a->next < a->store->nr_slots)
-		nr = a->next++;
-	else
-		return -ENOSPC;
-	slot = &a->slots[nr];
-	slot->count = 1;
-	slot->loaders = 0;
-	slot->saved = slot->kept = false;
-	slot->page = NULL;
-	slot->shadow = 0;
-	count_used(a, 1);
+	if (nr < 0)
+		return nr;
+	*swap_slot(s, nr) = (struct swap_slot){ .count = 1 };
+	count_used(s, 1);
 	return nr;
 }
 
-static void set_kept(struct swap_area *a, struct swap_slot *slot, bool kept)
+/* ---- the store's part ---- */
+
+static struct store *store_of(struct swap *s, u64 nr)
+{
+	return swap_area_of(s, nr)->store;
+}
+
+int swap_save(struct engine *e, u64 nr, const void *bytes)
+{
+	struct swap_area *a = swap_area_of(&e->swap, nr);
+	u64 at = swp_offset((swp_entry_t){ nr });
+	int result = a->store->ops->save(a->store, at, bytes);
+
+	if (unlikely(result == -ENOSPC) && lru_drop_kept(e))
+		result = a->store->ops->save(a->store, at, bytes);
+	if (unlikely(result == -ENOSPC))
+		atomic_store_explicit(&a->refusing, true, memory_order_relaxed);
+	return result;
+}
+
+int swap_load(struct swap *s, u64 nr, void *bytes)
+{
+	struct store *store = store_of(s, nr);
+
+	return store->ops->load(store, swp_offset((swp_entry_t){ nr }), bytes);
+}
+
+bool swap_same(struct swap *s, u64 nr, const void *bytes)
+{
+	struct store *store = store_of(s, nr);
+
+	return store->ops->same(store, swp_offset((swp_entry_t){ nr }), bytes);
+}
+
+void swap_drop(struct swap *s, u64 nr)
+{
+	struct store *store = store_of(s, nr);
+
+	store->ops->drop(store, swp_offset((swp_entry_t){ nr }));
+}
+
+static void set_kept(struct swap *s, struct swap_slot *slot, bool kept)
 {
 	if (slot->kept == kept)
 		return;
 	slot->kept = kept;
 	atomic_store_explicit(
-		&a->kept, atomic_load_explicit(&a->kept, memory_order_relaxed) + (kept ? 1 : -1),
+		&s->kept, atomic_load_explicit(&s->kept, memory_order_relaxed) + (kept ? 1 : -1),
 		memory_order_relaxed);
 }
 
 /* Drop a reference; true: it was the last, and the caller gives the slot back with give_slot()
  * after it has told the store. */
-static bool put_slot(struct swap_area *a, u64 nr)
+static bool put_slot(struct swap *s, u64 nr)
 {
-	struct swap_slot *slot = slot_of(a, nr);
+	struct swap_slot *slot = slot_of(s, nr);
 
 	slot->count--;
 	if (unlikely(slot->page && slot->count == 1 && page_mapcount(slot->page)))
-		set_kept(a, slot, true); /* it was the last entry's */
+		set_kept(s, slot, true); /* it was the last entry's */
 	return !slot->count;
 }
 
@@ -94,49 +129,44 @@ static unsigned entries_of(const struct swap_slot *slot)
 	return slot->count - slot->loaders - (slot->page != NULL);
 }
 
-static void give_slot(struct swap_area *a, u64 nr)
-{
-	a->free_stack[a->nr_free_stack++] = nr;
-	count_used(a, -1);
-}
-
 /* The last references of these are gone.  Only now may the numbers be used again. */
-static void drop_slots(struct swap_area *a, const u64 *slots, unsigned n)
+static void drop_slots(struct swap *s, const u64 *slots, unsigned n)
 {
 	if (!n)
 		return;
 	for (unsigned i = 0; i < n; i++)
-		if (a->slots[slots[i]].saved)
-			a->store->ops->drop(a->store, slots[i]);
-	spin_lock(&a->lock);
+		if (swap_slot(s, slots[i])->saved)
+			swap_drop(s, slots[i]);
+	spin_lock(&s->lock);
 	for (unsigned i = 0; i < n; i++)
-		give_slot(a, slots[i]);
-	spin_unlock(&a->lock);
+		swap_give_slot(s, slots[i]);
+	count_used(s, -(s64)n);
+	spin_unlock(&s->lock);
 }
 
-s64 swap_alloc(struct swap_area *a)
+s64 swap_alloc(struct swap *s)
 {
 	s64 nr;
 
-	spin_lock(&a->lock);
-	nr = take_slot(a);
-	spin_unlock(&a->lock);
+	spin_lock(&s->lock);
+	nr = take_slot(s);
+	spin_unlock(&s->lock);
 	return nr;
 }
 
-void swap_dup(struct swap_area *a, u64 nr)
+void swap_dup(struct swap *s, u64 nr)
 {
 	struct swap_slot *slot;
 
-	spin_lock(&a->lock);
-	slot = slot_of(a, nr);
+	spin_lock(&s->lock);
+	slot = slot_of(s, nr);
 	slot->count++;
 	if (slot->page && page_test(slot->page, PG_ANON_EXCLUSIVE))
 		page_clear(slot->page, PG_ANON_EXCLUSIVE);
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 }
 
-void swap_put_many(struct swap_area *a, const u64 *slots, unsigned n)
+void swap_put_many(struct swap *s, const u64 *slots, unsigned n)
 {
 	u64 last[MMU_BATCH];
 	unsigned nr_last = 0;
@@ -144,34 +174,34 @@ void swap_put_many(struct swap_area *a, const u64 *slots, unsigned n)
 	while (n) {
 		unsigned part = min_of(n, (unsigned)MMU_BATCH);
 
-		spin_lock(&a->lock);
+		spin_lock(&s->lock);
 		for (unsigned i = 0; i < part; i++)
-			if (put_slot(a, slots[i]))
+			if (put_slot(s, slots[i]))
 				last[nr_last++] = slots[i];
-		spin_unlock(&a->lock);
-		drop_slots(a, last, nr_last);
+		spin_unlock(&s->lock);
+		drop_slots(s, last, nr_last);
 		nr_last = 0;
 		slots += part;
 		n -= part;
 	}
 }
 
-void swap_put(struct swap_area *a, u64 nr)
+void swap_put(struct swap *s, u64 nr)
 {
-	swap_put_many(a, &nr, 1);
+	swap_put_many(s, &nr, 1);
 }
 
 /* ---- the swap cache ---- */
 
-struct page *swap_cache_get(struct swap_area *a, u64 nr)
+struct page *swap_cache_get(struct swap *s, u64 nr)
 {
 	struct page *page;
 
-	spin_lock(&a->lock);
-	page = slot_of(a, nr)->page;
+	spin_lock(&s->lock);
+	page = slot_of(s, nr)->page;
 	if (page)
 		page_get(page);
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	return page;
 }
 
@@ -180,23 +210,23 @@ static void cache_enter(struct swap_slot *slot, struct page *page, u64 nr)
 {
 	VMF_ASSERT(!slot->page && !page_test(page, PG_SWAPCACHE));
 	slot->page = page;
-	page->swap = swp_entry(0, nr);
+	page->swap = (swp_entry_t){ nr };
 	page_get(page);
 	page_set(page, PG_SWAPCACHE);
 }
 
 bool swap_cache_try_add(struct engine *e, struct page *page, u64 nr)
 {
-	struct swap_area *a = &e->swap;
+	struct swap *s = &e->swap;
 	bool added;
 
-	spin_lock(&a->lock);
-	added = !slot_of(a, nr)->page;
+	spin_lock(&s->lock);
+	added = !slot_of(s, nr)->page;
 	if (added) {
-		a->slots[nr].count++;
-		cache_enter(&a->slots[nr], page, nr);
+		swap_slot(s, nr)->count++;
+		cache_enter(swap_slot(s, nr), page, nr);
 	}
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	return added;
 }
 
@@ -207,74 +237,94 @@ void swap_cache_add(struct engine *e, struct page *page, u64 nr)
 }
 
 /* Leave; returns whether the slot's last reference went.  The page's is the caller's to drop. */
-static bool cache_leave(struct swap_area *a, struct page *page)
+static bool cache_leave(struct swap *s, struct page *page)
 {
-	u64 nr = swp_offset(page->swap);
-	struct swap_slot *slot = slot_of(a, nr);
+	u64 nr = page->swap.v;
+	struct swap_slot *slot = slot_of(s, nr);
 
 	if (slot->page != page)
 		vmf_panic("swap: slot %lu has another page", (unsigned long)nr);
 	slot->page = NULL;
-	set_kept(a, slot, false);
+	set_kept(s, slot, false);
 	page_clear(page, PG_SWAPCACHE);
 	page->swap = (swp_entry_t){ 0 };
-	return put_slot(a, nr);
+	return put_slot(s, nr);
 }
 
 void swap_cache_del(struct engine *e, struct page *page)
 {
-	struct swap_area *a = &e->swap;
-	u64 nr = swp_offset(page->swap);
+	struct swap *s = &e->swap;
+	u64 nr = page->swap.v;
 	bool last;
 
-	spin_lock(&a->lock);
-	last = cache_leave(a, page);
-	spin_unlock(&a->lock);
+	spin_lock(&s->lock);
+	last = cache_leave(s, page);
+	spin_unlock(&s->lock);
 	if (last)
-		drop_slots(a, &nr, 1);
+		drop_slots(s, &nr, 1);
 	page_put(e, page);
 }
 
 unsigned swap_page_entries(struct engine *e, struct page *page)
 {
-	struct swap_area *a = &e->swap;
+	struct swap *s = &e->swap;
 	unsigned n = 0;
 
-	spin_lock(&a->lock);
+	spin_lock(&s->lock);
 	if (page_test(page, PG_SWAPCACHE))
-		n = entries_of(slot_of(a, swp_offset(page->swap)));
-	spin_unlock(&a->lock);
+		n = entries_of(slot_of(s, page->swap.v));
+	spin_unlock(&s->lock);
 	return n;
 }
 
 bool swap_is_sole(struct engine *e, u64 nr)
 {
-	struct swap_area *a = &e->swap;
+	struct swap *s = &e->swap;
 	const struct swap_slot *slot;
 	bool sole;
 
-	spin_lock(&a->lock);
-	slot = slot_of(a, nr);
+	spin_lock(&s->lock);
+	slot = slot_of(s, nr);
 	sole = entries_of(slot) == 1 && (!slot->page || !page_mapcount(slot->page));
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	return sole;
+}
+
+struct page *swap_next_unnamed(struct swap *s, unsigned type, u64 *at)
+{
+	const struct swap_area *a = s->areas[type];
+	struct page *page = NULL;
+	u64 end;
+
+	spin_lock(&s->lock);
+	for (end = min_of(a->next * SWAP_CLUSTER, a->store->nr_slots); *at < end; ++*at) {
+		const struct swap_slot *slot = &a->slots[*at];
+
+		if (slot->count && slot->page && !entries_of(slot)) {
+			page = slot->page;
+			page_get(page);
+			break;
+		}
+	}
+	spin_unlock(&s->lock);
+	return page;
 }
 
 bool swap_drop_kept(struct engine *e, struct page *page)
 {
-	struct swap_area *a = &e->swap;
+	struct swap *s = &e->swap;
 	bool kept, last = false;
 	u64 nr = 0;
 
-	spin_lock(&a->lock);
-	kept = page_test(page, PG_SWAPCACHE) && a->slots[swp_offset(page->swap)].kept;
+	spin_lock(&s->lock);
+	kept = page_test(page, PG_SWAPCACHE) && swap_slot(s, page->swap.v)->kept;
 	if (kept) {
-		nr = swp_offset(page->swap);
-		last = cache_leave(a, page);
+		nr = page->swap.v;
+		last = cache_leave(s, page);
 	}
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	if (last)
-		drop_slots(a, &nr, 1);
+		drop_slots(s, &nr, 1);
 	if (kept)
 		page_put(e, page);
 	return kept;
@@ -284,102 +334,104 @@ bool swap_drop_kept(struct engine *e, struct page *page)
 
 unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_entry_t *left)
 {
-	struct swap_area *a = &e->swap;
+	struct swap *s = &e->swap;
 	u64 shadow = workingset_eviction(e, n);
 	unsigned i;
 
-	spin_lock(&a->lock);
+	spin_lock(&s->lock);
 	for (i = 0; i < n; i++) {
 		struct page *page = pages[i];
 		struct swap_slot *slot;
 		s64 nr;
 
 		if (page_test(page, PG_SWAPCACHE)) {
-			nr = swp_offset(page->swap);
-			slot = slot_of(a, nr);
-			set_kept(a, slot, false);
+			nr = page->swap.v;
+			slot = slot_of(s, nr);
+			set_kept(s, slot, false);
 		} else {
-			nr = take_slot(a);
+			nr = take_slot(s);
 			if (nr < 0)
 				break;
-			slot = &a->slots[nr];
+			slot = swap_slot(s, nr);
 			cache_enter(slot, page, nr);
 		}
 		slot->count++; /* the entry's */
 		slot->shadow = shadow;
-		left[i] = swp_entry(0, nr);
+		left[i] = (swp_entry_t){ nr };
 	}
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
+	if (unlikely(i < n))
+		stat_add(&e->stats->no_slots, n - i);
 	return i;
 }
 
 void swap_cancel_out(struct engine *e, struct page *page)
 {
-	struct swap_area *a = &e->swap;
-	u64 nr = swp_offset(page->swap);
+	struct swap *s = &e->swap;
+	u64 nr = page->swap.v;
 	struct swap_slot *slot;
 	bool left_cache = false, last;
 
-	spin_lock(&a->lock);
-	slot = slot_of(a, nr);
-	last = put_slot(a, nr); /* never the last: the cache has one */
+	spin_lock(&s->lock);
+	slot = slot_of(s, nr);
+	last = put_slot(s, nr); /* never the last: the cache has one */
 	if (!entries_of(slot) && !slot->saved) {
-		last = cache_leave(a, page);
+		last = cache_leave(s, page);
 		left_cache = true;
 	}
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	if (last)
-		drop_slots(a, &nr, 1);
+		drop_slots(s, &nr, 1);
 	if (left_cache)
 		page_put(e, page);
 }
 
-enum swap_owners swap_owners(struct swap_area *a, u64 nr)
+enum swap_owners swap_owners(struct swap *s, u64 nr)
 {
 	enum swap_owners owners;
 	struct swap_slot *slot;
 
-	spin_lock(&a->lock);
-	slot = slot_of(a, nr);
+	spin_lock(&s->lock);
+	slot = slot_of(s, nr);
 	owners = slot->loaders ? SWAP_WANTED : slot->count > 1 ? SWAP_ENTRY : SWAP_NOBODY;
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	return owners;
 }
 
-void swap_set_saved(struct swap_area *a, u64 nr, bool saved)
+void swap_set_saved(struct swap *s, u64 nr, bool saved)
 {
-	spin_lock(&a->lock);
-	slot_of(a, nr)->saved = saved;
-	spin_unlock(&a->lock);
+	spin_lock(&s->lock);
+	slot_of(s, nr)->saved = saved;
+	spin_unlock(&s->lock);
 }
 
-void swap_set_shadow(struct swap_area *a, u64 nr, u64 shadow)
+void swap_set_shadow(struct swap *s, u64 nr, u64 shadow)
 {
-	spin_lock(&a->lock);
-	slot_of(a, nr)->shadow = shadow;
-	spin_unlock(&a->lock);
+	spin_lock(&s->lock);
+	slot_of(s, nr)->shadow = shadow;
+	spin_unlock(&s->lock);
 }
 
-u64 swap_shadow(struct swap_area *a, u64 nr)
+u64 swap_shadow(struct swap *s, u64 nr)
 {
 	u64 shadow;
 
-	spin_lock(&a->lock);
-	shadow = slot_of(a, nr)->shadow;
-	spin_unlock(&a->lock);
+	spin_lock(&s->lock);
+	shadow = slot_of(s, nr)->shadow;
+	spin_unlock(&s->lock);
 	return shadow;
 }
 
 /* ---- the journey back ---- */
 
-unsigned swap_pin(struct swap_area *a, const u64 *slots, unsigned n, struct page **cached)
+unsigned swap_pin(struct swap *s, const u64 *slots, unsigned n, struct page **cached)
 {
 	unsigned i;
 
 	*cached = NULL;
-	spin_lock(&a->lock);
+	spin_lock(&s->lock);
 	for (i = 0; i < n; i++) {
-		struct swap_slot *slot = slot_of(a, slots[i]);
+		struct swap_slot *slot = slot_of(s, slots[i]);
 
 		if (slot->page && i)
 			break;
@@ -391,38 +443,38 @@ unsigned swap_pin(struct swap_area *a, const u64 *slots, unsigned n, struct page
 			break;
 		}
 	}
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	return i;
 }
 
-void swap_unpin(struct swap_area *a, const u64 *slots, unsigned n)
+void swap_unpin(struct swap *s, const u64 *slots, unsigned n)
 {
 	u64 last[MMU_BATCH];
 	unsigned nr_last = 0;
 
-	spin_lock(&a->lock);
+	spin_lock(&s->lock);
 	for (unsigned i = 0; i < n; i++) {
-		slot_of(a, slots[i])->loaders--;
-		if (put_slot(a, slots[i]))
+		slot_of(s, slots[i])->loaders--;
+		if (put_slot(s, slots[i]))
 			last[nr_last++] = slots[i];
 	}
-	spin_unlock(&a->lock);
-	drop_slots(a, last, nr_last);
+	spin_unlock(&s->lock);
+	drop_slots(s, last, nr_last);
 }
 
-unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n, u64 *sole)
+unsigned swap_uncached(struct swap *s, const u64 *slots, unsigned n, u64 *sole)
 {
 	unsigned i;
 
 	*sole = 0;
-	spin_lock(&a->lock);
+	spin_lock(&s->lock);
 	for (i = 0; i < n; i++) {
-		if (a->slots[slots[i]].page)
+		if (swap_slot(s, slots[i])->page)
 			break;
-		if (entries_of(&a->slots[slots[i]]) == 1)
+		if (entries_of(swap_slot(s, slots[i])) == 1)
 			*sole |= 1ULL << i;
 	}
-	spin_unlock(&a->lock);
+	spin_unlock(&s->lock);
 	return i;
 }
 
@@ -431,13 +483,14 @@ unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n, u64 *s
  * are out, compression saves (out - stored); the kept copies, stored as well as the others on
  * average, may take half of that.  All in pages, both sides times the pages in the store.
  */
-static bool room_for_kept(struct engine *e)
+static bool room_for_kept(struct engine *e, u64 nr)
 {
-	const struct store_stats *stats = &e->swap.store->stats;
+	const struct swap_area *a = swap_area_of(&e->swap, nr);
+	const struct store_stats *stats = &a->store->stats;
 	u64 kept = atomic_load_explicit(&e->swap.kept, memory_order_relaxed);
 	u64 all, stored;
 
-	if (kept >= e->config.kept_slots)
+	if (kept >= e->config.kept_slots || !atomic_load_explicit(&a->on, memory_order_relaxed))
 		return false;
 	if (!e->config.kept_within_savings)
 		return true;
@@ -448,39 +501,39 @@ static bool room_for_kept(struct engine *e)
 
 void swap_end_in(struct engine *e, struct page **pages, const u64 *slots, unsigned n, u64 *shadows)
 {
-	struct swap_area *a = &e->swap;
+	struct swap *s = &e->swap;
 	struct page *left[MMU_BATCH];
 	u64 last[MMU_BATCH];
 	unsigned nr_last = 0, nr_left = 0;
 
-	spin_lock(&a->lock);
+	spin_lock(&s->lock);
 	for (unsigned i = 0; i < n; i++) {
 		struct page *page = pages[i];
-		struct swap_slot *slot = slot_of(a, slots[i]);
+		struct swap_slot *slot = slot_of(s, slots[i]);
 		bool in_cache = slot->page == page;
-		bool keep = (slot->saved && room_for_kept(e)) || entries_of(slot) > 1;
+		bool keep = (slot->saved && room_for_kept(e, slots[i])) || entries_of(slot) > 1;
 
 		shadows[i] = slot->shadow;
 		slot->loaders--;
 		slot->count -= 1; /* the pin; the entry's is still there */
 		if (keep) {
 			if (in_cache)
-				put_slot(a, slots[i]);
+				put_slot(s, slots[i]);
 			else
 				cache_enter(slot, page, slots[i]); /* with the entry's */
 			if (slot->count == 1)
-				set_kept(a, slot, true);
+				set_kept(s, slot, true);
 			continue;
 		}
 		if (in_cache) {
-			cache_leave(a, page);
+			cache_leave(s, page);
 			left[nr_left++] = page;
 		}
-		if (put_slot(a, slots[i]))
+		if (put_slot(s, slots[i]))
 			last[nr_last++] = slots[i];
 	}
-	spin_unlock(&a->lock);
-	drop_slots(a, last, nr_last);
+	spin_unlock(&s->lock);
+	drop_slots(s, last, nr_last);
 	for (unsigned i = 0; i < nr_left; i++)
 		page_put(e, left[i]);
 }

@@ -7,11 +7,13 @@
  * same bytes: a page on its way out, or a page that came in and whose stored copy is kept so that
  * evicting it again unchanged costs nothing, or a page that some entries map while others still
  * name its slot (after a fork).  While an entry names the slot, nobody can write to its page.
+ *
+ * A slot's number (u64 slot) is that of a swap entry, swp_entry_t.v: its area and its place there.
  */
 #ifndef VMF_BACKING_SWAP_H
 #define VMF_BACKING_SWAP_H
 
-#include "engine/backing/store.h"
+#include "engine/backing/swap_area.h"
 #include "engine/page/page.h"
 
 struct engine;
@@ -30,30 +32,56 @@ struct swap_slot {
 	u64 shadow;	   /* what is remembered of the page (reclaim/workingset.h); 0: nothing */
 };
 
-struct swap_area {
-	struct store *store;
-	struct swap_slot *slots; /* machine's memory, store->nr_slots of them, zeroed */
-	spinlock_t lock;	 /* guards slots and all below; innermost */
-	u64 *free_stack;	 /* slot numbers that were freed */
-	u64 nr_free_stack;
-	u64 next; /* never used yet from here on */
-	_Atomic u64 used;
+#define MAX_SWAP_AREAS 24 /* Linux: 32 less those types that mean something else */
+#define SWAP_CPUS      16 /* CPUs with clusters of their own; more share */
+
+struct swap {
+	spinlock_t lock;			 /* guards areas, slots and all below; innermost */
+	struct swap_area *areas[MAX_SWAP_AREAS]; /* by type; NULL: none.  An area stays while a slot
+						  * of it is in use */
+	struct swap_area *order[MAX_SWAP_AREAS]; /* those that give slots, the next first */
+	unsigned nr_order;
+	int least_prio;	  /* given by SWAP_PRIO_NEXT last */
+	_Atomic u64 used; /* slots */
 	_Atomic u64 kept; /* slots kept only for a page that is mapped */
+	struct {
+		struct swap_area *area; /* NULL: none */
+		struct swap_cluster *cluster;
+	} current[SWAP_CPUS];
 };
 
-/* slots and free_stack each have room for store->nr_slots entries (machine's memory, zeroed). */
-void swap_init(struct swap_area *a, struct store *store, struct swap_slot *slots, u64 *free_stack);
+/* The area of a slot that is in use; and the slot. */
+static inline struct swap_area *swap_area_of(const struct swap *s, u64 slot)
+{
+	return s->areas[swp_type((swp_entry_t){ slot })];
+}
+static inline struct swap_slot *swap_slot(const struct swap *s, u64 slot)
+{
+	return &swap_area_of(s, slot)->slots[swp_offset((swp_entry_t){ slot })];
+}
+/* Is it in use?  For checks: nobody else active. */
+bool swap_slot_in_use(const struct swap *s, u64 slot);
+
+void swap_init(struct swap *s);
+
+/* ---- the store's part: as struct store_ops has it.  The slot has a reference. ---- */
+
+/* When the store has no room, kept copies make some. */
+int swap_save(struct engine *e, u64 slot, const void *bytes);
+int swap_load(struct swap *s, u64 slot, void *bytes);
+bool swap_same(struct swap *s, u64 slot, const void *bytes);
+void swap_drop(struct swap *s, u64 slot);
 
 /* A fresh slot with count 1, or -ENOSPC. */
-s64 swap_alloc(struct swap_area *a);
+s64 swap_alloc(struct swap *s);
 /* Another entry for a slot that has one, whose page-table lock is held. */
-void swap_dup(struct swap_area *a, u64 slot);
+void swap_dup(struct swap *s, u64 slot);
 /* Drop one; the last drops it from the store and frees it. */
-void swap_put(struct swap_area *a, u64 slot);
-void swap_put_many(struct swap_area *a, const u64 *slots, unsigned n);
+void swap_put(struct swap *s, u64 slot);
+void swap_put_many(struct swap *s, const u64 *slots, unsigned n);
 
 /* The page in the swap cache with a reference taken, or NULL. */
-struct page *swap_cache_get(struct swap_area *a, u64 slot);
+struct page *swap_cache_get(struct swap *s, u64 slot);
 /* Enter and leave: the swap cache holds a reference to the slot and one to the page.  Page lock
  * held, or nobody else knows the page. */
 void swap_cache_add(struct engine *e, struct page *page, u64 slot);
@@ -79,27 +107,30 @@ unsigned swap_page_entries(struct engine *e, struct page *page);
 /* Is the slot's one entry all that has these bytes, but perhaps a page that nobody maps?  That
  * entry's page-table lock held. */
 bool swap_is_sole(struct engine *e, u64 slot);
+/* A page in the swap cache whose slot, of this area, no entry names, at or behind *at, which
+ * becomes the slot's place: with a reference.  NULL: no more. */
+struct page *swap_next_unnamed(struct swap *s, unsigned type, u64 *at);
 /* Leave the swap cache, if the slot is only kept.  Page lock held.  Whether it did. */
 bool swap_drop_kept(struct engine *e, struct page *page);
 
 /* Who, besides the swap cache, refers to the slot of a page on its way out?  Page lock held. */
 enum swap_owners { SWAP_NOBODY, SWAP_ENTRY, SWAP_WANTED /* a fault is loading it, too */ };
-enum swap_owners swap_owners(struct swap_area *a, u64 slot);
+enum swap_owners swap_owners(struct swap *s, u64 slot);
 /* A page has been evicted to the slot, of which the caller has a reference: what to remember; and,
  * when it comes back, what was. */
-void swap_set_shadow(struct swap_area *a, u64 slot, u64 shadow);
-u64 swap_shadow(struct swap_area *a, u64 slot);
+void swap_set_shadow(struct swap *s, u64 slot, u64 shadow);
+u64 swap_shadow(struct swap *s, u64 slot);
 /* The writer's note, page lock held: the store has (no longer has) bytes of the slot. */
-void swap_set_saved(struct swap_area *a, u64 slot, bool saved);
+void swap_set_saved(struct swap *s, u64 slot, bool saved);
 
 /* Pin the slots of `n` entries for loading, up to (and without) the first that has a page in the
  * swap cache.  Returns how many; 0: *cached is the first one's page with a reference, and the
  * first is pinned.  Page-table lock held (the entries' references are there). */
-unsigned swap_pin(struct swap_area *a, const u64 *slots, unsigned n, struct page **cached);
-void swap_unpin(struct swap_area *a, const u64 *slots, unsigned n);
+unsigned swap_pin(struct swap *s, const u64 *slots, unsigned n, struct page **cached);
+void swap_unpin(struct swap *s, const u64 *slots, unsigned n);
 /* How many pinned slots from the first on have still no page in the swap cache; bit i of *sole, for
  * each of these: one entry names it, no other.  PTL held. */
-unsigned swap_uncached(struct swap_area *a, const u64 *slots, unsigned n, u64 *sole);
+unsigned swap_uncached(struct swap *s, const u64 *slots, unsigned n, u64 *sole);
 /*
  * The entries of `n` pinned slots now map these pages: the entry's reference and the pin are
  * dropped.  A page stays in the swap cache (or enters it) while other entries name its slot, or if

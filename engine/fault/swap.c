@@ -89,7 +89,7 @@ static unsigned map_cached(struct vm_fault_info *vmf, u64 slot, struct page *pag
 
 	page_lock(page);
 	spin_lock(vmf->ptl);
-	found = page_test(page, PG_SWAPCACHE) && swp_offset(page->swap) == slot &&
+	found = page_test(page, PG_SWAPCACHE) && page->swap.v == slot &&
 		pte_same(pte_read(vmf->ptep), vmf->orig);
 	if (found) {
 		n = page_test(page, PG_WRITEBACK) ? map_again(vmf, slot, page)
@@ -123,7 +123,7 @@ static void read_slots(const struct vm_fault_info *vmf, struct run *run, u64 *sl
 
 		if (!pte_is_swap(pte))
 			break;
-		slots[run->down ? run->n - 1 - n : n] = swp_offset(pte_to_swp(pte));
+		slots[run->down ? run->n - 1 - n : n] = pte_to_swp(pte).v;
 		n++;
 		ptep += run->down ? -1 : 1;
 	}
@@ -153,14 +153,13 @@ static void drop_tail(struct engine *e, struct run *run, struct page **pages, u6
  * be had.  The store's error for the page asked for. */
 static int load(struct engine *e, struct run *run, struct page **pages, u64 *slots)
 {
-	struct store *store = e->swap.store;
 	unsigned n;
 	int err = 0;
 
 	for (n = 0; n < run->n; n++) {
 		unsigned i = run->down ? run->n - 1 - n : n;
 
-		err = store->ops->load(store, slots[i], e->mmu->bytes(e, pages[i]));
+		err = swap_load(&e->swap, slots[i], e->mmu->bytes(e, pages[i]));
 		if (err)
 			break;
 	}
@@ -184,7 +183,7 @@ static unsigned still_wanted(const struct vm_fault_info *vmf, const struct run *
 		unsigned i = run->down ? run->n - 1 - n : n;
 
 		/* The one asked for comes back as write-protected as it was when we looked. */
-		pte_t was = i == run->asked ? vmf->orig : swp_to_pte(swp_entry(0, slots[i]));
+		pte_t was = i == run->asked ? vmf->orig : swp_to_pte((swp_entry_t){ slots[i] });
 
 		if (!pte_same(pte_read(first + i), was))
 			break;

@@ -89,6 +89,9 @@ u64 take_file_range(struct engine *e, struct vma *vma, u64 start, u64 end);
 /* Write out up to n pages, oldest first.  Returns frames freed; *full: the store takes no more. */
 u64 writeout(struct engine *e, u64 n, bool *full);
 
+/* A page on its way out that is nobody's goes at once: true.  Page lock and a reference held. */
+bool writeout_drop(struct engine *e, struct page *page);
+
 static inline u64 nr_writeout(struct engine *e)
 {
 	return atomic_load_explicit(&e->lru.nr_writeout, memory_order_relaxed);

@@ -60,7 +60,7 @@ static bool give_up_entry(struct mm *mm, u64 va, pte_t *ptep)
 
 	if (pte_is_swap(pte)) {
 		pte_store(ptep, (pte_t){ 0 });
-		swap_put(&mm->engine->swap, swp_offset(pte_to_swp(pte)));
+		swap_put(&mm->engine->swap, pte_to_swp(pte).v);
 		atomic_fetch_sub_explicit(&mm->swapped, 1, memory_order_relaxed);
 		return false;
 	}

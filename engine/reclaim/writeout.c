@@ -53,22 +53,19 @@ static void put_back(struct engine *e, struct page *page)
 /* Have the store hold the page's bytes in its slot.  0, or the store's error. */
 static int save(struct engine *e, struct page *page, struct swap_slot *slot)
 {
-	struct store *store = e->swap.store;
-	u64 nr = swp_offset(page->swap);
+	u64 nr = page->swap.v;
 	const void *bytes = e->mmu->bytes(e, page);
 	int result;
 
 	if (slot->saved) {
-		if (!page_test(page, PG_DIRTY) || store->ops->same(store, nr, bytes)) {
+		if (!page_test(page, PG_DIRTY) || swap_same(&e->swap, nr, bytes)) {
 			stat_add(&e->stats->evicted_clean, 1);
 			return 0;
 		}
-		store->ops->drop(store, nr);
+		swap_drop(&e->swap, nr);
 		swap_set_saved(&e->swap, nr, false);
 	}
-	result = store->ops->save(store, nr, bytes);
-	if (result == -ENOSPC && lru_drop_kept(e))
-		result = store->ops->save(store, nr, bytes);
+	result = swap_save(e, nr, bytes);
 	if (result < 0) {
 		stat_add(&e->stats->store_full, 1);
 		return result;
@@ -86,6 +83,22 @@ static void free_page(struct engine *e, struct page *page)
 	page_put(e, page); /* the list's reference */
 }
 
+bool writeout_drop(struct engine *e, struct page *page)
+{
+	struct lru *lru = &e->lru;
+
+	if (!page_test(page, PG_WRITEBACK) || swap_owners(&e->swap, page->swap.v) != SWAP_NOBODY)
+		return false;
+	spin_lock(&lru->lock);
+	list_del(&page->lru);
+	atomic_fetch_sub_explicit(&lru->nr_writeout, 1, memory_order_relaxed);
+	spin_unlock(&lru->lock);
+	page_clear(page, PG_WRITEBACK | PG_ISOLATED | PG_DIRTY);
+	swap_cache_del(e, page);
+	page_put(e, page); /* the list's reference */
+	return true;
+}
+
 u64 writeout(struct engine *e, u64 n, bool *full)
 {
 	unsigned busy = 0, refused = 0;
@@ -100,15 +113,14 @@ u64 writeout(struct engine *e, u64 n, bool *full)
 			break;
 		VMF_ASSERT(page_test(page, PG_SWAPCACHE) && page_test(page, PG_WRITEBACK));
 		VMF_ASSERT(!atomic_load(&page->mapcount));
-		owners = swap_owners(&e->swap, swp_offset(page->swap));
+		owners = swap_owners(&e->swap, page->swap.v);
 		if (owners == SWAP_WANTED) {
 			put_back(e, page);
 			page_unlock(page);
 			busy++;
 			continue;
 		}
-		if (owners == SWAP_ENTRY &&
-		    save(e, page, &e->swap.slots[swp_offset(page->swap)]) < 0) {
+		if (owners == SWAP_ENTRY && save(e, page, swap_slot(&e->swap, page->swap.v)) < 0) {
 			put_back(e, page);
 			page_unlock(page);
 			refused++;

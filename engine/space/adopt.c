@@ -45,7 +45,7 @@ int adopt_page(struct mm *mm, struct vma *vma, u64 va)
 	spin_unlock(ptl);
 	if (pte_is_swap(old)) {
 		atomic_fetch_sub_explicit(&mm->swapped, 1, memory_order_relaxed);
-		swap_put(&e->swap, swp_offset(pte_to_swp(old)));
+		swap_put(&e->swap, pte_to_swp(old).v);
 	}
 	return 0;
 }

@@ -116,7 +116,7 @@ static void check_page(struct mm *mm, const struct vma *vma, struct page *page, 
 	CHECK(page->index == vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
 	      "page at %lx: wrong index", ul(va));
 	if (cached) {
-		const struct swap_slot *slot = &e->swap.slots[swp_offset(page->swap)];
+		const struct swap_slot *slot = swap_slot(&e->swap, page->swap.v);
 
 		CHECK(slot->page == page && slot->kept == (slot->count == 1),
 		      "page at %lx: its kept copy is none", ul(va));
@@ -154,14 +154,14 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 				    mapping_size_pages(vma->file->mapping),
 	      "entry at %lx lies behind the end of its file", ul(va));
 	if (pte_is_swap(pte)) {
-		u64 nr = swp_offset(pte_to_swp(pte));
+		u64 nr = pte_to_swp(pte).v;
 
-		CHECK(nr < e->swap.next && e->swap.slots[nr].count,
-		      "entry at %lx: slot %lu is free", ul(va), ul(nr));
-		CHECK(e->swap.slots[nr].saved || e->swap.slots[nr].page,
-		      "entry at %lx: the bytes of slot %lu are nowhere", ul(va), ul(nr));
-		CHECK(!e->swap.slots[nr].kept, "entry at %lx: slot %lu is a kept copy", ul(va),
+		CHECK(swap_slot_in_use(&e->swap, nr), "entry at %lx: slot %lu is free", ul(va),
 		      ul(nr));
+		CHECK(swap_slot(&e->swap, nr)->saved || swap_slot(&e->swap, nr)->page,
+		      "entry at %lx: the bytes of slot %lu are nowhere", ul(va), ul(nr));
+		CHECK(!swap_slot(&e->swap, nr)->kept, "entry at %lx: slot %lu is a kept copy",
+		      ul(va), ul(nr));
 		seen->swapped++;
 		return;
 	}

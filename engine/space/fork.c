@@ -67,7 +67,7 @@ static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 		return;
 	}
 	if (pte_is_swap(pte)) {
-		swap_dup(&c->from->engine->swap, swp_offset(pte_to_swp(pte)));
+		swap_dup(&c->from->engine->swap, pte_to_swp(pte).v);
 		c->swapped++;
 	} else if (!pte_special(pte)) {
 		pte = share_page(c, va, src, pte);

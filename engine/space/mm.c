@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Spaces come and go. */
 #include "engine/base/check.h"
+#include "engine/engine.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
 
@@ -42,15 +43,61 @@ int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 	return 0;
 }
 
+/* Who finds it in the list has its mmap_lock, or visits it, before it goes from there. */
+static void leave_list(struct mm *mm)
+{
+	struct engine *e = mm->engine;
+	u32 visitors;
+
+	spin_lock(&e->mms_lock);
+	while (unlikely(visitors = atomic_load_explicit(&mm->visitors, memory_order_relaxed))) {
+		spin_unlock(&e->mms_lock);
+		machine_wait(&mm->visitors, visitors);
+		spin_lock(&e->mms_lock);
+	}
+	list_del(&mm->link);
+	spin_unlock(&e->mms_lock);
+}
+
+/* mms_lock held: the space may be gone as soon as that is not. */
+static void leave_mm(struct mm *mm)
+{
+	if (atomic_fetch_sub_explicit(&mm->visitors, 1, memory_order_relaxed) == 1)
+		machine_wake(&mm->visitors, 1);
+}
+
+struct mm *mm_visit_next(struct engine *e, struct mm *mm)
+{
+	struct list_head *at;
+	struct mm *next = NULL;
+
+	spin_lock(&e->mms_lock);
+	at = mm ? mm->link.next : e->mms.next;
+	if (at != &e->mms) {
+		next = list_entry(at, struct mm, link);
+		atomic_fetch_add_explicit(&next->visitors, 1, memory_order_relaxed);
+	}
+	if (mm)
+		leave_mm(mm);
+	spin_unlock(&e->mms_lock);
+	return next;
+}
+
+void mm_visit_end(struct mm *mm)
+{
+	struct engine *e = mm->engine;
+
+	spin_lock(&e->mms_lock);
+	leave_mm(mm);
+	spin_unlock(&e->mms_lock);
+}
+
 void mm_destroy(struct mm *mm)
 {
 	struct engine *e = mm->engine;
 	struct vma *vma;
 
-	/* Who finds it there has its mmap_lock before it goes from there. */
-	spin_lock(&e->mms_lock);
-	list_del(&mm->link);
-	spin_unlock(&e->mms_lock);
+	leave_list(mm);
 	down_write(&mm->mmap_lock);
 	/* Seals hold as long as the space does. */
 	list_for_each_entry (vma, &mm->vmas, link)

@@ -184,7 +184,9 @@ struct mm {
 	struct list_head link;		   /* engine->mms; engine->mms_lock */
 	u64 walked;	   /* the last walk for accessed bits that saw it; engine->mms_lock */
 	_Atomic u32 users; /* who has it, and will put it */
-	void *machine;	   /* the machine's own */
+	/* Who looks at it and keeps it from going; engine->mms_lock to change it. */
+	_Atomic u32 visitors;
+	void *machine; /* the machine's own */
 };
 
 /* Linux's mmap_min_addr: hints are raised to it, no stack grows below it, and no userfaultfd serves
@@ -204,6 +206,13 @@ static inline void mmget(struct mm *mm)
 	atomic_fetch_add_explicit(&mm->users, 1, memory_order_relaxed);
 }
 void mmput(struct mm *mm);
+/*
+ * The spaces one after the other: the one behind mm, or the first (NULL); NULL: no more.  It cannot
+ * go until it is handed in for the next, or to mm_visit_end(): it waits.  No lock held but
+ * mmap_lock of none of them.
+ */
+struct mm *mm_visit_next(struct engine *e, struct mm *mm);
+void mm_visit_end(struct mm *mm);
 /*
  * fork(2): a new space with what the parent has, as far as it is inherited:
  *   VM_DONTCOPY    not there;

@@ -134,7 +134,7 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 		if (z->keep_cows)
 			return;
 		pte_store(ptep, left_behind(z, pte));
-		z->slots[z->nr_slots++] = swp_offset(pte_to_swp(pte));
+		z->slots[z->nr_slots++] = pte_to_swp(pte).v;
 		z->swapped++;
 	} else if (unlikely(pte_is_marker(pte))) {
 		zap_marker(z, ptep, pte);

@@ -70,7 +70,7 @@ static int move_zeropage(const struct move *mv, const struct entries *t)
 
 static int move_swap(const struct move *mv, const struct entries *t, pte_t pte)
 {
-	if (!swap_is_sole(mv->mm->engine, swp_offset(pte_to_swp(pte))))
+	if (!swap_is_sole(mv->mm->engine, pte_to_swp(pte).v))
 		return -EBUSY;
 	pte_store(t->src, (pte_t){ 0 });
 	pte_store(t->dst, pte_clear_uffd_wp(pte));

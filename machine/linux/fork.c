@@ -128,7 +128,7 @@ static bool kept_removal(u64 va)
 /* Place the bytes that belong at va: 0, or a negative errno. */
 static int place_frozen(int uffd, u64 va, char *buffer)
 {
-	struct swap_area *swap = &agent.engine.swap;
+	struct swap *swap = &agent.engine.swap;
 	spinlock_t *ptl;
 	pte_t *ptep = pte_find(agent.mm, va, &ptl);
 	pte_t pte = ptep ? pte_read(ptep) : (pte_t){ 0 };
@@ -139,11 +139,11 @@ static int place_frozen(int uffd, u64 va, char *buffer)
 	if (!pte_is_swap(pte) || kept_removal(va) ||
 	    (uffd != agent.uffd && hooks_wiped_on_fork(va)))
 		return uffd_zeropage(uffd, va, PAGE_SIZE);
-	page = swap->slots[swp_offset(pte_to_swp(pte))].page;
+	page = swap_slot(swap, pte_to_swp(pte).v)->page;
 	if (page && window_holds(page->where)) {
 		bytes = (void *)page->where;
 	} else {
-		err = agent.store->ops->load(agent.store, swp_offset(pte_to_swp(pte)), bytes);
+		err = swap_load(swap, pte_to_swp(pte).v, bytes);
 		if (err)
 			return uffd_poison(uffd, va);
 	}
@@ -227,14 +227,14 @@ static int child_bring(int child, u64 va, u64 slot)
 
 	if (page) {
 		page_lock(page);
-		if (page_test(page, PG_SWAPCACHE) && swp_offset(page->swap) == slot &&
+		if (page_test(page, PG_SWAPCACHE) && page->swap.v == slot &&
 		    window_holds(page->where))
 			memcpy(buffer, (void *)page->where, PAGE_SIZE);
-		else if (agent.store->ops->load(agent.store, slot, buffer))
+		else if (swap_load(&e->swap, slot, buffer))
 			buffer = NULL;
 		page_unlock(page);
 		page_put(e, page);
-	} else if (agent.store->ops->load(agent.store, slot, buffer)) {
+	} else if (swap_load(&e->swap, slot, buffer)) {
 		buffer = NULL;
 	}
 	return child_give(child, va, buffer);
@@ -261,8 +261,7 @@ static void child_fill(int child)
 			spin_lock(ptl);
 			pte = pte_read(ptep);
 			spin_unlock(ptl);
-			if (pte_is_swap(pte) &&
-			    child_bring(child, at, swp_offset(pte_to_swp(pte))) == -ESRCH)
+			if (pte_is_swap(pte) && child_bring(child, at, pte_to_swp(pte).v) == -ESRCH)
 				goto out;
 		}
 	}

@@ -634,11 +634,11 @@ static void bring_back(u64 start, u64 end, bool blindly)
 			continue;
 		if (blindly && sys(mprotect, va, PAGE_SIZE, PROT_READ | PROT_WRITE) < 0)
 			continue;
-		slot = swp_offset(pte_to_swp(pte_read(ptep)));
-		page = agent.engine.swap.slots[slot].page;
+		slot = pte_to_swp(pte_read(ptep)).v;
+		page = swap_slot(&agent.engine.swap, slot)->page;
 		if (page && window_holds(page->where))
 			memcpy((void *)va, (void *)page->where, PAGE_SIZE);
-		else if (agent.store->ops->load(agent.store, slot, (void *)va))
+		else if (swap_load(&agent.engine.swap, slot, (void *)va))
 			machine_panic("a page could not be read back when paging had to stop");
 	}
 }

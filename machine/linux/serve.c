@@ -225,10 +225,10 @@ static int place_stored(u64 va, pte_t *ptep, spinlock_t *ptl)
 
 	spin_lock(ptl);
 	pte = pte_read(ptep);
-	slot = swp_offset(pte_to_swp(pte));
+	slot = pte_to_swp(pte).v;
 	/* In the swap cache it needs no frame: the fault comes again and maps it. */
-	if (pte_is_swap(pte) && !agent.engine.swap.slots[slot].page && gate_enter()) {
-		err = agent.store->ops->load(agent.store, slot, buffer);
+	if (pte_is_swap(pte) && !swap_slot(&agent.engine.swap, slot)->page && gate_enter()) {
+		err = swap_load(&agent.engine.swap, slot, buffer);
 		if (!err && uffd_copy(agent.uffd, va, buffer, PAGE_SIZE) < 0)
 			err = -EAGAIN;
 		gate_leave();

@@ -14,7 +14,7 @@
 #define TABLE_FRAMES 1024
 /* A real process has its program below the arena: no stack grows down to what is below that. */
 #define BELOW_ARENA (16 * PAGE_SIZE)
-#define SWAP_SLOTS  64
+#define SWAP_SLOTS  4096
 
 static struct engine_side *engine_of(struct side *side)
 {
@@ -30,7 +30,7 @@ static bool make_machine(struct engine_side *s)
 					.user_frames = USER_FRAMES,
 					.nr_cpus = NR_PROCESSES,
 					.checked = true,
-					.store = s->store,
+					.store = s->support.swap ? s->store : NULL,
 					.config = &config };
 
 	config.prefetch = 1;
@@ -38,8 +38,6 @@ static bool make_machine(struct engine_side *s)
 	if (soft_create(&options, &s->machine) ||
 	    soft_kernel_create(s->machine, KERNEL_HALF_SHARED, 0, 0, &s->kernel))
 		return false;
-	/* All slots are taken: what is paged out is compared with a kernel without swap only. */
-	s->machine->engine.swap.next = SWAP_SLOTS;
 	return true;
 }
 

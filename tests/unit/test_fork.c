@@ -569,7 +569,7 @@ static void a_shared_page_is_taken_from_all_its_entries(void **state)
 	assert_true(take_segment(w.e, false, &t));
 	assert_int_equal(t.taken, 1);
 	assert_int_equal(page_mapcount(page), 0);
-	assert_int_equal(w.e->swap.slots[0].count, 5);
+	assert_int_equal(swap_slot(&w.e->swap, 0)->count, 5);
 	soft_check(w.m);
 	/* Two come back for it, one of them copies; the others find it in the store. */
 	assert_int_equal(get(0), 7);

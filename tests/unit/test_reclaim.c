@@ -364,7 +364,7 @@ static void no_slots_left(void **state)
 	for (unsigned i = 0; i < 110; i++)
 		assert_int_equal(get(i), i);
 	for (u64 i = 0; i < FLAKY_SLOTS; i++)
-		if (w.e->swap.slots[i].count && !w.e->swap.slots[i].page)
+		if (swap_slot(&w.e->swap, i)->count && !swap_slot(&w.e->swap, i)->page)
 			swap_put(&w.e->swap, i);
 }
 
