@@ -42,6 +42,7 @@ typedef struct {
 #define PGD_SHIFT_5    48
 #define PMD_SIZE       (1ULL << PMD_SHIFT)
 #define PMD_MASK       (~(PMD_SIZE - 1))
+#define PUD_SIZE       (1ULL << PUD_SHIFT)
 
 static inline bool pte_none(pte_t p)
 {

@@ -107,8 +107,41 @@ struct request {
 	u64 addr, len, prot, flags;
 	struct file *file; /* NULL: anonymous */
 	u64 pgoff;	   /* of the file, and then of the area */
+	u64 huge;	   /* bytes of a page, if they are to come from a pool */
 	u32 vm;
 };
+
+/* MAP_HUGETLB: the length is one of whole pages of the size that is asked for. */
+static int use_huge_pages(struct request *r, u64 len)
+{
+	switch (r->flags >> UAPI_MAP_HUGE_SHIFT & UAPI_MAP_HUGE_MASK) {
+	case 0:
+	case UAPI_MAP_HUGE_2MB >> UAPI_MAP_HUGE_SHIFT:
+		r->huge = PMD_SIZE;
+		break;
+	case UAPI_MAP_HUGE_1GB >> UAPI_MAP_HUGE_SHIFT:
+		r->huge = PUD_SIZE;
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (r->file)
+		return -EINVAL; /* none is made of huge pages */
+	r->len = (len + r->huge - 1) & ~(r->huge - 1);
+	return r->len ? 0 : -EINVAL;
+}
+
+/* Where such an area may be. */
+static s64 get_huge_area(const struct mm *mm, const struct request *r)
+{
+	u64 addr = (r->addr + r->huge - 1) & ~(r->huge - 1);
+
+	if (r->len > mm->high)
+		return -ENOMEM;
+	if ((r->flags & UAPI_MAP_FIXED) && r->addr != addr)
+		return -EINVAL;
+	return get_unmapped_area(mm, addr, r->len, r->flags);
+}
 
 /* What the type of an anonymous mapping makes of the flags. */
 static int check_anonymous(struct request *r)
@@ -174,7 +207,34 @@ static int check_file(struct request *r)
 	}
 }
 
+/* The pages of a pool are a file's, that anybody may read and write. */
+static int check_huge(struct request *r)
+{
+	if (r->len > MOST_FILE_BYTES || r->pgoff > (MOST_FILE_BYTES - r->len) >> PAGE_SHIFT)
+		return -EOVERFLOW;
+	switch (r->flags & UAPI_MAP_TYPE) {
+	case UAPI_MAP_SHARED_VALIDATE:
+		if (r->flags & ~(u64)LEGACY_FLAGS)
+			return -EOPNOTSUPP;
+		/* fall through */
+	case UAPI_MAP_SHARED:
+		r->vm |= VM_SHARED | VM_MAYSHARE;
+		/* fall through */
+	case UAPI_MAP_PRIVATE:
+		r->vm |= VM_NORESERVE; /* they are not promised, but reserved */
+		return r->vm & VM_GROWSDOWN ? -EINVAL : 0;
+	default:
+		return -EINVAL;
+	}
+}
+
 /* ---- the area ---- */
+
+/* The pools are empty: nothing can be reserved. */
+static int reserve_huge_pages(const struct request *r)
+{
+	return r->pgoff & ((r->huge >> PAGE_SHIFT) - 1) ? -EINVAL : -ENOMEM;
+}
 
 /* The file behind it, with a reference; shared anonymous memory gets one of its own. */
 static int open_backing(struct mm *mm, struct request *r)
@@ -204,6 +264,8 @@ static s64 __mmap_region(struct mm *mm, struct request *r)
 	if (accountable_mapping(r->vm))
 		r->vm |= VM_ACCOUNT;
 	err = unmap_range(mm, r->addr, end);
+	if (!err && r->huge)
+		err = reserve_huge_pages(r);
 	if (!err)
 		err = open_backing(mm, r);
 	if (err)
@@ -250,7 +312,7 @@ static s64 mmap_locked(struct mm *mm, struct request *r)
 	if (!(r->flags & UAPI_MAP_FIXED) && (r->addr & PAGE_MASK) &&
 	    (r->addr & PAGE_MASK) < mm_hint_min(mm))
 		r->addr = PAGE_ALIGN(mm_hint_min(mm));
-	at = get_unmapped_area(mm, r->addr, r->len, r->flags);
+	at = r->huge ? get_huge_area(mm, r) : get_unmapped_area(mm, r->addr, r->len, r->flags);
 	if (at < 0)
 		return at;
 	r->addr = (u64)at;
@@ -260,7 +322,7 @@ static s64 mmap_locked(struct mm *mm, struct request *r)
 		return -EPERM;
 	if (!mlock_future_ok(mm, r->vm, r->len))
 		return -EAGAIN;
-	err = r->file ? check_file(r) : check_anonymous(r);
+	err = r->huge ? check_huge(r) : r->file ? check_file(r) : check_anonymous(r);
 	if (err)
 		return err;
 	if (r->flags & UAPI_MAP_NORESERVE)
@@ -284,6 +346,11 @@ s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *
 		return -EBADF;
 	if (!len)
 		return -EINVAL;
+	if (flags & UAPI_MAP_HUGETLB) {
+		result = use_huge_pages(&r, len);
+		if (result)
+			return result;
+	}
 	if (flags & UAPI_MAP_FIXED_NOREPLACE)
 		r.flags |= UAPI_MAP_FIXED;
 	if (!r.len)

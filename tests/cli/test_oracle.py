@@ -13,6 +13,7 @@ import time
 import unittest
 
 VMFAULT = os.path.abspath(os.environ["VMFAULT"])
+SEQUENCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../differential/sequences")
 SEQUENCE = "0 mmap a 1p read|write private|anonymous|fixed none 0\n0 write a 1\n0 check\nend\n"
 
 
@@ -118,6 +119,16 @@ class Runs(unittest.TestCase):
         self.assertGreater(len(result["rows"]["reached"]), 0)
         for mask in result["masks"]:
             self.assertTrue(mask["name"] and mask["why"])
+
+    def test_the_sequences_of_the_source_reach_all_that_is_known_of_linux(self):
+        release = tuple(int(n) for n in os.uname().release.split(".")[:2])
+        if release < (6, 18):
+            self.skipTest("an older kernel has not all that the sequences do")
+        done = oracle("--replay", SEQUENCES, "--json")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        rows = json.loads(done.stdout)["rows"]
+        self.assertEqual(rows["not_reached"], [])
+        self.assertGreaterEqual(len(rows["reached"]) + len(rows["not_here"]), 370)
 
     def test_the_seed_is_named_and_gives_the_same_run(self):
         counts = []

@@ -12,8 +12,8 @@
 
 /* ---- what there is ---- */
 
-/* Not yet. */
-#define MAP_UNKNOWN MAP_HUGETLB
+/* Not yet: an area that is made for all that the pool is empty. */
+#define MAP_UNKNOWN (MAP_HUGETLB | MAP_NORESERVE)
 
 /* Pages: more than any limit here.  What a real process has beside the arena counts where all of it
  * is to be locked. */
@@ -46,7 +46,7 @@ bool engine_has(const struct op *op)
 
 	switch ((enum call)op->call) {
 	case CALL_MMAP:
-		return !(a[3] & MAP_UNKNOWN);
+		return (a[3] & MAP_UNKNOWN) != MAP_UNKNOWN;
 	case CALL_PREAD:
 	case CALL_PWRITE:
 		return has_file(a[0]);

@@ -226,6 +226,18 @@ static u64 pick_offset(struct generator *g)
 
 /* ---- calls ---- */
 
+/* The same of huge pages, of some size; the arena's middle is where one could be. */
+static void make_huge(struct generator *g, struct op *op)
+{
+	static const u8 logs[] = { 0, 0, 0, 21, 21, 30, 16, 12 };
+
+	op->arg[3] |= MAP_HUGETLB | (u64)logs[below(g, ARRAY_SIZE(logs))] << MAP_HUGE_SHIFT;
+	if (percent(g, 70))
+		op->arg[3] |= MAP_ANONYMOUS;
+	if (percent(g, 50))
+		op->arg[0] = ARENA_BASE + ARENA_MID * PAGE_SIZE;
+}
+
 /* A new area: often a neighbour of the last with the same rights, so that they merge. */
 static void make_mmap(struct generator *g, struct op *op)
 {
@@ -240,6 +252,8 @@ static void make_mmap(struct generator *g, struct op *op)
 	/* Of all flags a kernel asks for these only where it is to check them. */
 	if ((op->arg[3] & 3) == 3 && percent(g, 30))
 		op->arg[3] |= percent(g, 50) ? 1 << 25 : MAP_SYNC;
+	if (percent(g, 1))
+		make_huge(g, op);
 	remember_range(g, op->arg[0], op->arg[1], op->arg[3] & MAP_GROWSDOWN);
 }
 

@@ -207,10 +207,27 @@ static bool small_or_impossible(u64 len)
 	return rounded(len) <= ARENA_SIZE || rounded(len) > USER_END;
 }
 
+/* A hint leads nowhere, for the pool is empty; but what is at a fixed address goes first. */
+static const char *huge_refusal(const struct op *op)
+{
+	u64 addr = op->arg[0], len = op->arg[1], flags = op->arg[3];
+	u64 huge = 1ULL << (flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK ?: HUGE_SHIFT);
+
+	len = (len + huge - 1) & ~(huge - 1);
+	if (!(flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) || addr % huge ||
+	    fails_as_range(addr, len))
+		return NULL;
+	return in_arena(addr, 0) && len <= ARENA_END + ARENA_MARGIN - addr
+		       ? NULL
+		       : "fixed huge pages outside of the arena";
+}
+
 static const char *mmap_refusal(const struct op *op)
 {
 	u64 addr = op->arg[0], len = op->arg[1], flags = op->arg[3];
 
+	if (flags & MAP_HUGETLB)
+		return huge_refusal(op);
 	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
 		if (!fails_as_range(addr, len) && !in_arena(addr, rounded(len)) &&
 		    (addr || rounded(len) > 16 * PAGE_SIZE))

@@ -32,6 +32,11 @@
 #define ARENA_BASE  (0x20000000ULL - ARENA_MID * PAGE_SIZE)
 #define ARENA_SIZE  (ARENA_PAGES * PAGE_SIZE)
 #define ARENA_END   (ARENA_BASE + ARENA_SIZE)
+/* Nothing is on either side so far. */
+#define ARENA_MARGIN (256 * PAGE_SIZE)
+
+/* A page of a pool, if no other size is asked for. */
+#define HUGE_SHIFT 21
 
 /* The heap begins here in every process, and is empty at first: near a table's end, too. */
 #define HEAP_START (ARENA_BASE + (ARENA_MID - 16) * PAGE_SIZE)

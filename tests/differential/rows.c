@@ -233,19 +233,25 @@ static bool apart_at_start(const struct row_context *c)
 
 /* ---- the words of rows.def ---- */
 
-#define C		    c
-#define DID(name)	    (c->op->call == CALL_##name)
-#define ARG(i)		    (c->op->arg[i])
-#define ADDRESS		    ARG(0)
-#define LEN		    ARG(1)
-#define HAS(i, bits)	    ((ARG(i) & (bits)) == (bits))
-#define LACKS(i, bits)	    (!(ARG(i) & (bits)))
-#define ERR(e)		    (c->record->result == -(e))
-#define FINE		    (c->record->result >= 0 && !c->record->signal.number)
-#define SIGNAL(n, si_code)  (c->record->signal.number == (n) && c->record->signal.code == (si_code))
-#define SEGV(si_code, err)  (SIGNAL(11, si_code) && c->record->signal.error == (err))
-#define BUS(err)	    (SIGNAL(7, 2) && c->record->signal.error == (err))
-#define MINOR		    (c->record->minor)
+#define C		   c
+#define DID(name)	   (c->op->call == CALL_##name)
+#define ARG(i)		   (c->op->arg[i])
+#define ADDRESS		   ARG(0)
+#define LEN		   ARG(1)
+#define HAS(i, bits)	   ((ARG(i) & (bits)) == (bits))
+#define LACKS(i, bits)	   (!(ARG(i) & (bits)))
+#define ERR(e)		   (c->record->result == -(e))
+#define FINE		   (c->record->result >= 0 && !c->record->signal.number)
+#define SIGNAL(n, si_code) (c->record->signal.number == (n) && c->record->signal.code == (si_code))
+#define SEGV(si_code, err) (SIGNAL(11, si_code) && c->record->signal.error == (err))
+#define BUS(err)	   (SIGNAL(7, 2) && c->record->signal.error == (err))
+#define MINOR		   (c->record->minor)
+#define HUGE		   HAS(3, MAP_HUGETLB | MAP_ANONYMOUS)
+#define HUGE_LOG	   (ARG(3) >> 26 & 63)
+/* Nothing else is wrong with what mmap is asked for. */
+#define MAP_IS_SOUND                                                                               \
+	(LEN && LEN <= ARENA_SIZE && ARG(5) == 0 && LACKS(3, MAP_GROWSDOWN) &&                     \
+	 ((ARG(3) & 3) == MAP_SHARED || (ARG(3) & 15) == MAP_PRIVATE))
 #define IN_ARENA	    in_arena(ADDRESS, 1)
 #define AREA		    area_at(c->after, ADDRESS)
 #define RIGHTS(bits)	    (AREA && (AREA->perms & (SEEN_READ | SEEN_WRITE | SEEN_EXEC)) == (bits))
@@ -394,13 +400,20 @@ const char *row_name(unsigned row)
 	return name;
 }
 
+static const char *advice_exempt(unsigned row, const struct support *s)
+{
+	struct op op = { .call = CALL_MADVISE, .arg[2] = advices[row / NR_KINDS].advice };
+
+	return support_has(s, &op) ? NULL : "this kernel has no such advice";
+}
+
 const char *row_exempt(unsigned row, const struct support *s)
 {
-	static const char no_heap[] = "the heap cannot be put into the arena (PR_SET_MM_MAP)";
-	struct op op = { .call = CALL_MADVISE };
-
-	if (row < ARRAY_SIZE(rows))
-		return s->heap || strncmp(rows[row].name, "brk:", 4) ? NULL : no_heap;
-	op.arg[2] = advices[(row - ARRAY_SIZE(rows)) / NR_KINDS].advice;
-	return support_has(s, &op) ? NULL : "this kernel has no such advice";
+	if (row >= ARRAY_SIZE(rows))
+		return advice_exempt(row - ARRAY_SIZE(rows), s);
+	if (!s->heap && !strncmp(rows[row].name, "brk:", 4))
+		return "the heap cannot be put into the arena (PR_SET_MM_MAP)";
+	if (s->huge_pool && strstr(rows[row].name, "MAP_HUGETLB"))
+		return "the pools of huge pages are not empty, or there are none";
+	return NULL;
 }

@@ -32,6 +32,39 @@ static u64 number_in(const char *path, u64 otherwise)
 	return n == 1 ? v : otherwise;
 }
 
+enum pool { POOL_NONE, POOL_EMPTY, POOL_FILLED };
+
+/* Of huge pages of so many KiB.  Pages that may be taken when they are wanted count, too. */
+static enum pool pool_of(unsigned kib)
+{
+	static const char *const names[] = { "nr_hugepages", "nr_overcommit_hugepages" };
+	char path[100];
+	u64 n = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%ukB/%s", kib,
+			 names[i]);
+		if (access(path, R_OK))
+			return POOL_NONE;
+		n += number_in(path, 1);
+	}
+	return n ? POOL_FILLED : POOL_EMPTY;
+}
+
+static unsigned default_huge_kib(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	char line[100];
+	unsigned kib = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "Hugepagesize: %u", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib;
+}
+
 static unsigned lines_in(const char *path)
 {
 	FILE *f = fopen(path, "re");
@@ -72,13 +105,12 @@ static bool from(const struct support *s, unsigned major, unsigned minor)
 /* Nothing of this process may lie where the arena is to be, or next to it. */
 static bool arena_is_free(void)
 {
-	u64 margin = 256 * PAGE_SIZE;
-	void *at = (void *)(ARENA_BASE - margin), *p;
+	void *at = (void *)(ARENA_BASE - ARENA_MARGIN), *p;
 
-	p = mmap(at, ARENA_SIZE + 2 * margin, PROT_NONE,
+	p = mmap(at, ARENA_SIZE + 2 * ARENA_MARGIN, PROT_NONE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 	if (p != MAP_FAILED)
-		munmap(p, ARENA_SIZE + 2 * margin);
+		munmap(p, ARENA_SIZE + 2 * ARENA_MARGIN);
 	return p == at;
 }
 
@@ -154,7 +186,8 @@ bool support_probe(struct support *s, char *why)
 	/* Not tried on any memory, which would be lost: of nothing it is the name that counts. */
 	s->memory_failure = !madvise(NULL, 0, ADVICE_HWPOISON);
 	s->swap = lines_in("/proc/swaps") > 1;
-	s->huge_pool = number_in("/proc/sys/vm/nr_hugepages", 0);
+	s->huge_pool = pool_of(2048) != POOL_EMPTY || pool_of(1048576) != POOL_EMPTY ||
+		       default_huge_kib() != 2048;
 	s->heap = can_place_heap();
 	s->commits_freely = number_in("/proc/sys/vm/overcommit_memory", 0) == 0;
 	s->wide = is_wide();

@@ -17,10 +17,10 @@ struct support {
 	bool huge_advice;      /* MADV_HUGEPAGE is known */
 	bool memory_failure;   /* MADV_HWPOISON is known (CONFIG_MEMORY_FAILURE) */
 	bool swap;	       /* there is a swap area: pages may leave by themselves */
-	bool huge_pool;	       /* there are huge pages in the pool */
-	bool heap;	       /* the heap can be put into the arena (PR_SET_MM_MAP) */
-	bool commits_freely;   /* overcommit_memory is 0, the usual */
-	bool wide;	       /* 64 TiB are free in one piece, as in the engine's spaces */
+	bool huge_pool;	     /* there are pages in the pools of 2 MiB and 1 GiB, or no such pools */
+	bool heap;	     /* the heap can be put into the arena (PR_SET_MM_MAP) */
+	bool commits_freely; /* overcommit_memory is 0, the usual */
+	bool wide;	     /* 64 TiB are free in one piece, as in the engine's spaces */
 	u64 max_map_count;
 	u64 mmap_min_addr; /* bytes: vm.mmap_min_addr */
 	u64 hint_min;	   /* bytes: what hints are raised to, see mm_hint_min() */
