@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Swap-in against swap-in and against reclaim, with every interleaving forced. */
+/* Swap-in against swap-in, reclaim and swapoff, with every interleaving forced. */
 #include "tests/unit/races.h"
 
 static u64 free_before;
@@ -115,6 +115,48 @@ static void a_fault_on_a_page_that_is_being_written_out_waits(void **state)
 	assert_int_equal(flaky.saves, 1);
 }
 
+/* ---- swap-in against swapoff ---- */
+
+static void swap_off(void)
+{
+	assert_int_equal(swapoff(w.e, 0), 0);
+}
+
+static void swapoff_begins(void)
+{
+	begin(swap_off);
+	waits(NULL);
+}
+
+/* The fault has the slot pinned; the area's store is not gone before it has let go. */
+static void swapoff_waits_for_a_swap_in(void **state)
+{
+	(void)state;
+	write_on(cpu0, 0, 1);
+	write_on(cpu0, 1, 2);
+	page_out(0, 2);
+	at.load = swapoff_begins;
+	assert_int_equal(read_on(cpu0, 0), 1);
+	join();
+	assert_int_equal(w.e->swap.used, 0);
+	assert_int_equal(mm->rss, 2);
+	assert_int_equal(read_on(cpu0, 1), 2);
+}
+
+static void a_fault_while_swapoff_loads_the_page_maps_one_page(void **state)
+{
+	(void)state;
+	write_on(cpu0, 0, 1);
+	page_out(0, 1);
+	free_before = free_frames();
+	at.load = write_2_on_cpu1;
+	swap_off();
+	assert_int_equal(read_on(cpu0, 0), 2);
+	assert_int_equal(free_frames(), free_before - 1);
+	assert_int_equal(mm->rss, 1);
+	assert_int_equal(w.e->swap.used, 0);
+}
+
 /* ---- the batch of a segment, and its one flush ---- */
 
 static void a_write_begins_on_cpu1(void)
@@ -216,6 +258,8 @@ int main(void)
 		T(a_swapped_page_dropped_while_it_is_loaded_stays_dropped),
 		T(munmap_waits_for_a_swap_in),
 		T(a_fault_on_a_page_that_is_being_written_out_waits),
+		T(swapoff_waits_for_a_swap_in),
+		T(a_fault_while_swapoff_loads_the_page_maps_one_page),
 		T(a_page_that_is_just_being_taken_comes_back),
 		T(no_translation_of_a_segment_outlives_its_flush),
 		cmocka_unit_test_setup_teardown(who_finds_all_pages_locked_waits_for_them,
