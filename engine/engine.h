@@ -30,6 +30,8 @@ struct engine_stats {
 	_Atomic u64 store_full;	  /* saves refused: the page stayed */
 	_Atomic u64 lazyfreed;	  /* pages dropped that the program had given up */
 	_Atomic u64 no_slots;	  /* pages that stayed: no swap area had a slot */
+	_Atomic u64 oom_kills;	  /* spaces */
+	_Atomic u64 oom_reaped;	  /* pages that they had, and nobody else */
 };
 
 /* What the user chose; fixed after engine_init. */
@@ -51,6 +53,9 @@ struct engine_config {
 	 * (BUS_MCEERR_AR), and may ask for it (MADV_HWPOISON).  memory_failure() works either
 	 * way. */
 	bool memory_failure;
+	/* When there is no memory at all, a process is killed for it (reclaim/oom.h), and its
+	 * faults say FAULT_KILLED; otherwise the fault says FAULT_OOM. */
+	bool oom_kill;
 	/* Where the counters are kept, zeroed, for others to read; NULL: in the engine. */
 	struct engine_stats *stats;
 };
@@ -79,6 +84,7 @@ struct engine {
 	spinlock_t streams_lock;
 	struct readahead_stream streams[NR_STREAMS];
 	u32 streams_clock;
+	_Atomic u32 oom_busy; /* somebody is being killed; a futex */
 	struct list_head mms;
 	spinlock_t mms_lock;
 	spinlock_t anon_vma_lock; /* guards the two below */

@@ -99,6 +99,9 @@ unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fa
 
 	VMF_ASSERT(rwsem_is_locked(flags & FAULT_FLAG_VMA_LOCK ? &vma->lock : &vma->mm->mmap_lock));
 	VMF_ASSERT(!vma->detached && address >= vma->start && address < vma->end);
+	/* What it had may be gone: see reclaim/oom.c. */
+	if (unlikely(mm_is_oom_victim(vma->mm)))
+		return VM_FAULT_SIGBUS;
 	ret = __handle_mm_fault(&vmf);
 	if ((ret & VM_FAULT_RETRY) && !vmf.unlocked)
 		release_fault_lock(&vmf);
@@ -198,6 +201,15 @@ static struct vma *lock_mm_and_find_vma(struct mm *mm, u64 address, unsigned fla
 	return NULL;
 }
 
+/* Nothing came of waiting: somebody must go.  True: try again. */
+static bool make_room(struct mm *mm, unsigned flags)
+{
+	/* Whom the kernel's own lock keeps alive could not be reaped. */
+	if (flags & FAULT_FLAG_TRYLOCK)
+		return false;
+	return out_of_memory(mm) == OOM_RETRY;
+}
+
 /* Once through, taking and dropping the locks. */
 static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 			  struct fault_result *res)
@@ -273,13 +285,19 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 		/* Otherwise: they may have come down between the two. */
 		if (++tries < OOM_TRIES)
 			continue;
-		if (busy == busy_victims(e))
+		if (busy != busy_victims(e)) {
+			if (!since)
+				since = machine_now_ns();
+			if (machine_now_ns() - since <= BUSY_NS)
+				continue;
+		}
+		if (!make_room(mm, flags))
 			break;
-		if (!since)
-			since = machine_now_ns();
-		else if (machine_now_ns() - since > BUSY_NS)
-			break;
+		tries = 0;
+		since = 0;
 	}
+	if (unlikely(mm_is_oom_victim(mm)))
+		res.reason = FAULT_KILLED;
 	if (res.reason != FAULT_OK)
 		return res;
 	res.reason = reason_of(e, ret, &res);

@@ -68,6 +68,8 @@ enum fault_reason {
 	FAULT_ACCERR,	/* SIGSEGV: the VMA forbids it */
 	FAULT_BUS,	/* SIGBUS: the page cannot be had */
 	FAULT_OOM,	/* no memory although reclaim tried */
+	FAULT_KILLED,	/* SIGKILL: the process was killed for want of memory; only with
+			 * config.oom_kill */
 	FAULT_HWPOISON, /* SIGBUS: the memory is broken; only with config.memory_failure */
 };
 

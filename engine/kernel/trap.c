@@ -125,6 +125,10 @@ static enum trap_end end_of(const struct trap *t, struct fault_result r)
 		return do_sigbus(t, 0);
 	case FAULT_HWPOISON:
 		return do_sigbus(t, r.lsb);
+	case FAULT_KILLED:
+		t->current->killed = true;
+		return user_mode(t->regs) ? send_signal(t, SIGNAL_KILL, CODE_KERNEL, 0)
+					  : kernelmode_fixup_or_oops(t);
 	case FAULT_OOM:
 		/* A program just tries again, when somebody has been killed for it; the kernel
 		 * cannot wait for that. */

@@ -182,7 +182,8 @@ int mm_fork(struct mm *parent, struct mm **child)
 	c.to->start_brk = parent->start_brk;
 	c.to->brk = parent->brk;
 	c.to->data_bytes = parent->data_bytes;
-	err = dup_mmap(&c);
+	c.to->owner = parent->owner;
+	err = mm_is_oom_victim(parent) ? -ENOMEM : dup_mmap(&c);
 	up_write(&c.to->mmap_lock);
 	if (err)
 		dup_userfaultfd_fail(parent, &untold);

@@ -83,6 +83,13 @@ struct mm *mm_visit_next(struct engine *e, struct mm *mm)
 	return next;
 }
 
+void mm_visit_again(struct mm *mm)
+{
+	spin_lock(&mm->engine->mms_lock);
+	atomic_fetch_add_explicit(&mm->visitors, 1, memory_order_relaxed);
+	spin_unlock(&mm->engine->mms_lock);
+}
+
 void mm_visit_end(struct mm *mm)
 {
 	struct engine *e = mm->engine;
@@ -97,6 +104,7 @@ void mm_destroy(struct mm *mm)
 	struct engine *e = mm->engine;
 	struct vma *vma;
 
+	atomic_store_explicit(&mm->exiting, true, memory_order_relaxed);
 	leave_list(mm);
 	down_write(&mm->mmap_lock);
 	/* Seals hold as long as the space does. */

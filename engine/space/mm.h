@@ -18,6 +18,7 @@
 #include "engine/base/lock.h"
 #include "engine/base/rbtree.h"
 #include "engine/page/page.h"
+#include "engine/reclaim/oom.h"
 
 struct engine;
 struct file;
@@ -186,7 +187,10 @@ struct mm {
 	_Atomic u32 users; /* who has it, and will put it */
 	/* Who looks at it and keeps it from going; engine->mms_lock to change it. */
 	_Atomic u32 visitors;
-	void *machine; /* the machine's own */
+	struct oom_owner owner;	 /* for when memory runs out: reclaim/oom.h */
+	_Atomic bool oom_victim; /* it was killed for that: its faults fail */
+	_Atomic bool exiting;	 /* its last user is taking it down */
+	void *machine;		 /* the machine's own */
 };
 
 /* Linux's mmap_min_addr: hints are raised to it, no stack grows below it, and no userfaultfd serves
@@ -213,6 +217,8 @@ void mmput(struct mm *mm);
  */
 struct mm *mm_visit_next(struct engine *e, struct mm *mm);
 void mm_visit_end(struct mm *mm);
+/* Once more, for a space that one visits. */
+void mm_visit_again(struct mm *mm);
 /*
  * fork(2): a new space with what the parent has, as far as it is inherited:
  *   VM_DONTCOPY    not there;
@@ -223,8 +229,8 @@ void mm_visit_end(struct mm *mm);
  * Takes the parent's mmap_lock for writing, so no thread of it faults meanwhile; those that write
  * to pages that they have go on until the one flush in the end, and what they write until then is
  * in the child, too.  The child's kernel half is the caller's to attach, as for every new space.
- * 0; -ENOMEM: there is no child, and the parent is as it was (its next write to a page may fault);
- * -ENOSYS: the machine does not share pages.
+ * 0; -ENOMEM: there is no child (it has none, either, when it was killed), and the parent is as it
+ * was (its next write to a page may fault); -ENOSYS: the machine does not share pages.
  */
 int mm_fork(struct mm *parent, struct mm **child);
 

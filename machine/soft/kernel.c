@@ -49,6 +49,8 @@ static enum fault_reason reason_of(const struct soft_kernel_cpu *c)
 {
 	if (c->end == TRAP_RETRY)
 		return FAULT_OK;
+	if (c->end == TRAP_SIGNAL && c->current->signal.sig == SIGNAL_KILL)
+		return FAULT_KILLED;
 	if (c->end == TRAP_SIGNAL && c->current->signal.sig == SIGNAL_BUS)
 		return c->current->signal.code == BUS_MCEERR_AR ? FAULT_HWPOISON : FAULT_BUS;
 	return c->end == TRAP_SIGNAL && c->current->signal.code != SEGV_MAPERR ? FAULT_ACCERR

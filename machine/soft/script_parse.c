@@ -63,6 +63,7 @@ const char *outcome_text(const struct outcome *o, char *buf, size_t size)
 					       [FAULT_ACCERR] = "segv accerr",
 					       [FAULT_BUS] = "bus",
 					       [FAULT_HWPOISON] = "bus mceerr",
+					       [FAULT_KILLED] = "killed",
 					       [FAULT_OOM] = "oom" };
 
 	snprintf(buf, size, "ok");
