@@ -13,6 +13,9 @@ struct engine_config engine_default_config(u64 nr_user)
 		.segment = MMU_BATCH,
 		.kept_slots = nr_user,
 		.marks = { .min = 32, .low = 64, .high = 128 },
+		.dirty = { .background = nr_user / 10,
+			   .limit = nr_user / 5,
+			   .expire_ns = 30 * 1000000000ULL },
 	};
 }
 
@@ -55,6 +58,7 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	zone_init(e, ZONE_TABLE, 0, nr_table, table_map);
 	zone_init(e, ZONE_USER, nr_table, nr_user, user_map);
 	reclaim_init(e);
+	flusher_init(&e->flusher);
 	spin_init(&e->streams_lock);
 	spin_init(&e->mms_lock);
 	spin_init(&e->anon_vma_lock);

@@ -6,6 +6,7 @@
 #ifndef VMF_ENGINE_H
 #define VMF_ENGINE_H
 
+#include "engine/backing/flusher.h"
 #include "engine/backing/swap.h"
 #include "engine/base/memory.h"
 #include "engine/machine.h"
@@ -29,6 +30,7 @@ struct engine_stats {
 	_Atomic u64 store_errors; /* loads that failed: the thread got SIGBUS */
 	_Atomic u64 store_full;	  /* saves refused: the page stayed */
 	_Atomic u64 lazyfreed;	  /* pages dropped that the program had given up */
+	_Atomic u64 dirty_met;	  /* dirty pages of files that reclaim left to the flusher */
 	_Atomic u64 no_slots;	  /* pages that stayed: no swap area had a slot */
 	_Atomic u64 oom_kills;	  /* spaces */
 	_Atomic u64 oom_reaped;	  /* pages that they had, and nobody else */
@@ -44,6 +46,7 @@ struct engine_config {
 	 * pages together stay less than the pages alone. */
 	bool kept_within_savings;
 	struct watermarks marks;
+	struct dirty_limits dirty;
 	const struct reclaim_policy *policy; /* which page goes next; NULL: policy_default */
 	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all
 	 * is pinned), allocations succeed as long as descriptors last.  The program goes on, over
@@ -81,6 +84,7 @@ struct engine {
 	reclaim_fn reclaim;
 	struct swap swap;
 	struct lru lru;
+	struct flusher flusher;
 	spinlock_t streams_lock;
 	struct readahead_stream streams[NR_STREAMS];
 	u32 streams_clock;

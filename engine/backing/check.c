@@ -119,11 +119,19 @@ static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped, u64
 u64 page_cache_check(struct engine *e, u64 *swapped)
 {
 	struct address_space *m;
-	u64 pages = 0, shadows = 0;
+	u64 pages = 0, shadows = 0, dirty = 0;
 
 	*swapped = 0;
-	list_for_each_entry (m, &e->mappings, link)
+	list_for_each_entry (m, &e->mappings, link) {
 		check_mapping(m, &pages, swapped, &shadows);
+		if (m->ops->write_page) {
+			CHECK(!m->nr_dirty || m->dirtied_when, "%s is dirty and not listed",
+			      m->ops->name);
+			dirty += m->nr_dirty;
+		}
+	}
+	CHECK(dirty == e->flusher.nr_dirty, "%lu pages of files are dirty; counted %lu", ul(dirty),
+	      ul(e->flusher.nr_dirty));
 	CHECK(shadows == e->nr_shadows, "%lu shadows; counted %lu", ul(shadows), ul(e->nr_shadows));
 	return pages;
 }

@@ -156,6 +156,7 @@ s64 file_write(struct file *file, u64 pos, const void *buf, u64 n)
 			break;
 	}
 	up_write(&m->i_rwsem);
+	balance_dirty_pages(m->engine);
 	return pos > start ? (s64)(pos - start) : err;
 }
 

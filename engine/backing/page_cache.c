@@ -50,13 +50,14 @@ void mapping_put(struct address_space *m)
 	VMF_ASSERT(!m->i_mmap.node);
 	truncate_inode_pages(m, 0, ~0ULL);
 	radix_destroy(&m->pages);
+	flusher_forget(m);
 	spin_lock(&e->mappings_lock);
 	list_del(&m->link);
 	spin_unlock(&e->mappings_lock);
 	m->ops->release(m);
 }
 
-static bool tryget(struct address_space *m)
+bool mapping_tryget(struct address_space *m)
 {
 	u32 n = atomic_load_explicit(&m->refcount, memory_order_relaxed);
 
@@ -74,7 +75,7 @@ struct address_space *mapping_next(struct engine *e, struct address_space *m)
 	spin_lock(&e->mappings_lock);
 	for (at = m ? m->link.next : e->mappings.next; at != &e->mappings; at = at->next) {
 		next = list_entry(at, struct address_space, link);
-		if (tryget(next))
+		if (mapping_tryget(next))
 			break;
 		next = NULL;
 	}
@@ -281,8 +282,10 @@ static void delete (struct address_space *m, struct page *page, void *instead)
 {
 	VMF_ASSERT(page->mapping == m && page_test(page, PG_LOCKED));
 	VMF_ASSERT(!atomic_load(&page->mapcount));
-	if (page_test_clear(page, PG_DIRTY))
+	if (page_test_clear(page, PG_DIRTY)) {
 		count(&m->nr_dirty, -1);
+		flusher_count(m, -1);
+	}
 	if (instead && !mapping_swaps(m) && !room_for_shadow(m))
 		instead = NULL;
 	radix_store(&m->pages, page->index, instead);

@@ -99,6 +99,10 @@ struct address_space {
 	_Atomic u32 seals;     /* enum memfd_seal; written with i_rwsem, read anywhere */
 	_Atomic u32 wb_err;    /* errors of writing: a running number << 16 | errno of the last */
 	struct list_head link; /* engine->mappings */
+	/* flusher->dirty, while dirtied_when is not 0.  It has been dirty since then (nanoseconds),
+	 * at the longest; tree_lock. */
+	struct list_head dirty_link;
+	u64 dirtied_when;
 };
 
 /* ---- a file's life (page_cache.c) ---- */
@@ -109,6 +113,8 @@ int address_space_init(struct address_space *m, struct engine *e,
 void mapping_get(struct address_space *m);
 /* The last one takes all pages out and calls release().  No VMA is left then. */
 void mapping_put(struct address_space *m);
+/* Another, for who found it by other ways than a reference: false if the last is gone. */
+bool mapping_tryget(struct address_space *m);
 /* The files one after the other: the one behind m, whose reference goes, or the first (NULL), with
  * a reference; NULL: no more. */
 struct address_space *mapping_next(struct engine *e, struct address_space *m);
@@ -187,6 +193,8 @@ void page_mark_dirty(struct address_space *m, struct page *page);
 /* Write a locked page of m out if it is dirty, after write-protecting it everywhere.  An error is
  * noted in wb_err, and the page stays dirty.  0, -EIO, -ENOSPC. */
 int write_one_page(struct address_space *m, struct page *page);
+/* Write out up to `most` dirty pages whose locks are free.  How many were. */
+u64 write_dirty_pages(struct address_space *m, u64 most);
 /* An error that fsync(2) is to tell of, negative. */
 void mapping_set_error(struct address_space *m, int err);
 /* Write out all dirty pages that hold bytes of [start, end) and wait for them.  The first error. */

@@ -16,6 +16,7 @@
  */
 #include "engine/base/check.h"
 #include "engine/backing/page_cache.h"
+#include "engine/reclaim/internal.h"
 
 static void count(_Atomic u64 *counter, s64 n)
 {
@@ -32,6 +33,7 @@ void page_mark_dirty(struct address_space *m, struct page *page)
 	if (page->mapping == m && !page_test_set(page, PG_DIRTY)) {
 		radix_set_mark(&m->pages, page->index, true);
 		count(&m->nr_dirty, 1);
+		flusher_count(m, 1);
 	}
 	spin_unlock(&m->tree_lock);
 }
@@ -47,6 +49,7 @@ static bool clear_page_dirty_for_io(struct address_space *m, struct page *page)
 	if (was) {
 		radix_set_mark(&m->pages, page->index, false);
 		count(&m->nr_dirty, -1);
+		flusher_count(m, -1);
 	}
 	spin_unlock(&m->tree_lock);
 	return was;
@@ -72,6 +75,9 @@ int write_one_page(struct address_space *m, struct page *page)
 	if (err) {
 		page_mark_dirty(m, page);
 		mapping_set_error(m, err);
+	} else if (page_test(page, PG_RECLAIM)) {
+		page_clear(page, PG_RECLAIM);
+		lru_rotate(m->engine, page, ARRIVED_NEXT);
 	}
 	return err;
 }
@@ -89,6 +95,22 @@ static struct page *next_dirty(struct address_space *m, u64 *index, u64 end)
 		page_get(page);
 	spin_unlock(&m->tree_lock);
 	return page;
+}
+
+u64 write_dirty_pages(struct address_space *m, u64 most)
+{
+	struct page *page;
+	u64 index, n = 0;
+
+	for (index = 0; n < most && (page = next_dirty(m, &index, ~0ULL)); index++) {
+		if (page_trylock(page)) {
+			if (page->mapping == m && page_test(page, PG_DIRTY))
+				n += !write_one_page(m, page);
+			page_unlock(page);
+		}
+		page_put(m->engine, page);
+	}
+	return n;
 }
 
 int filemap_write_and_wait_range(struct address_space *m, u64 start, u64 end)

@@ -294,10 +294,19 @@ static unsigned do_page_mkwrite(struct vm_fault_info *vmf)
 	return 0;
 }
 
+/* There may be too many dirty pages: before there is one more, and not after, or this one could be
+ * written, and be read-only again, before the access has been made. */
+static void throttle(const struct vm_fault_info *vmf)
+{
+	balance_dirty_pages(vmf->vma->mm->engine);
+}
+
 static unsigned do_shared_fault(struct vm_fault_info *vmf)
 {
-	unsigned ret = __do_fault(vmf), err;
+	unsigned ret, err;
 
+	throttle(vmf);
+	ret = __do_fault(vmf);
 	if (ret & (VM_FAULT_ERROR | VM_FAULT_RETRY))
 		return ret;
 	err = do_page_mkwrite(vmf);
@@ -313,6 +322,7 @@ unsigned wp_page_shared(struct vm_fault_info *vmf, struct page *page)
 	struct mm *mm = vmf->vma->mm;
 	unsigned ret = 0;
 
+	throttle(vmf);
 	page_lock(page);
 	vmf->page = page;
 	/* Out of the file by now?  Then out of the entry, too. */

@@ -55,6 +55,7 @@ enum page_flag {
 	PG_LAZYFREE = 1u << 18, /* dropped instead of written out, if its entry is clean */
 	PG_HEAD = 1u << 19,	/* first frame of a compound page */
 	PG_TAIL = 1u << 20,	/* another frame of one */
+	PG_RECLAIM = 1u << 23,	/* reclaim has met it dirty: it is next as soon as it is clean */
 	PG_HWPOISON = 1u << 24, /* the frame is broken: it is never free again */
 	/* It was there when mremap(2) with DONTUNMAP unlocked its area: it is not reclaimed. */
 	PG_MLOCKED = 1u << 25,

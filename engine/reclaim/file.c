@@ -8,8 +8,9 @@
  *   1  the policy's next, its page lock tried; nobody can map it from here on;
  *   2  was it used, or is it locked into memory?  then it stays;
  *   3  every entry that maps it is cleared and flushed; their dirty bits make it dirty;
- *   4  a dirty page of a file is written out; shared memory is saved in a swap slot;
- *   5  if nobody else has a reference it leaves the cache, and with it the frame is free.
+ *   4  shared memory is saved in a swap slot; a dirty page of a file stays, and the flusher is
+ * asked to write it (backing/flusher.h); 5  if nobody else has a reference it leaves the cache, and
+ * with it the frame is free.
  *
  * An unmapper that has cleared an entry and not flushed it yet has a reference until it has: while
  * a stale translation may still be written through, neither 4 (of shared memory) nor 5 is done.
@@ -177,6 +178,15 @@ void unmap_file_page(struct address_space *m, struct page *page, enum pte_marker
 
 /* ---- reclaim ---- */
 
+/* When it is clean it is the next. */
+static void leave_to_flusher(struct engine *e, struct page *page, struct taken *t)
+{
+	t->dirty = true;
+	page_set(page, PG_RECLAIM);
+	stat_add(&e->stats->dirty_met, 1);
+	flusher_ask(e, 1);
+}
+
 /* Nothing maps the page: let it go.  False: it stays. */
 static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 {
@@ -184,8 +194,10 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 	s64 slot;
 
 	if (!m->ops->swap_page) {
-		if (write_one_page(m, page))
+		if (page_test(page, PG_DIRTY)) {
+			leave_to_flusher(e, page, t);
 			return false;
+		}
 		if (!remove_mapping(page, radix_value(workingset_eviction(e, 1)), true)) {
 			stat_add(&e->lru.busy, 1);
 			return false;
@@ -230,6 +242,11 @@ void take_file_page(struct engine *e, struct page *page, bool force, struct take
 		spin_lock(&e->lru.lock);
 		lru_found_young(e, page);
 		spin_unlock(&e->lru.lock);
+		return;
+	}
+	if (page_test(page, PG_DIRTY) && !mapping_swaps(m)) {
+		leave_to_flusher(e, page, t);
+		lru_rotate(e, page, ARRIVED_SPARED);
 		return;
 	}
 	if (!try_to_unmap(m, page)) {

@@ -57,7 +57,8 @@ struct taken {
 	unsigned looked_at; /* pages that were dealt with in any way */
 	unsigned aged;	    /* of these: were young, and are less so now */
 	unsigned freed;	    /* were gone already */
-	bool no_slots;	    /* the swap area is full */
+	bool no_slots;	    /* no swap area has a slot */
+	bool dirty;	    /* a page of a file that is the flusher's to write */
 	bool not_now;	    /* the machine could not say yet which can be taken */
 };
 

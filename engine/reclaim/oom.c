@@ -40,13 +40,13 @@ static u64 total_pages(const struct engine *e)
 
 s64 oom_badness(const struct mm *mm, u64 total)
 {
+	struct oom_owner o = mm_owner(mm);
 	s64 points;
 
-	if (mm->owner.unkillable || mm->owner.score_adj <= OOM_SCORE_ADJ_MIN ||
-	    mm_is_oom_victim(mm))
+	if (o.unkillable || o.score_adj <= OOM_SCORE_ADJ_MIN || mm_is_oom_victim(mm))
 		return -1;
 	points = (s64)(count_of(&mm->rss) + count_of(&mm->swapped) + count_of(&mm->tables));
-	return max_of(points + mm->owner.score_adj * (s64)total / 1000, (s64)0);
+	return max_of(points + o.score_adj * (s64)total / 1000, (s64)0);
 }
 
 /* ---- one at a time ---- */
@@ -69,6 +69,11 @@ static void end(struct engine *e)
 
 /* ---- telling ---- */
 
+static u64 total_vm(const struct mm *mm)
+{
+	return __atomic_load_n(&mm->total_vm, __ATOMIC_RELAXED);
+}
+
 static void tell_of_memory(struct engine *e)
 {
 	const struct lru *lru = &e->lru;
@@ -89,29 +94,29 @@ static void tell_of_tasks(struct engine *e)
 		    "oom_score_adj name");
 	while ((mm = mm_visit_next(e, mm))) {
 		u64 rss = count_of(&mm->rss), file = count_of(&mm->rss_file);
+		struct oom_owner o = mm_owner(mm);
 
-		vmf_message("[%7d] %5u %8lu %8lu %8lu %8lu %14lu %8lu %13d %s", mm->owner.pid,
-			    mm->owner.uid, ul(mm->total_vm), ul(rss), ul(rss - min_of(file, rss)),
-			    ul(file), ul(count_of(&mm->tables) << PAGE_SHIFT),
-			    ul(count_of(&mm->swapped)), mm->owner.score_adj, mm->owner.name);
+		vmf_message("[%7d] %5u %8lu %8lu %8lu %8lu %14lu %8lu %13d %s", o.pid, o.uid,
+			    ul(total_vm(mm)), ul(rss), ul(rss - min_of(file, rss)), ul(file),
+			    ul(count_of(&mm->tables) << PAGE_SHIFT), ul(count_of(&mm->swapped)),
+			    o.score_adj, o.name);
 	}
 }
 
 static void tell(struct engine *e, const struct mm *current, const struct mm *victim)
 {
-	const struct oom_owner *o = &victim->owner;
+	struct oom_owner asks = mm_owner(current), o = mm_owner(victim);
 	u64 rss = count_of(&victim->rss), file = count_of(&victim->rss_file);
 
-	vmf_message("%s invoked oom-killer: order=0, oom_score_adj=%d", current->owner.name,
-		    current->owner.score_adj);
+	vmf_message("%s invoked oom-killer: order=0, oom_score_adj=%d", asks.name, asks.score_adj);
 	tell_of_memory(e);
 	tell_of_tasks(e);
-	vmf_message("oom-kill:constraint=CONSTRAINT_NONE,task=%s,pid=%d,uid=%u", o->name, o->pid,
-		    o->uid);
+	vmf_message("oom-kill:constraint=CONSTRAINT_NONE,task=%s,pid=%d,uid=%u", o.name, o.pid,
+		    o.uid);
 	vmf_message("Out of memory: Killed process %d (%s) total-vm:%lukB, anon-rss:%lukB, "
 		    "file-rss:%lukB, UID:%u pgtables:%lukB oom_score_adj:%d",
-		    o->pid, o->name, kb(victim->total_vm), kb(rss - min_of(file, rss)), kb(file),
-		    o->uid, kb(count_of(&victim->tables)), o->score_adj);
+		    o.pid, o.name, kb(total_vm(victim)), kb(rss - min_of(file, rss)), kb(file),
+		    o.uid, kb(count_of(&victim->tables)), o.score_adj);
 }
 
 /* ---- the victim ---- */
@@ -157,14 +162,14 @@ static void reap(struct mm *mm)
 
 static void kill_and_reap(struct engine *e, struct mm *victim)
 {
-	const struct oom_owner *o = &victim->owner;
+	struct oom_owner o = mm_owner(victim);
 	u64 before = count_of(&victim->rss);
 
 	atomic_store_explicit(&victim->oom_victim, true, memory_order_release);
 	stat_add(&e->stats->oom_kills, 1);
 	reap(victim);
 	stat_add(&e->stats->oom_reaped, before - min_of(count_of(&victim->rss), before));
-	vmf_message("oom_reaper: reaped process %d (%s), now rss:%lukB", o->pid, o->name,
+	vmf_message("oom_reaper: reaped process %d (%s), now rss:%lukB", o.pid, o.name,
 		    kb(count_of(&victim->rss)));
 }
 

@@ -22,7 +22,7 @@ struct mm;
 #define OOM_SCORE_ADJ_MIN (-1000) /* never killed */
 #define OOM_SCORE_ADJ_MAX 1000
 
-/* Whose space it is.  Set before others can be short of memory. */
+/* Whose space it is: mm_set_owner(). */
 struct oom_owner {
 	int pid;
 	unsigned uid;

@@ -8,6 +8,8 @@
  * the limit, giving up soon is right. */
 #define SPARED_BEFORE_FORCE 1024
 #define TRIES_BEFORE_END    32
+/* Dirty pages of files that it meets before it waits for the flusher. */
+#define DIRTY_BEFORE_WAIT 16
 
 /* So many pages that could not be taken are tried again each time that so many others were. */
 #define RETRY_BATCH 64
@@ -54,13 +56,13 @@ static bool free_without_slot(struct engine *e, u64 *freed)
 	if (!take_without_slot(e, &t))
 		return false;
 	*freed += t.freed;
-	return t.freed;
+	return t.freed || (t.dirty && flusher_wait_for_round(e));
 }
 
 /* Free about `want` frames, or as many as there are.  *not_now is set if there may be more soon. */
 static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 {
-	u64 freed = 0, tries = 0, spared = 0, most = TRIES_BEFORE_END;
+	u64 freed = 0, tries = 0, spared = 0, dirty = 0, most = TRIES_BEFORE_END;
 	bool full, retried = false;
 
 	if (!e->config.may_exceed)
@@ -94,6 +96,8 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 			tries = spared = 0;
 		else if (t.aged)
 			spared += t.aged;
+		else if (t.dirty && (++dirty % DIRTY_BEFORE_WAIT || flusher_wait_for_round(e)))
+			continue;
 		else if (++tries > most)
 			break;
 		else if (t.no_slots && !lru_drop_kept(e) && !free_without_slot(e, &freed))

@@ -167,6 +167,7 @@ int mm_fork(struct mm *parent, struct mm **child)
 	struct engine *e = parent->engine;
 	struct copy c = { .from = parent };
 	struct list_head untold;
+	struct oom_owner owner;
 	int err;
 
 	if (!e->mmu->shares_pages)
@@ -174,6 +175,8 @@ int mm_fork(struct mm *parent, struct mm **child)
 	err = mm_create(e, parent->low, parent->high, &c.to);
 	if (err)
 		return err;
+	owner = mm_owner(parent);
+	mm_set_owner(c.to, &owner);
 	down_write(&parent->mmap_lock);
 	down_write(&c.to->mmap_lock);
 	c.to->limits = parent->limits;
@@ -182,7 +185,6 @@ int mm_fork(struct mm *parent, struct mm **child)
 	c.to->start_brk = parent->start_brk;
 	c.to->brk = parent->brk;
 	c.to->data_bytes = parent->data_bytes;
-	c.to->owner = parent->owner;
 	err = mm_is_oom_victim(parent) ? -ENOMEM : dup_mmap(&c);
 	up_write(&c.to->mmap_lock);
 	if (err)

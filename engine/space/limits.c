@@ -14,7 +14,8 @@ static bool is_exec(u32 flags)
 
 void vm_stat_account(struct mm *mm, u32 flags, s64 pages)
 {
-	mm->total_vm += (u64)pages;
+	/* Read without mmap_lock by who tells of all spaces. */
+	__atomic_store_n(&mm->total_vm, mm->total_vm + (u64)pages, __ATOMIC_RELAXED);
 	if (is_exec(flags))
 		mm->exec_vm += (u64)pages;
 	else if (flags & VM_GROWSDOWN)

@@ -83,6 +83,23 @@ struct mm *mm_visit_next(struct engine *e, struct mm *mm)
 	return next;
 }
 
+void mm_set_owner(struct mm *mm, const struct oom_owner *owner)
+{
+	spin_lock(&mm->engine->mms_lock);
+	mm->owner = *owner;
+	spin_unlock(&mm->engine->mms_lock);
+}
+
+struct oom_owner mm_owner(const struct mm *mm)
+{
+	struct oom_owner owner;
+
+	spin_lock(&mm->engine->mms_lock);
+	owner = mm->owner;
+	spin_unlock(&mm->engine->mms_lock);
+	return owner;
+}
+
 void mm_visit_again(struct mm *mm)
 {
 	spin_lock(&mm->engine->mms_lock);

@@ -187,7 +187,7 @@ struct mm {
 	_Atomic u32 users; /* who has it, and will put it */
 	/* Who looks at it and keeps it from going; engine->mms_lock to change it. */
 	_Atomic u32 visitors;
-	struct oom_owner owner;	 /* for when memory runs out: reclaim/oom.h */
+	struct oom_owner owner;	 /* for when memory runs out: reclaim/oom.h; mms_lock */
 	_Atomic bool oom_victim; /* it was killed for that: its faults fail */
 	_Atomic bool exiting;	 /* its last user is taking it down */
 	void *machine;		 /* the machine's own */
@@ -217,6 +217,9 @@ void mmput(struct mm *mm);
  */
 struct mm *mm_visit_next(struct engine *e, struct mm *mm);
 void mm_visit_end(struct mm *mm);
+/* Whose space it is; a copy of that.  Neither takes any lock but mms_lock. */
+void mm_set_owner(struct mm *mm, const struct oom_owner *owner);
+struct oom_owner mm_owner(const struct mm *mm);
 /* Once more, for a space that one visits. */
 void mm_visit_again(struct mm *mm);
 /*

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "engine/backing/ramfile.h"
 #include "engine/backing/shmem.h"
 #include "engine/space/calls.h"
 #include "machine/soft/host.h"
@@ -25,22 +26,23 @@
 
 enum {
 	CPUS = 8,
-	OWN_PAGES = 240,    /* of each process */
-	SHARED_PAGES = 128, /* of a file that all map; each process has a piece of each page */
-	NEEDED = CPUS * OWN_PAGES + SHARED_PAGES,
+	OWN_PAGES = 240,   /* of each process */
+	FILES = 2,	   /* on a disk, and in shared memory; all map them, */
+	SHARED_PAGES = 64, /* and each process has a piece of each of their pages */
+	NEEDED = CPUS * OWN_PAGES + FILES * SHARED_PAGES,
 	FRAMES = NEEDED / 5,
 	PIECE = PAGE_SIZE / CPUS,
 	ROUND = 300, /* operations of a process from one quiet point to the next */
 	BUS_TRIES = 50,
 };
 
-#define P(n)   ((u64)(n)*PAGE_SIZE)
-#define OWN    (0x30000000ULL - P(OWN_PAGES / 2)) /* across a page table's end */
-#define SHARED 0x50000000ULL
-#define RW     (UAPI_PROT_READ | UAPI_PROT_WRITE)
+#define P(n)	  ((u64)(n)*PAGE_SIZE)
+#define OWN	  (0x30000000ULL - P(OWN_PAGES / 2)) /* across a page table's end */
+#define SHARED(f) (0x50000000ULL + P(1000 * (f)))
+#define RW	  (UAPI_PROT_READ | UAPI_PROT_WRITE)
 
 static struct world w;
-static struct file *file;
+static struct file *files[FILES];
 static u64 seed;
 static pthread_barrier_t stopped, go_on;
 static _Atomic bool stop;
@@ -178,7 +180,7 @@ struct worker {
 	unsigned number;
 	u64 rnd;
 	u32 version[OWN_PAGES]; /* 0: zeros */
-	u32 shared[SHARED_PAGES];
+	u32 shared[FILES][SHARED_PAGES];
 	u64 reads, writes, pages_out, drops, forks, deaths, buses, lost;
 };
 
@@ -196,14 +198,17 @@ static struct worker workers[CPUS];
 static void be_born(struct worker *k)
 {
 	u64 flags = UAPI_MAP_ANONYMOUS | UAPI_MAP_PRIVATE | UAPI_MAP_FIXED;
+	struct oom_owner owner = { .pid = 100 + (int)k->number };
 
 	if (mm_create(w.e, WORLD_LOW, WORLD_HIGH, &k->mm) ||
-	    do_mmap(k->mm, OWN, P(OWN_PAGES), RW, flags, NULL, 0) != OWN ||
-	    do_mmap(k->mm, SHARED, P(SHARED_PAGES), RW, UAPI_MAP_SHARED | UAPI_MAP_FIXED, file,
-		    0) != SHARED)
+	    do_mmap(k->mm, OWN, P(OWN_PAGES), RW, flags, NULL, 0) != OWN)
 		DIE(k, "it cannot be born");
-	k->mm->owner = (struct oom_owner){ .pid = 100 + (int)k->number };
-	snprintf(k->mm->owner.name, sizeof(k->mm->owner.name), "worker%u", k->number);
+	for (unsigned f = 0; f < FILES; f++)
+		if (do_mmap(k->mm, SHARED(f), P(SHARED_PAGES), RW, UAPI_MAP_SHARED | UAPI_MAP_FIXED,
+			    files[f], 0) != (s64)SHARED(f))
+			DIE(k, "it has no file %u", f);
+	snprintf(owner.name, sizeof(owner.name), "worker%u", k->number);
+	mm_set_owner(k->mm, &owner);
 	memset(k->version, 0, sizeof(k->version));
 	soft_load_mm(k->cpu, k->mm);
 }
@@ -299,13 +304,14 @@ static enum end own_page(struct worker *k, unsigned page, bool write)
 	return end;
 }
 
-static enum end shared_page(struct worker *k, unsigned page, bool write)
+static enum end shared_page(struct worker *k, unsigned f, unsigned page, bool write)
 {
-	u64 va = SHARED + P(page) + k->number * PIECE;
-	enum end end = check_words(k, va, 1000 + page, k->shared[page], PIECE / 8);
+	u64 va = SHARED(f) + P(page) + k->number * PIECE;
+	unsigned name = 1000 * (f + 1) + page;
+	enum end end = check_words(k, va, name, k->shared[f][page], PIECE / 8);
 
 	if (end == DONE && write)
-		end = write_words(k, va, 1000 + page, &k->shared[page], PIECE / 8);
+		end = write_words(k, va, name, &k->shared[f][page], PIECE / 8);
 	return end;
 }
 
@@ -316,8 +322,8 @@ static enum end check_all(struct worker *k)
 
 	for (unsigned page = 0; page < OWN_PAGES && end != KILLED; page++)
 		end = own_page(k, page, false);
-	for (unsigned page = 0; page < SHARED_PAGES && end != KILLED; page++)
-		end = shared_page(k, page, false);
+	for (unsigned page = 0; page < FILES * SHARED_PAGES && end != KILLED; page++)
+		end = shared_page(k, page % FILES, page / FILES, false);
 	return end;
 }
 
@@ -369,7 +375,8 @@ static enum end operate(struct worker *k)
 	if (what < 140)
 		return own_page(k, rnd_below(&k->rnd, OWN_PAGES), write);
 	if (what < 185)
-		return shared_page(k, rnd_below(&k->rnd, SHARED_PAGES), write);
+		return shared_page(k, rnd_below(&k->rnd, FILES), rnd_below(&k->rnd, SHARED_PAGES),
+				   write);
 	if (what < 189)
 		advise(k, UAPI_MADV_PAGEOUT);
 	else if (what < 191)
@@ -409,7 +416,7 @@ static void *work(void *arg)
 /* ---- who turns areas on and off ---- */
 
 static struct {
-	u64 ons, offs, no_room, unreadable, quiet;
+	u64 ons, offs, no_room, unreadable, flushed, quiet;
 } done;
 
 static void turn_on(struct shaky *k, int prio)
@@ -443,7 +450,7 @@ static void administer(u64 *rnd)
 {
 	unsigned i = rnd_below(rnd, AREAS);
 
-	switch (rnd_below(rnd, 4)) {
+	switch (rnd_below(rnd, 6)) {
 	case 0:
 		if (shaky[i].type >= 0)
 			turn_off(&shaky[i]);
@@ -451,6 +458,14 @@ static void administer(u64 *rnd)
 	case 1:
 		atomic_store(&load_fails, rnd_below(rnd, 3) ? 0 : 5 + rnd_below(rnd, 300));
 		atomic_store(&save_fails, rnd_below(rnd, 3) ? 0 : 5 + rnd_below(rnd, 300));
+		break;
+	case 2:
+		flusher_ask(w.e, 20);
+		done.flushed += flusher_run(w.e, machine_now_ns());
+		break;
+	case 3:
+		/* The disk of the file has its troubles, too. */
+		ramfile_fail(files[0], RAMFILE_WRITE, 0, 10, rnd_below(rnd, 2) ? -EIO : 0);
 		break;
 	default:
 		if (shaky[i].type < 0)
@@ -489,9 +504,11 @@ static void make_world(void)
 		STORE_DIE("the first area does not go");
 	for (unsigned i = 0; i < AREAS; i++)
 		turn_on(&shaky[i], areas[i].prio);
-	file = shmem_file_setup(w.e, P(SHARED_PAGES));
-	if (!file)
-		STORE_DIE("no file");
+	files[0] = ramfile_create(w.e, FILE_READ | FILE_WRITE, SHARED_PAGES);
+	files[1] = shmem_file_setup(w.e, 0);
+	for (unsigned f = 0; f < FILES; f++)
+		if (!files[f] || file_truncate(files[f], P(SHARED_PAGES)))
+			STORE_DIE("no files");
 }
 
 static void run(u64 *rnd, u64 until)
@@ -536,13 +553,13 @@ static bool print_totals(void)
 	printf("nopagelost: %lu pages read and right, %lu written, %lu forks; %lu minor and %lu "
 	       "major faults; %lu kills, %lu deaths; %lu loads and %lu saves failed, %lu bus "
 	       "errors, %lu pages given up; %lu areas turned on, %lu off, %lu without room, %lu "
-	       "unreadable; %lu quiet points; no page lost\n",
+	       "unreadable; %lu pages of files written; %lu quiet points; no page lost\n",
 	       ul(t.reads), ul(t.writes), ul(t.forks), ul(stats->minor), ul(stats->major),
 	       ul(stats->oom_kills), ul(t.deaths), ul(failed_loads), ul(failed_saves), ul(t.buses),
 	       ul(t.lost), ul(done.ons), ul(done.offs), ul(done.no_room), ul(done.unreadable),
-	       ul(done.quiet));
+	       ul(done.flushed), ul(done.quiet));
 	return stats->major && stats->oom_kills && t.deaths && t.forks && failed_loads &&
-	       failed_saves && done.offs && done.no_room;
+	       failed_saves && done.offs && done.no_room && done.flushed;
 }
 
 int main(int argc, char **argv)
@@ -575,7 +592,8 @@ int main(int argc, char **argv)
 	make_stores();
 	make_world();
 	run(&rnd, now_ms() + seconds * 1000);
-	file_put(file);
+	for (unsigned f = 0; f < FILES; f++)
+		file_put(files[f]);
 	all = print_totals();
 	world_destroy(&w);
 	for (unsigned i = 0; i < AREAS; i++) {

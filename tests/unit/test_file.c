@@ -782,10 +782,14 @@ static void a_page_that_cannot_be_written_stays(void **state)
 		put(i, i);
 	ramfile_fail(f, RAMFILE_WRITE, 0, ~0ULL, -EIO);
 	assert_int_equal(reclaim_range(mm, AT(0), AT(20)), 0);
+	assert_int_equal(flusher_run(w.e, 0), 0);
+	assert_int_equal(reclaim_range(mm, AT(0), AT(20)), 0);
 	assert_int_equal(atomic_load(&f->mapping->nr_pages), 20);
 	for (unsigned i = 0; i < 20; i++)
 		assert_int_equal(get(i), i);
 	ramfile_fail(f, RAMFILE_WRITE, 0, 0, 0);
+	assert_int_equal(reclaim_range(mm, AT(0), AT(20)), 0);
+	assert_int_equal(flusher_run(w.e, 0), 20);
 	assert_int_equal(reclaim_range(mm, AT(0), AT(20)), 20);
 	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), -EIO); /* of then */
 	for (unsigned i = 0; i < 20; i++)

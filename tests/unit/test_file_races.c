@@ -20,7 +20,6 @@ static const struct address_space_ops *real_ops;
 static turn_fn at_got, at_read,
 	at_write; /* page locked; at_read and at_write with invalidate_lock */
 static enum fault_reason reason;
-static u8 seen;
 
 static int turn_get_page(struct address_space *m, u64 index, enum page_use use, struct page **page,
 			 bool *major)
@@ -324,37 +323,33 @@ static void a_write_up_to_the_flush_of_an_unmapping_makes_the_page_dirty(void **
 
 /* ---- reclaim ---- */
 
-static void try_page_0_on_cpu1(void)
-{
-	reason = soft_read_byte(cpu1, AT(MINE), &seen);
-}
-
-static void a_fault_begins_on_cpu1(void)
-{
-	begin(try_page_0_on_cpu1);
-	waits(NULL);
-}
-
-/* Its page is locked by reclaim, which is writing it out: the fault waits, and reads it again. */
-static void a_fault_on_a_page_that_reclaim_writes_out_waits(void **state)
-{
-	(void)state;
-	write_on(cpu0, MINE, 8);
-	at_write = a_fault_begins_on_cpu1;
-	reclaim_range(mm, AT(MINE), AT(MINE + 1));
-	join();
-	assert_int_equal(reason, FAULT_OK);
-	assert_int_equal(seen, 8);
-}
-
-static void a_write_up_to_the_flush_of_reclaim_is_written_out(void **state)
+/* What is written by a translation until the flusher has flushed it is in what is written out, and
+ * only then the page goes. */
+static void a_dirty_page_goes_when_the_flusher_has_written_all_that_is_in_it(void **state)
 {
 	(void)state;
 	write_on(cpu0, MINE, 8);
 	write_on(cpu1, MINE, 8);
-	at.flush = write_9_on_cpu1; /* its entry is gone, its translation not */
+	assert_int_equal(reclaim_range(mm, AT(MINE), AT(MINE + 1)), 0);
+	assert_true(pte_present(pte_of(mm, MINE)));
+	at.clean = write_9_on_cpu1;
+	assert_int_equal(flusher_run(w.e, 0), 1);
+	assert_int_equal(file->mapping->nr_dirty, 0);
+	assert_int_equal(reclaim_range(mm, AT(MINE), AT(MINE + 1)), 1);
+	assert_int_equal(read_on(cpu0, MINE), 9);
+}
+
+/* Written again between the flusher's round and reclaim: the second writing is waited for, too. */
+static void a_page_that_is_dirty_again_stays_again(void **state)
+{
+	(void)state;
+	write_on(cpu0, MINE, 8);
+	reclaim_range(mm, AT(MINE), AT(MINE + 1));
+	assert_int_equal(flusher_run(w.e, 0), 1);
+	write_on(cpu1, MINE, 9);
 	reclaim_range(mm, AT(MINE), AT(MINE + 1));
 	assert_int_equal(read_on(cpu0, MINE), 9);
+	assert_int_equal(flusher_run(w.e, 0), 1);
 	assert_int_equal(on_disk(0), 9);
 }
 
@@ -373,8 +368,8 @@ int main(void)
 		T(a_write_before_the_flush_is_written_back),
 		T(a_write_while_the_page_is_written_back_makes_it_dirty_again),
 		T(a_write_up_to_the_flush_of_an_unmapping_makes_the_page_dirty),
-		T(a_fault_on_a_page_that_reclaim_writes_out_waits),
-		T(a_write_up_to_the_flush_of_reclaim_is_written_out),
+		T(a_dirty_page_goes_when_the_flusher_has_written_all_that_is_in_it),
+		T(a_page_that_is_dirty_again_stays_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
