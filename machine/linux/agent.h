@@ -5,7 +5,8 @@
  * Life of a process:
  *
  *   watching   One thread, the keeper, samples the resident memory.  The program runs natively, at
- *              native speed, until it comes near its limit.
+ *              native speed, until it comes near its limit; once it could come there without asking
+ *              for more memory, what is absent is wired (wires.c).
  *   paging     The program's private anonymous memory is registered with userfaultfd and known to
  *              an engine.  Handler threads, one a CPU, serve faults.  The keeper goes on sampling:
  *              new areas that the program made meanwhile, which fault natively, are found and
@@ -37,6 +38,9 @@
 #include "machine/linux/thread.h"
 #include "machine/linux/uffd_abi.h"
 #include "stores/memory.h"
+
+/* No private memory of a program lies above. */
+#define USER_END 0x7ffffffff000ULL
 
 struct agent_options {
 	u64 limit; /* bytes */
@@ -115,6 +119,9 @@ void changes_reset(void);
 void areas_note_early(int maps);
 /* Find areas that are not managed yet, register and adopt them.  0, or a negative errno. */
 int areas_scan(void);
+/* Call fn for all parts of areas that can be managed, whether they are or not.  0, or a negative
+ * errno. */
+int areas_each(void (*fn)(u64 start, u64 end));
 /* Forget what the engine has and the program has not. */
 void areas_forget_gone(void);
 /* Account the page at va, which is present although the engine did not put it there.  Gate held. */
@@ -140,8 +147,14 @@ void keeper_start_child(void);
 /* Bytes that the program may still map, writable and private, before the keeper has to look; ~0 if
  * there is no need to ask.  See hooks.c. */
 u64 keeper_room(void);
+/* At start-up: has the program been loaded with so much memory that it has to look at once? */
+bool keeper_is_urgent(void);
+/* Is memory wired, and not yet paged?  See wires.c. */
+bool keeper_has_wired(void);
 /* From any thread: it has something to do at once. */
 void keeper_wake(void);
+/* By agent threads: resident bytes of the program at this moment. */
+u64 keeper_resident_now(void);
 /* The nice value of the program, which the other threads go back to. */
 int keeper_program_nice(void);
 /* May threads of this process be scheduled as we like? */

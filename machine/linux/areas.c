@@ -18,12 +18,15 @@
 #include "machine/linux/arena.h"
 #include "machine/linux/proc.h"
 #include "machine/linux/uffd.h"
+#include "machine/linux/wires.h"
 
 /* Areas below this size that were there when the agent was loaded are the loader's and the
  * libraries' own: unmanaged, so that the agent's code never waits for itself. */
 #define SMALL_AREA (128 * 1024)
 #define MAX_EARLY  256
 #define CHUNK	   512 /* pages adopted in one go */
+/* Bytes that may be touched unseen while they go over from the wires to paging. */
+#define LEAST_PIECE (1ULL << 20)
 
 /* Of this library, by the linker. */
 extern char __bss_start[] __attribute__((visibility("hidden")));
@@ -45,7 +48,11 @@ static spinlock_t maps_lock;
 struct scan {
 	u64 unmanaged[NR_UNMANAGED];
 	struct proc_area area; /* the line of maps before the present one */
-	unsigned nr_new;       /* registered by this scan, to be adopted */
+	/* What to do with a part that can be managed, and is followed by free space up to `upto`.
+	 */
+	void (*found)(struct scan *scan, u64 start, u64 end, u64 upto);
+	void (*each)(u64 start, u64 end); /* see areas_each() */
+	unsigned nr_new;		  /* registered by this scan, to be adopted */
 	struct {
 		u64 start, end;
 	} new[MAX_NEW];
@@ -149,6 +156,30 @@ static void adopt_range(u64 start, u64 end)
 	}
 }
 
+static int register_piece(u64 at, u64 len)
+{
+	int err = wires_release(at, len);
+
+	return err ? err : uffd_register(agent.uffd, at, len);
+}
+
+/*
+ * From the wires over to paging.  For a moment memory is neither; so it goes in pieces, first every
+ * second one, then the others.  A thread that touches a piece just then, and perhaps keeps us from
+ * our CPU, comes to one that is still wired, or to one that is paged already.
+ */
+static int register_wired(u64 start, u64 end)
+{
+	u64 piece = PAGE_ALIGN(max_of(agent.options.limit / 64, LEAST_PIECE));
+	int err = 0;
+
+	for (u64 at = start + piece; !err && at < end; at += 2 * piece)
+		err = register_piece(at, min_of(piece, end - at));
+	for (u64 at = start; !err && at < end; at += 2 * piece)
+		err = register_piece(at, min_of(piece, end - at));
+	return err;
+}
+
 /*
  * Where the area ends there, it may have been enlarged since maps was read.  Registering a part
  * would split it in two, and the program's next mremap() of it would fail; so the free space up to
@@ -156,9 +187,12 @@ static void adopt_range(u64 start, u64 end)
  */
 static int register_whole(u64 start, u64 end, u64 upto)
 {
+	int err;
+
 	if (upto > end && uffd_register(agent.uffd, start, upto - start) == 0)
 		return 0;
-	return uffd_register(agent.uffd, start, end - start);
+	err = uffd_register(agent.uffd, start, end - start);
+	return err == -EBUSY ? register_wired(start, end) : err;
 }
 
 /* Register [start, end), of which the engine knows nothing: from now on it cannot grow by itself.
@@ -224,11 +258,11 @@ static void manage(struct scan *scan, const struct proc_area *a, u64 upto)
 
 	while (start < a->end && excluded_part(start, a->end, &from, &to)) {
 		if (from > start)
-			fill_gaps(scan, start, from, from);
+			scan->found(scan, start, from, from);
 		start = to;
 	}
 	if (start < a->end)
-		fill_gaps(scan, start, a->end, upto);
+		scan->found(scan, start, a->end, upto);
 }
 
 static void scan_area(struct scan *scan, u64 upto)
@@ -237,7 +271,7 @@ static void scan_area(struct scan *scan, u64 upto)
 
 	if (a->start >= ARENA_BASE && a->end <= ARENA_BASE + ARENA_SIZE)
 		return;
-	if (!a->anonymous || !a->private || a->start >= agent.mm->high)
+	if (!a->anonymous || !a->private || a->start >= USER_END)
 		return;
 	if (a->name[0] == '[' && memcmp(a->name, "[heap]", 6) && memcmp(a->name, "[anon", 5)) {
 		if (!memcmp(a->name, "[stack]", 7))
@@ -254,21 +288,40 @@ static int scan_one(const struct proc_area *a, void *ctx)
 {
 	struct scan *scan = ctx;
 
-	scan_area(scan, min_of(a->start, agent.mm->high));
+	scan_area(scan, min_of(a->start, USER_END));
 	scan->area = *a;
 	return 0;
 }
 
-int areas_scan(void)
+static int scan_maps(struct scan *scan)
 {
-	struct scan scan = { .nr_new = 0 };
 	int err;
 
 	spin_lock(&maps_lock);
-	err = proc_areas(agent.maps, scan_one, &scan);
+	err = proc_areas(agent.maps, scan_one, scan);
 	spin_unlock(&maps_lock);
+	scan_area(scan, scan->area.end);
+	return err;
+}
 
-	scan_area(&scan, scan.area.end);
+static void found_one(struct scan *scan, u64 start, u64 end, u64 upto)
+{
+	(void)upto;
+	scan->each(start, end);
+}
+
+int areas_each(void (*fn)(u64 start, u64 end))
+{
+	struct scan scan = { .found = found_one, .each = fn };
+
+	return scan_maps(&scan);
+}
+
+int areas_scan(void)
+{
+	struct scan scan = { .found = fill_gaps };
+	int err = scan_maps(&scan);
+
 	/* First all are stopped from growing, then they are counted. */
 	for (unsigned i = 0; i < scan.nr_new; i++)
 		adopt_range(scan.new[i].start, scan.new[i].end);
@@ -316,7 +369,7 @@ static int gone_one(const struct proc_area *a, void *ctx)
 {
 	struct gone *g = ctx;
 
-	gone_between(g, g->upto, min_of(a->start, agent.mm->high));
+	gone_between(g, g->upto, min_of(a->start, USER_END));
 	g->upto = a->end;
 	return 0;
 }

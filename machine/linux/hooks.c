@@ -6,11 +6,9 @@
  * themselves are replaced, by a jump at their start.  They are bare system calls, so ours do all
  * that they did.
  *
- * Once paging has begun, new writable memory is counted against a credit.  Who uses it up waits for
- * the keeper's next scan, which puts all new areas under management: that bounds how far a program
- * that maps and fills memory in many threads can get beyond its limit.  With a small limit it is
- * so from the start: sampling alone would find memory that is filled at gigabytes a second, on busy
- * CPUs, too late.
+ * New writable memory is counted against a credit.  Who uses it up waits for the keeper's next
+ * scan, which puts all new areas under management, or (before paging begins) wires them: that
+ * bounds how far a program that maps and fills memory in many threads can get beyond its limit.
  */
 #include "machine/linux/hooks.h"
 #include "machine/linux/agent.h"
@@ -40,6 +38,7 @@ static struct {
 	_Atomic u32 begun, done; /* scans; done is a futex */
 	void **curbrk;
 	spinlock_t lock; /* guards the ranges */
+	u64 unwire_start, unwire_len;
 	unsigned nr_wiped;
 	struct {
 		u64 start, end;
@@ -89,6 +88,11 @@ static void wait_for_scan(void)
 	}
 }
 
+u64 hooks_grown(void)
+{
+	return atomic_load(&hooks.grown);
+}
+
 static void grown(u64 bytes)
 {
 	u64 room = agent.armed ? CREDIT : keeper_room();
@@ -99,7 +103,7 @@ static void grown(u64 bytes)
 
 void hooks_look(void)
 {
-	if (keeper_room() != ~0ULL)
+	if (keeper_is_urgent())
 		wait_for_scan();
 }
 
@@ -375,16 +379,41 @@ static long ordered_mremap(u64 old, size_t old_len, size_t new_len, int flags, u
 	return move_elsewhere(old, old_len, new_len, flags);
 }
 
+bool hooks_unwire_asked(u64 *start, u64 *len)
+{
+	spin_lock(&hooks.lock);
+	*start = hooks.unwire_start;
+	*len = hooks.unwire_len;
+	hooks.unwire_len = 0;
+	spin_unlock(&hooks.lock);
+	return *len;
+}
+
+/* A piece that was let go of its wires is an area of its own for the kernel, too. */
+static void unwire(u64 start, u64 len)
+{
+	spin_lock(&hooks.lock);
+	hooks.unwire_start = start;
+	hooks.unwire_len = len;
+	spin_unlock(&hooks.lock);
+	wait_for_scan();
+}
+
 /* Signals wait: a handler that forks, or moves memory itself, would wait for its own thread. */
 static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, void *to)
 {
 	u64 mask = signals_block();
+	bool wired = keeper_has_wired();
 	long at;
 
 	move_begins();
 	at = ordered_mremap((u64)old, old_len, new_len, flags, (u64)to);
+	if (at == -EFAULT && wired) {
+		unwire((u64)old, PAGE_ALIGN(old_len));
+		at = ordered_mremap((u64)old, old_len, new_len, flags, (u64)to);
+	}
 	move_ends();
-	if (at == -EFAULT && agent.armed) {
+	if (at == -EFAULT && (agent.armed || wired)) {
 		wait_for_scan();
 		move_begins();
 		at = ordered_mremap((u64)old, old_len, new_len, flags, (u64)to);
@@ -395,8 +424,9 @@ static void *our_mremap(void *old, size_t old_len, size_t new_len, int flags, vo
 	signals_restore(mask);
 	if ((unsigned long)at <= -4096UL && (u64)at != (u64)old)
 		is_new((u64)at, new_len, false);
-	if ((unsigned long)at <= -4096UL && new_len > old_len)
-		grown(new_len - old_len);
+	/* What moves loses its wires. */
+	if ((unsigned long)at <= -4096UL && (new_len > old_len || wired))
+		grown(wired ? new_len : new_len - old_len);
 	return (void *)result(at);
 }
 

@@ -26,6 +26,11 @@ bool hooks_moving(void);
 void hooks_look(void);
 /* mremap() by libc's syscall(). */
 long hooks_mremap(long nr, long old, long old_len, long new_len, long flags, long to);
+/* Bytes that were mapped since the last scan began. */
+u64 hooks_grown(void);
+/* A move failed, for what the keeper has made of the area: the range that it is to let go of before
+ * the scan is done.  False: there is none. */
+bool hooks_unwire_asked(u64 *start, u64 *len);
 /* Does a thread wait for a scan? */
 bool hooks_scan_asked(void);
 /* By the keeper: a scan begins, and is done (or could not be: whoever waits goes on all the same).

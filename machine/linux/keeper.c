@@ -4,7 +4,7 @@
  *
  * It samples rather than hooks.  How long it sleeps follows from how far the program is from its
  * limit and how fast memory can grow at most, so that a small program is hardly ever disturbed and
- * a growing one is caught in time.
+ * a growing one is caught in time.  That it may be kept from its CPU is provided for by wires.c.
  */
 #include "engine/base/errno.h"
 #include "machine/linux/agent.h"
@@ -15,6 +15,7 @@
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
+#include "machine/linux/wires.h"
 
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -38,11 +39,15 @@
 #define CATCH_UP 128
 /* And the rest that others get between: the keeper may have a higher priority than them. */
 #define CATCH_UP_NAP_NS (100 * 1000ULL)
-/* Up to this limit the keeper does not trust in being quick enough: paging begins when the program
- * could touch so much, not when it has. */
-#define SMALL_LIMIT (64ULL << 20)
 /* Less room than this is not worth asking for again and again. */
 #define LEAST_ROOM (1ULL << 20)
+/* Paging begins so far below the mark (a part of it) if a thread waits at a wire, rather than that
+ * ever smaller pieces are let go; */
+#define LAST_PART 16
+/* and when all room was used up so often, and each time so soon that it cannot have been filled:
+ * touches here and there cost less when each brings a page. */
+#define SPARSE_TIMES 8
+#define SPARSE_NS    (5 * 1000 * 1000ULL)
 /* Bytes that may come and go even if what cannot be taken fills the limit; within what a program
  * may be above it. */
 #define LEAST_WORKING_SET (8ULL << 20)
@@ -59,7 +64,7 @@
 
 static struct {
 	struct proc_memory memory; /* as last sampled */
-	u64 agent_bytes;	   /* the arena's resident bytes, now and then */
+	_Atomic u64 agent_bytes;   /* the arena's resident bytes, now and then */
 	u64 reported_at, scanned_at, scan_took, alone_at;
 	u64 scanned_size; /* memory.size when areas were last scanned */
 	u64 changed_at;	  /* when memory.size was last seen to change */
@@ -69,6 +74,9 @@ static struct {
 	u64 stuck;	  /* unevictable pages, at the last retry */
 	unsigned retry;	  /* how many were tried again then */
 	_Atomic u64 room; /* see keeper_room() */
+	u64 wired;	  /* what the program could touch when it was last wired */
+	u64 wired_at, wiring_took;
+	unsigned sparse; /* times in a row */
 	_Atomic u32 child_ready;
 } keeper;
 
@@ -103,12 +111,23 @@ static int open_descriptors(void)
 
 /* ---- figures ---- */
 
-static u64 program_bytes(void)
+static u64 bytes_of_program(const struct proc_memory *m)
 {
-	u64 anonymous =
-		keeper.memory.resident - min_of(keeper.memory.resident, keeper.memory.shared);
+	u64 anonymous = m->resident - min_of(m->resident, m->shared);
 
 	return anonymous - min_of(anonymous, keeper.agent_bytes);
+}
+
+static u64 program_bytes(void)
+{
+	return bytes_of_program(&keeper.memory);
+}
+
+u64 keeper_resident_now(void)
+{
+	struct proc_memory now;
+
+	return bytes_of_program(proc_memory(agent.statm, &now) ? &keeper.memory : &now);
 }
 
 static void set_marks(struct watermarks *marks, u64 frames, u64 limit)
@@ -243,7 +262,7 @@ static int start_engine(void)
 			  NULL, agent.store);
 	if (err)
 		return err;
-	return mm_create(&agent.engine, PAGE_SIZE, 0x7ffffffff000ULL, &agent.mm);
+	return mm_create(&agent.engine, PAGE_SIZE, USER_END, &agent.mm);
 }
 
 static int open_uffd(void)
@@ -319,6 +338,7 @@ static void prepare(void)
 	if (err) {
 		agent_warn("paging could not be started; the program runs unmanaged");
 		agent_set_state(AGENT_STOPPED);
+		wires_end();
 		/* Nobody would read of a fork: let go of the window, too. */
 		sys(close, agent.uffd);
 		sys(close, agent.bin_uffd);
@@ -337,6 +357,7 @@ static void arm(void)
 	agent.armed = 1;
 	agent_set_state(AGENT_PAGING);
 	scan();
+	wires_end();
 	sample();
 	note_peak();
 	report_now();
@@ -358,6 +379,12 @@ static u64 prepare_at(void)
 	return arm_at() / 2;
 }
 
+/* What may be mapped before the keeper has looked for the first time. */
+static u64 first_room(void)
+{
+	return arm_at() / 2;
+}
+
 /*
  * Measuring the agent takes the kernel's lock of the layout many times, and each may wait for a
  * thread of the program that holds it and does not run; a program that is filling memory is far
@@ -366,13 +393,13 @@ static u64 prepare_at(void)
  */
 #define READY_BYTES (8ULL << 20)
 
-static bool arm_is_due(void)
+static bool reached(u64 bytes)
 {
-	if (program_bytes() < arm_at())
+	if (program_bytes() < bytes)
 		return false;
-	if (program_bytes() < arm_at() + READY_BYTES)
+	if (program_bytes() < bytes + READY_BYTES)
 		measure_agent();
-	return program_bytes() >= arm_at();
+	return program_bytes() >= bytes;
 }
 
 static u64 next_nap(void)
@@ -424,9 +451,15 @@ static bool scan_is_due(u64 now)
 
 u64 keeper_room(void)
 {
-	return agent.options.limit <= SMALL_LIMIT && agent.state == AGENT_WATCHING ? keeper.room
-										   : ~0ULL;
+	return agent.state == AGENT_WATCHING ? keeper.room : ~0ULL;
 }
+
+bool keeper_has_wired(void)
+{
+	return agent.state == AGENT_WATCHING && wires_are_up();
+}
+
+/* ---- watching ---- */
 
 /* What the program can touch without mapping more. */
 static u64 potential(void)
@@ -436,25 +469,85 @@ static u64 potential(void)
 	return keeper.memory.writable - min_of(keeper.memory.writable, ours);
 }
 
+bool keeper_is_urgent(void)
+{
+	struct proc_memory now;
+	int statm = open_proc("/proc/self/statm");
+	int err = statm < 0 ? statm : proc_memory(statm, &now);
+
+	if (statm >= 0)
+		sys(close, statm);
+	return err || now.writable > first_room();
+}
+
+/* Does the program touch little of what it is let have? */
+static bool touches_sparsely(u64 now)
+{
+	keeper.sparse = now - keeper.wired_at < SPARSE_NS ? keeper.sparse + 1 : 0;
+	return keeper.sparse > SPARSE_TIMES;
+}
+
+static bool arm_is_due(bool tripped)
+{
+	if (!tripped)
+		return reached(arm_at());
+	return reached(arm_at() - arm_at() / LAST_PART) || touches_sparsely(machine_now_ns());
+}
+
+/* Much was mapped in ways that nobody asked about? */
+static bool has_outgrown_wires(u64 now)
+{
+	return !wires_are_up() || (potential() > keeper.wired + keeper.room &&
+				   now - keeper.wired_at > SCAN_SHARE * keeper.wiring_took);
+}
+
+static void stretch(void)
+{
+	u64 began = machine_now_ns();
+
+	if (wires_stretch(arm_at()))
+		return; /* sampling has to do */
+	keeper.wired = potential();
+	keeper.wired_at = machine_now_ns();
+	keeper.wiring_took = keeper.wired_at - began;
+}
+
+/* A thread asks for room, or all is as it is at times. */
+static void look_at_wires(bool asked)
+{
+	if (potential() + LEAST_ROOM < arm_at()) {
+		keeper.room = arm_at() - potential();
+		return;
+	}
+	/* What moves now must not be wired in the middle of it. */
+	if (!hooks_moving() && (asked || has_outgrown_wires(machine_now_ns())))
+		stretch();
+	keeper.room = max_of(wires_room() / 2, LEAST_ROOM);
+}
+
 /* Before paging begins. */
 static void watch(void)
 {
-	bool asked = hooks_scan_asked();
-	u64 used;
+	bool asked = hooks_scan_asked(), tripped = wires_tripped();
+	u64 start, len;
 
-	if (asked) {
+	if (asked || tripped) {
 		hooks_scan_begins();
 		sample(); /* what was mapped before the question is in it */
 	}
-	used = asked ? potential() : program_bytes();
-	if (asked ? used + LEAST_ROOM >= arm_at() : arm_is_due())
+	if (hooks_unwire_asked(&start, &len))
+		wires_release(start, len);
+	if (arm_is_due(tripped)) {
 		arm();
-	else if (!agent.paging && program_bytes() >= prepare_at())
-		prepare();
-	if (asked) {
-		keeper.room = arm_at() - min_of(arm_at(), used);
-		hooks_scan_done();
+	} else {
+		if (!agent.paging && program_bytes() >= prepare_at())
+			prepare();
+		look_at_wires(asked || tripped);
 	}
+	if (asked || tripped)
+		hooks_scan_done();
+	if (tripped)
+		wires_answer();
 }
 
 /*
@@ -464,7 +557,7 @@ static void watch(void)
 static void end_if_alone(u64 now)
 {
 	struct proc_leader leader;
-	u64 ours = 1 + (agent.paging ? agent.nr_handlers : 0);
+	u64 ours = 1 + (agent.paging ? agent.nr_handlers : 0) + wires_threads();
 
 	if (now - keeper.alone_at < ALONE_EVERY_NS)
 		return;
@@ -543,6 +636,7 @@ int keeper_start(void)
 
 	if (err)
 		return err;
+	keeper.room = first_room();
 	tid = thread_start(agent.keeper, keeper_main);
 	return tid < 0 ? (int)tid : 0;
 }
@@ -597,6 +691,7 @@ void keeper_start_child(void)
 {
 	keeper.child_ready = 0;
 	agent.keeper->busy = 0;
+	wires_forget();
 	agent_new_slot();
 	if (thread_start(agent.keeper, child_main) < 0) {
 		/* A limit on threads, most likely. */
@@ -651,7 +746,7 @@ static int bring_back_area(const struct proc_area *a, void *ctx)
 	struct vma *vma;
 
 	(void)ctx;
-	if (!a->anonymous || !a->private || a->start >= agent.mm->high)
+	if (!a->anonymous || !a->private || a->start >= USER_END)
 		return 0;
 	vma = find_vma(agent.mm, a->start);
 	if (!vma || vma->start >= a->end)
@@ -678,6 +773,7 @@ void agent_stop(const char *why)
 {
 	agent_warn(why);
 	agent_set_state(AGENT_STOPPED);
+	wires_end();
 	if (!agent.paging)
 		return;
 	agent.paging = 0;
