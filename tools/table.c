@@ -142,7 +142,8 @@ static void eviction_rows(const struct figures *f)
 	if (f->raw)
 		snprintf(share, sizeof(share), " (%.0f %%, %s)", 100.0 * f->stored / f->raw,
 			 f->options->compress);
-	fprintf(stderr, " %s as %s%s", bytes_text(a, f->raw), bytes_text(b, f->stored), share);
+	fprintf(stderr, " at most %s as %s%s", bytes_text(a, f->raw), bytes_text(b, f->stored),
+		share);
 	end();
 	row("direct reclaim");
 	cell("", time_text(a, f->events.direct_reclaim_ns));

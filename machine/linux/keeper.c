@@ -186,6 +186,18 @@ static void note_held(struct report_slot *s)
 	note_most(&s->unmanaged[UNMANAGED_PINNED], pinned);
 }
 
+/* Most programs give their memory back before they end, and the store is empty then. */
+static void note_stored(struct report_slot *s)
+{
+	u64 raw = agent.store->stats.raw_bytes;
+
+	if (raw < s->raw_bytes)
+		return;
+	s->raw_bytes = raw;
+	s->stored_bytes = agent.store->stats.stored_bytes;
+	s->kept_bytes = agent.engine.swap.kept * PAGE_SIZE;
+}
+
 static void report_now(void)
 {
 	struct report_slot *s = agent.slot;
@@ -197,9 +209,7 @@ static void report_now(void)
 	s->agent_bytes = keeper.agent_bytes;
 	if (agent.armed) {
 		note_held(s);
-		s->raw_bytes = agent.store->stats.raw_bytes;
-		s->stored_bytes = agent.store->stats.stored_bytes;
-		s->kept_bytes = agent.engine.swap.kept * PAGE_SIZE;
+		note_stored(s);
 		retry_stuck();
 		adjust_limit();
 	}

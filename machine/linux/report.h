@@ -53,9 +53,10 @@ struct report_slot {
 	_Atomic u64 limit_bytes;
 	_Atomic u64 resident_bytes, peak_resident_bytes; /* managed program, agent left out */
 	_Atomic u64 agent_bytes;			 /* the agent's own resident memory */
-	_Atomic u64 stored_bytes, raw_bytes, kept_bytes; /* of the store now */
-	_Atomic u64 unmanaged[NR_UNMANAGED];		 /* bytes */
-	_Atomic u64 native; /* pages that came by themselves and were adopted */
+	/* Of the store when it held the most raw bytes, as sampled. */
+	_Atomic u64 stored_bytes, raw_bytes, kept_bytes;
+	_Atomic u64 unmanaged[NR_UNMANAGED]; /* bytes */
+	_Atomic u64 native;		     /* pages that came by themselves and were adopted */
 	struct engine_stats stats;
 	_Atomic u64 latency[LATENCY_BUCKETS]; /* faults by service time */
 	_Atomic u64 latency_max_ns;
