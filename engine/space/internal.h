@@ -32,8 +32,9 @@ struct vma *vma_isolate(struct vma *vma, u64 start, u64 end);
 struct vma *vma_modify_flags(struct vma *vma, u64 start, u64 end, u32 flags);
 /* Merge with the neighbours where possible; returns the VMA that holds it all. */
 struct vma *vma_merge(struct vma *vma);
-/* The same with the one above alone. */
-void vma_merge_above(struct vma *vma);
+/* The same of a VMA that has grown, with the one above alone: one without an anon_vma takes its,
+ * even if that came by fork. */
+void vma_merge_grown(struct vma *vma);
 bool vma_mergeable(const struct vma *below, const struct vma *above);
 /* Move the upper end; the space is free, nothing merges. */
 void vma_set_end(struct vma *vma, u64 end);

@@ -160,7 +160,7 @@ static s64 remap_at(struct remap *r)
 			return -ENOMEM;
 		vma_set_end(vma, r->addr + r->new_len);
 		vm_stat_account(r->mm, vma->flags, (s64)(delta >> PAGE_SHIFT));
-		vma_merge_above(vma); /* what it could have merged with below, it did not want to */
+		vma_merge_grown(vma); /* what it could have merged with below, it did not want to */
 		return (s64)r->addr;
 	}
 	if (!(r->flags & UAPI_MREMAP_MAYMOVE))

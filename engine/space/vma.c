@@ -246,11 +246,17 @@ static bool anon_vma_mergeable(const struct vma *a, const struct vma *b)
 	return !vma_is_fork_child(a) && !vma_is_fork_child(b);
 }
 
-bool vma_mergeable(const struct vma *below, const struct vma *above)
+/* But for their anon_vmas they could be one. */
+static bool continues(const struct vma *below, const struct vma *above)
 {
 	return below->end == above->start && below->flags == above->flags &&
 	       below->file == above->file && below->uffd == above->uffd &&
-	       vma_pgoff_end(below) == above->pgoff && anon_vma_mergeable(below, above);
+	       vma_pgoff_end(below) == above->pgoff;
+}
+
+bool vma_mergeable(const struct vma *below, const struct vma *above)
+{
+	return continues(below, above) && anon_vma_mergeable(below, above);
 }
 
 /* `below` takes over the range of `above`, which goes. */
@@ -281,11 +287,11 @@ static void merge_pair(struct vma *below, struct vma *above)
 		file_put(file); /* not the last: `below` has one */
 }
 
-void vma_merge_above(struct vma *vma)
+void vma_merge_grown(struct vma *vma)
 {
 	struct vma *next = vma_next(vma);
 
-	if (next && vma_mergeable(vma, next))
+	if (next && continues(vma, next) && (!next->anon_vma || anon_vma_mergeable(vma, next)))
 		merge_pair(vma, next);
 }
 
@@ -360,13 +366,15 @@ struct vma *vma_modify_flags(struct vma *vma, u64 start, u64 end, u32 flags)
 
 struct vma *vma_merge(struct vma *vma)
 {
-	struct vma *prev = vma_prev(vma);
+	struct vma *prev = vma_prev(vma), *next;
 
 	if (prev && vma_mergeable(prev, vma)) {
 		merge_pair(prev, vma);
 		vma = prev;
 	}
-	vma_merge_above(vma);
+	next = vma_next(vma);
+	if (next && vma_mergeable(vma, next))
+		merge_pair(vma, next);
 	return vma;
 }
 
