@@ -59,6 +59,7 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	zone_init(e, ZONE_USER, nr_table, nr_user, user_map);
 	reclaim_init(e);
 	flusher_init(&e->flusher);
+	hugetlb_init(e);
 	spin_init(&e->streams_lock);
 	spin_init(&e->mms_lock);
 	spin_init(&e->anon_vma_lock);
@@ -86,6 +87,7 @@ void engine_fini(struct engine *e)
 		vmf_panic("engine_fini: there are spaces left");
 	if (!list_empty(&e->mappings))
 		vmf_panic("engine_fini: there are files left");
+	hugetlb_fini(e);
 	/* What is still on its way out is nobody's. */
 	while (writeout(e, MMU_BATCH, &full))
 		;
@@ -232,10 +234,13 @@ void engine_check(struct engine *e)
 	s64 rss = 0, entries = 0;
 	struct listed l;
 	struct mm *mm;
+	u64 pools;
 
 	zone_check(e, ZONE_TABLE);
 	zone_check(e, ZONE_USER);
 	check_lru(e, &l);
+	hugetlb_check_pools(e);
+	pools = hugetlb_frames(e);
 	cached = page_cache_check(e, &slots);
 	list_for_each_entry (mm, &e->mms, link) {
 		mm_check(mm);
@@ -248,12 +253,13 @@ void engine_check(struct engine *e)
 	CHECK(l.file == cached && l.file == e->nr_file_pages,
 	      "%lu pages of files on the LRU lists, %lu in the page cache, %lu counted", ul(l.file),
 	      ul(cached), ul(e->nr_file_pages));
-	CHECK(zone_free_pages(e, ZONE_USER) + l.pages + l.leaving + zero +
+	CHECK(zone_free_pages(e, ZONE_USER) + l.pages + l.leaving + zero + pools +
 			      e->zones[ZONE_USER].nr_retired ==
 		      e->zones[ZONE_USER].nr,
-	      "%lu frames of programs, of which %lu free, %lu on LRU lists, %lu leaving",
+	      "%lu frames of programs, of which %lu free, %lu on LRU lists, %lu leaving, "
+	      "%lu in pools",
 	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(l.pages),
-	      ul(l.leaving));
+	      ul(l.leaving), ul(pools));
 	CHECK(zone_free_pages(e, ZONE_TABLE) + tables == e->zones[ZONE_TABLE].nr,
 	      "%lu frames for tables, of which %lu free, %lu in use", ul(e->zones[ZONE_TABLE].nr),
 	      ul(zone_free_pages(e, ZONE_TABLE)), ul(tables));

@@ -9,6 +9,7 @@
 #include "engine/backing/flusher.h"
 #include "engine/backing/swap.h"
 #include "engine/base/memory.h"
+#include "engine/hugetlb/pool.h"
 #include "engine/machine.h"
 #include "engine/page/page.h"
 #include "engine/reclaim/reclaim.h"
@@ -82,6 +83,8 @@ struct engine {
 	u64 nr_pages;
 	struct zone zones[NR_ZONES];
 	reclaim_fn reclaim;
+	struct hstate hstates[NR_HSTATES]; /* pools of huge pages */
+	void (*free_huge)(struct engine *e, struct page *page);
 	struct swap swap;
 	struct lru lru;
 	struct flusher flusher;

@@ -174,7 +174,7 @@ bool frames_in_flight(struct engine *e, u64 refused)
 
 	if (leaving && refused == store_refusals(e))
 		return true;
-	known += zone_free_pages(e, ZONE_USER);
+	known += zone_free_pages(e, ZONE_USER) + hugetlb_frames(e);
 	known += atomic_load_explicit(&e->zones[ZONE_USER].nr_retired, memory_order_relaxed);
 	known += lru_evictable(&e->lru);
 	known += atomic_load_explicit(&e->lru.nr_unevictable, memory_order_relaxed);

@@ -225,6 +225,70 @@ struct page *page_alloc(struct engine *e, enum zone_type type, unsigned order, u
 	return page;
 }
 
+/* ---- blocks larger than any on the lists ---- */
+
+#define LARGEST	       (MAX_ORDER - 1)
+#define LARGEST_FRAMES (1ULL << LARGEST)
+
+/* Are the 2^order frames from pfn on free, as largest blocks?  Zone lock held. */
+static bool all_free(struct engine *e, u64 pfn, unsigned order)
+{
+	for (u64 i = 0; i < 1ULL << order; i += LARGEST_FRAMES) {
+		const struct page *page = pfn_page(e, pfn + i);
+
+		if (!page_test(page, PG_BUDDY) || page->order != LARGEST)
+			return false;
+	}
+	return true;
+}
+
+/* Zone lock held. */
+static struct page *take_contig(struct engine *e, struct zone *z, unsigned order, u64 keep)
+{
+	u64 frames = 1ULL << order, pfn = (z->start_pfn + frames - 1) & ~(frames - 1);
+
+	if (count_of_free(z) < keep + frames)
+		return NULL;
+	for (; zone_holds(z, pfn) && zone_holds(z, pfn + frames - 1); pfn += frames) {
+		struct page *page = pfn_page(e, pfn);
+
+		if (!all_free(e, pfn, order))
+			continue;
+		for (u64 i = 0; i < frames; i += LARGEST_FRAMES)
+			remove_block(page + i);
+		count_free(z, -frames);
+		page->order = order;
+		return page;
+	}
+	return NULL;
+}
+
+struct page *page_alloc_contig(struct engine *e, enum zone_type type, unsigned order)
+{
+	struct zone *z = &e->zones[type];
+	u64 keep = type == ZONE_USER ? e->config.marks.min : 0;
+	struct page *page;
+
+	if (order < MAX_ORDER)
+		return page_alloc(e, type, order, ALLOC_NORECLAIM);
+	spin_lock(&z->lock);
+	page = take_contig(e, z, order, keep);
+	spin_unlock(&z->lock);
+	if (page)
+		prepare_block(e, page, 0);
+	return page;
+}
+
+static void give_contig(struct engine *e, struct zone *z, struct page *page, unsigned order)
+{
+	if (order < MAX_ORDER) {
+		give_block(e, z, page, order);
+		return;
+	}
+	for (u64 i = 0; i < 1ULL << order; i += LARGEST_FRAMES)
+		give_block(e, z, page + i, LARGEST);
+}
+
 /* ---- broken frames ---- */
 
 bool page_set_hwpoison(struct engine *e, struct page *page)
@@ -363,7 +427,7 @@ static void free_block(struct engine *e, struct page *page)
 	    has_broken(page, page->order))
 		give_frames(e, zone_of(e, page), page, page->order);
 	else
-		give_block(e, zone_of(e, page), page, page->order);
+		give_contig(e, zone_of(e, page), page, page->order);
 }
 
 void page_put(struct engine *e, struct page *page)
@@ -372,7 +436,11 @@ void page_put(struct engine *e, struct page *page)
 
 	if (before == 0)
 		vmf_panic("page_put: frame %lu is free already", (unsigned long)page_pfn(e, page));
-	if (before == 1)
+	if (before != 1)
+		return;
+	if (unlikely(page_test(page, PG_HUGETLB)))
+		e->free_huge(e, page);
+	else
 		free_block(e, page);
 }
 

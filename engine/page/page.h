@@ -55,6 +55,8 @@ enum page_flag {
 	PG_LAZYFREE = 1u << 18, /* dropped instead of written out, if its entry is clean */
 	PG_HEAD = 1u << 19,	/* first frame of a compound page */
 	PG_TAIL = 1u << 20,	/* another frame of one */
+	PG_HUGETLB = 1u << 21,	/* head of a page of a pool: see is_of_pool() */
+	PG_RESTORE_RESERVE = 1u << 22, /* of such a page: see hugetlb_alloc_page() */
 	PG_RECLAIM = 1u << 23,	/* reclaim has met it dirty: it is next as soon as it is clean */
 	PG_HWPOISON = 1u << 24, /* the frame is broken: it is never free again */
 	/* It was there when mremap(2) with DONTUNMAP unlocked its area: it is not reclaimed. */
@@ -126,8 +128,15 @@ void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, voi
  */
 struct page *page_alloc(struct engine *e, enum zone_type zone, unsigned order, unsigned flags);
 /*
+ * The same for any order, without reclaim.  Of more than the buddy allocator's largest block only
+ * frames that are all free beside one another serve, and they are looked for one by one: for who
+ * allocates before the system runs.
+ */
+struct page *page_alloc_contig(struct engine *e, enum zone_type zone, unsigned order);
+/*
  * Drop a reference; the last one calls mmu->release for each frame (ZONE_USER) and gives the block
- * back.  By then the page must be unlocked, mapped nowhere and on no list: panics otherwise.
+ * back.  By then the page must be unlocked, mapped nowhere and on no list: panics otherwise.  A
+ * page of a pool (PG_HUGETLB) goes to engine->free_huge instead, which its pool registers.
  */
 void page_put(struct engine *e, struct page *page);
 /*
@@ -178,6 +187,12 @@ static inline struct page *page_head(struct page *p)
 static inline u64 page_frames(const struct page *p)
 {
 	return unlikely(page_test(p, PG_HEAD)) ? 1ULL << p->order : 1;
+}
+/* Is the frame one of a page of a pool (hugetlb/pool.h)?  Such a page is never split, and on no LRU
+ * list.  For who has a reference to it, or holds the lock of an entry that maps it. */
+static inline bool is_of_pool(struct page *p)
+{
+	return page_test(page_head(p), PG_HUGETLB);
 }
 /* Of a page that nobody else knows of yet. */
 static inline void page_init_flags(struct page *p, u32 flags)

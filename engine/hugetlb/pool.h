@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pools of huge pages: one for each size, filled on request and kept apart from all other memory.
+ *
+ * A page of a pool is one block of 2^order frames whose first carries PG_HUGETLB.  It is never on
+ * an LRU list, never swapped, never split.  While it is free its reference count is 0 and it is on
+ * the pool's list; page_put() brings it back there.
+ *
+ * What is counted, in pages, by Linux's names for it:
+ *   nr        in the pool, free or in use;
+ *   free      of these nobody uses;
+ *   resv      of the free ones are promised: who has no promise cannot have them (free >= resv);
+ *   surplus   of nr are there because there was need, up to `overcommit`: they go back to the
+ * system as soon as they are free.  nr - surplus, the persistent ones, is what was asked for.
+ */
+#ifndef VMF_HUGETLB_POOL_H
+#define VMF_HUGETLB_POOL_H
+
+#include "engine/base/list.h"
+#include "engine/base/lock.h"
+#include "engine/page/page.h"
+
+/* The sizes there are; the first is the default. */
+enum { HSTATE_2M, HSTATE_1G, NR_HSTATES };
+
+struct hstate_counts {
+	u64 nr, free, resv, surplus, overcommit;
+};
+
+struct hstate {
+	struct engine *engine;
+	unsigned order;
+	spinlock_t lock; /* all below; as lru->lock in the lock order */
+	struct hstate_counts n;
+	struct list_head free_list; /* n.free pages, by page->lru */
+};
+
+static inline u64 huge_page_size(const struct hstate *h)
+{
+	return PAGE_SIZE << h->order;
+}
+static inline unsigned huge_page_shift(const struct hstate *h)
+{
+	return PAGE_SHIFT + h->order;
+}
+static inline u64 huge_page_mask(const struct hstate *h)
+{
+	return ~(huge_page_size(h) - 1);
+}
+
+/* Empty pools. */
+void hugetlb_init(struct engine *e);
+/* Give all free pages back to the system; none is in use or promised any more. */
+void hugetlb_fini(struct engine *e);
+/* The pool for pages of 2^log bytes, as MAP_HUGE_SHIFT and MFD_HUGE_SHIFT encode them (0: the
+ * default size), or NULL. */
+struct hstate *hstate_sizelog(struct engine *e, unsigned log);
+
+/*
+ * Make `count` the number of persistent pages, as far as it goes: as writing to nr_hugepages.  It
+ * grows until there is no block left (pages that the buddy allocator has no order for are found
+ * only where all their frames are free, so best at the start), and shrinks by what is free and not
+ * promised; of the rest what is too much becomes surplus.  Returns the persistent pages there are
+ * then.  Reclaims; no lock held.
+ */
+u64 hugetlb_set_pool(struct hstate *h, u64 count);
+/* So many surplus pages there may be; as writing to nr_overcommit_hugepages. */
+void hugetlb_set_overcommit(struct hstate *h, u64 count);
+struct hstate_counts hugetlb_counts(struct hstate *h);
+/* Frames that pools hold, free or in use, whose first is not free to the system. */
+u64 hugetlb_frames(struct engine *e);
+
+/*
+ * Promise `delta` pages, or (negative) take so many promises back.  Where free ones do not suffice
+ * surplus pages are made; what is not promised any more and surplus goes.  0, -ENOMEM (nothing has
+ * changed).  May reclaim if delta > 0.  No page-table lock held.
+ */
+int hugetlb_acct_memory(struct hstate *h, s64 delta);
+
+/*
+ * A page, with one reference, of unknown contents.  `promised`: one of those promised; it carries
+ * PG_RESTORE_RESERVE until it has its place, so that the promise comes back with it if it never
+ * gets one.  Otherwise one that is free and promised to nobody, or a surplus page. NULL: none.  May
+ * reclaim.  No page-table lock held.
+ */
+struct page *hugetlb_alloc_page(struct hstate *h, bool promised);
+
+/* The pool that the page, the first of its block, is of. */
+struct hstate *page_hstate(const struct engine *e, const struct page *page);
+/* Every invariant of the pools; panics with a message.  Nobody else active. */
+void hugetlb_check_pools(struct engine *e);
+
+#endif
