@@ -15,7 +15,7 @@ static struct flaky {
 	int save_error, load_error, error_slot; /* error_slot: that one only, or -1: all */
 	u64 room;				/* saves that succeed before -ENOSPC */
 	u64 each;				/* bytes that a page is said to take */
-	unsigned saves, loads, sames, drops;
+	_Atomic unsigned saves, loads, sames, drops;
 } flaky;
 
 static int flaky_save(struct store *s, u64 slot, const void *bytes)
