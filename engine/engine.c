@@ -16,6 +16,7 @@ struct engine_config engine_default_config(u64 nr_user)
 		.dirty = { .background = nr_user / 10,
 			   .limit = nr_user / 5,
 			   .expire_ns = 30 * 1000000000ULL },
+		.thp = THP_MADVISE,
 	};
 }
 
@@ -93,6 +94,8 @@ void engine_fini(struct engine *e)
 		;
 	if (e->zero_pfn != NO_PFN)
 		page_put(e, pfn_page(e, e->zero_pfn));
+	if (e->huge_zero)
+		page_put(e, e->huge_zero);
 	anon_vma_fini(e);
 	give_memory(e, e->pages, e->nr_pages * sizeof(*e->pages));
 	swap_areas_fini(e);
@@ -145,9 +148,9 @@ static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 mu
 
 		CHECK((flags & must) == must && !(flags & must_not),
 		      "frame %lu is on a list with flags %x", ul(page_pfn(e, page)), flags);
-		l->entries += check_rmap(e, page);
+		l->entries += check_rmap(e, page) * (s64)page_frames(page);
 		l->file += !!(flags & PG_FILE);
-		n++;
+		n += page_frames(page);
 	}
 	return n;
 }
@@ -230,7 +233,7 @@ static void check_slots(struct engine *e, s64 entries)
 void engine_check(struct engine *e)
 {
 	u64 cached, slots, tables = (u64)atomic_load(&e->kernel_tables);
-	u64 zero = e->zero_pfn != NO_PFN;
+	u64 zero = (e->zero_pfn != NO_PFN) + (e->huge_zero ? page_frames(e->huge_zero) : 0);
 	s64 rss = 0, entries = 0;
 	struct listed l;
 	struct mm *mm;

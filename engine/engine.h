@@ -35,6 +35,16 @@ struct engine_stats {
 	_Atomic u64 no_slots;	  /* pages that stayed: no swap area had a slot */
 	_Atomic u64 oom_kills;	  /* spaces */
 	_Atomic u64 oom_reaped;	  /* pages that they had, and nobody else */
+	/* Huge pages: that came with a fault; faults that wanted one and had to do without; split;
+	 * made from single pages. */
+	_Atomic u64 thp_fault_alloc, thp_fault_fallback, thp_split, thp_collapse;
+};
+
+/* Where anonymous memory gets huge pages by itself. */
+enum thp_mode {
+	THP_NEVER,
+	THP_MADVISE, /* where MADV_HUGEPAGE says so */
+	THP_ALWAYS,  /* wherever MADV_NOHUGEPAGE does not forbid it */
 };
 
 /* What the user chose; fixed after engine_init. */
@@ -60,6 +70,7 @@ struct engine_config {
 	/* When there is no memory at all, a process is killed for it (reclaim/oom.h), and its
 	 * faults say FAULT_KILLED; otherwise the fault says FAULT_OOM. */
 	bool oom_kill;
+	enum thp_mode thp; /* means nothing where the machine has no huge pages */
 	/* Where the counters are kept, zeroed, for others to read; NULL: in the engine. */
 	struct engine_stats *stats;
 };
@@ -103,6 +114,7 @@ struct engine {
 	_Atomic u64 nr_file_pages; /* in the page cache, all files' */
 	_Atomic u64 nr_shadows;	   /* of pages that have left it */
 	_Atomic u64 nr_poisoned;   /* frames that are broken, in use or not */
+	struct page *huge_zero;	   /* a huge page of zeros, from its first use on; or NULL */
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;

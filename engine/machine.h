@@ -16,8 +16,9 @@
  * entry with a plain store in five cases only, in which no translation of the machine
  * changes: dropping a swap entry, adopting a page that is there, putting down again an
  * entry that was cleared and flushed (at its new address: remap; where it was: a copy that
- * could not be mapped), filling the tables of a space that has never run (fork), and marking
- * or moving an entry that maps nothing (userfault).
+ * could not be mapped; as a table of small entries: a huge page that is split), filling the tables
+ * of a space that has never run (fork), and marking or moving an entry that maps nothing
+ * (userfault).
  *
  * A machine is conforming if it passes tests/contract/.
  */
@@ -136,6 +137,19 @@ struct mmu_ops {
 	/* The flush owed for [start, end), done before the frames are freed.  A page-table lock may
 	 * be held: a CPU that waits for one must answer all the same. */
 	void (*flush)(struct mm *mm, u64 start, u64 end);
+
+	/*
+	 * The same for an entry of a PMD table, which maps a whole compound page at va (both
+	 * aligned to PMD_SIZE).  All four or none (NULL: the machine has no huge pages); where they
+	 * are, page_bytes() of any frame is good at any time, and nothing is staged.  The lock of
+	 * the PMD table held.  What is owed to flush() is owed for [va, va + PMD_SIZE).
+	 */
+	/* Absent -> present.  0, or as set(). */
+	int (*set_huge)(struct mm *mm, u64 va, pte_t *pmdp, pte_t pmd, struct page *head);
+	void (*change_huge)(struct mm *mm, u64 va, pte_t *pmdp, pte_t pmd);
+	/* `left`: none, or the entry marked as being split. */
+	pte_t (*clear_huge)(struct mm *mm, u64 va, pte_t *pmdp, pte_t left);
+	bool (*test_and_clear_young_huge)(struct mm *mm, u64 va, pte_t *pmdp);
 
 	/* A frame goes back to the allocator; forget its bytes.  The frame is in no table. */
 	void (*release)(struct engine *e, struct page *page);

@@ -5,7 +5,8 @@
  *   do_user_addr_fault
  *     lock_vma, or lock_mm_and_find_vma (a stack may grow)
  *     access_error
- *     handle_mm_fault -> __handle_mm_fault -> handle_pte_fault
+ *     handle_mm_fault -> __handle_mm_fault -> (without a last-level table) do_huge_pmd
+ *                                          -> handle_pte_fault
  *       none               do_anonymous_page, or (the VMA has a file) do_fault
  *       swap entry         do_swap_page
  *       marker             as none, or it fails
@@ -13,6 +14,7 @@
  */
 #include "engine/base/check.h"
 #include "engine/fault/internal.h"
+#include "engine/space/huge.h"
 
 bool access_error(u32 code, const struct vma *vma)
 {
@@ -70,7 +72,16 @@ static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 
 static unsigned __handle_mm_fault(struct vm_fault_info *vmf)
 {
-	vmf->ptep = pte_alloc(vmf->vma->mm, vmf->address, &vmf->ptl);
+	struct mm *mm = vmf->vma->mm;
+
+	vmf->ptep = pte_find(mm, vmf->address, &vmf->ptl);
+	if (unlikely(!vmf->ptep)) {
+		unsigned ret = mm->engine->mmu->set_huge ? do_huge_pmd(vmf) : VM_FAULT_FALLBACK;
+
+		if (!(ret & VM_FAULT_FALLBACK))
+			return ret;
+		vmf->ptep = pte_alloc(mm, vmf->address, &vmf->ptl);
+	}
 	if (!vmf->ptep)
 		return VM_FAULT_OOM;
 	return handle_pte_fault(vmf);
@@ -153,6 +164,14 @@ static enum fault_reason reason_of(const struct engine *e, unsigned ret, struct 
 	return FAULT_OK;
 }
 
+/* Frames of the zero pages. */
+static u64 zero_frames(const struct engine *e)
+{
+	bool huge = __atomic_load_n(&e->huge_zero, __ATOMIC_RELAXED);
+
+	return (e->zero_pfn != NO_PFN) + (huge ? HUGE_PAGES : 0);
+}
+
 #define OOM_TRIES 16
 /* So long may others have what could go locked, or be on the way to it, before it is given up:
  * their CPUs may be busy with something else. */
@@ -170,7 +189,7 @@ static u64 busy_victims(struct engine *e)
  */
 bool frames_in_flight(struct engine *e, u64 refused)
 {
-	u64 leaving = nr_writeout(e), known = leaving + (e->zero_pfn != NO_PFN);
+	u64 leaving = nr_writeout(e), known = leaving + zero_frames(e);
 
 	if (leaving && refused == store_refusals(e))
 		return true;

@@ -58,6 +58,8 @@ void run_account(struct vm_fault_info *vmf, const struct run *run, struct page *
 /* set() said `err` and nothing is set; all is undone: what becomes of the fault? */
 unsigned set_failed(struct vm_fault_info *vmf, u64 va, int err);
 
+/* There is no last-level table: with VM_FAULT_FALLBACK the fault is to go on with one. */
+unsigned do_huge_pmd(struct vm_fault_info *vmf);
 unsigned do_anonymous_page(struct vm_fault_info *vmf);
 unsigned do_swap_page(struct vm_fault_info *vmf);
 unsigned do_wp_page(struct vm_fault_info *vmf);

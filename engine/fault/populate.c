@@ -8,15 +8,35 @@
  */
 #include "engine/backing/page_cache.h"
 #include "engine/fault/internal.h"
+#include "engine/space/huge.h"
+
+/* PTL held. */
+static bool follow_huge(struct vma *vma, u64 va, pte_t *pmdp, bool write)
+{
+	struct mm *mm = vma->mm;
+	pte_t pmd = pte_read(pmdp);
+	bool there = pte_present(pmd) && (!write || pte_write(pmd));
+
+	if (there && write && !pte_dirty(pmd))
+		mm->engine->mmu->change_huge(mm, va & PMD_MASK, pmdp,
+					     pte_with(pmd, PTE_ACCESSED | PTE_DIRTY));
+	return there;
+}
 
 /* Is the page there, and writable if it is to be written?  Then that counts as a use of it. */
 static bool follow_page(struct vma *vma, u64 va, bool write)
 {
 	struct mm *mm = vma->mm;
 	spinlock_t *ptl;
-	pte_t *ptep = pte_find(mm, va, &ptl), pte;
+	pte_t *ptep = pmd_find(mm, va, &ptl), pte;
 	bool there;
 
+	if (ptep && pte_huge(pte_read(ptep)) && pmd_lock_huge(mm, ptep, ptl)) {
+		there = follow_huge(vma, va, ptep, write);
+		spin_unlock(ptl);
+		return there;
+	}
+	ptep = pte_find(mm, va, &ptl);
 	if (!ptep)
 		return false;
 	spin_lock(ptl);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The entry of vector 14: see trap.h for the tree. */
+#include "engine/space/huge.h"
 #include "engine/kernel/trap.h"
 
 #include "engine/kernel/oops.h"
@@ -98,14 +99,10 @@ static bool may_not_wait(const struct trap *t)
 /* The key in the entry of the page that was denied. */
 static unsigned pkey_at(struct mm *mm, u64 address)
 {
-	unsigned key = 0;
-	spinlock_t *ptl;
-	pte_t *ptep;
+	unsigned key;
 
 	down_read(&mm->mmap_lock);
-	ptep = pte_find(mm, address, &ptl);
-	if (ptep)
-		key = pte_key(pte_read(ptep));
+	key = pte_key(pte_peek(mm, address));
 	up_read(&mm->mmap_lock);
 	return key;
 }

@@ -18,19 +18,20 @@ typedef struct {
 	u64 v;
 } pte_t;
 
-#define PTE_PRESENT   (1ULL << 0)
-#define PTE_WRITE     (1ULL << 1)
-#define PTE_USER      (1ULL << 2)
-#define PTE_PWT	      (1ULL << 3)
-#define PTE_PCD	      (1ULL << 4)
-#define PTE_ACCESSED  (1ULL << 5)
-#define PTE_DIRTY     (1ULL << 6)
-#define PTE_HUGE      (1ULL << 7)  /* page size, in a PMD or PUD entry */
-#define PTE_GLOBAL    (1ULL << 8)  /* in an absent entry: PROT_NONE */
-#define PTE_SPECIAL   (1ULL << 9)  /* software: the zero page, no frame of ours */
-#define PTE_UFFD_WP   (1ULL << 10) /* software: write-protected by userfaultfd */
-#define PTE_NX	      (1ULL << 63)
-#define PTE_KEY_SHIFT 59 /* the protection key, in a leaf: four bits */
+#define PTE_PRESENT    (1ULL << 0)
+#define PTE_WRITE      (1ULL << 1)
+#define PTE_USER       (1ULL << 2)
+#define PTE_PWT	       (1ULL << 3)
+#define PTE_PCD	       (1ULL << 4)
+#define PTE_ACCESSED   (1ULL << 5)
+#define PTE_DIRTY      (1ULL << 6)
+#define PTE_HUGE       (1ULL << 7)  /* page size, in a PMD or PUD entry */
+#define PTE_GLOBAL     (1ULL << 8)  /* in an absent entry: PROT_NONE */
+#define PTE_SPECIAL    (1ULL << 9)  /* software: the zero page, no frame of ours */
+#define PTE_UFFD_WP    (1ULL << 10) /* software: write-protected by userfaultfd */
+#define PTE_ACCESSIBLE (1ULL << 11) /* software: of a PMD entry that is being split */
+#define PTE_NX	       (1ULL << 63)
+#define PTE_KEY_SHIFT  59 /* the protection key, in a leaf: four bits */
 
 #define PTE_PFN_MASK 0x000ffffffffff000ULL
 
@@ -89,6 +90,32 @@ static inline bool pte_special(pte_t p)
 {
 	return p.v & PTE_SPECIAL;
 }
+/* An entry of a PMD table: it maps a huge page, whether or not that may be accessed. */
+static inline bool pmd_is_huge(pte_t p)
+{
+	return pte_huge(p) && (p.v & (PTE_PRESENT | PTE_GLOBAL));
+}
+static inline bool pmd_is_table(pte_t p)
+{
+	return pte_present(p) && !pte_huge(p);
+}
+/* It mapped a huge page, which is just being split: absent, with all else that it was. */
+static inline bool pmd_is_splitting(pte_t p)
+{
+	return pte_huge(p) && !(p.v & (PTE_PRESENT | PTE_GLOBAL));
+}
+static inline pte_t pmd_mksplitting(pte_t p)
+{
+	u64 bits = p.v & ~(PTE_PRESENT | PTE_GLOBAL);
+
+	return (pte_t){ p.v & PTE_PRESENT ? bits | PTE_ACCESSIBLE : bits };
+}
+static inline pte_t pmd_unsplitting(pte_t p)
+{
+	u64 present = p.v & PTE_ACCESSIBLE ? PTE_PRESENT : PTE_GLOBAL;
+
+	return (pte_t){ (p.v & ~PTE_ACCESSIBLE) | present };
+}
 static inline u64 pte_pfn(pte_t p)
 {
 	return (p.v & PTE_PFN_MASK) >> PAGE_SHIFT;
@@ -138,6 +165,12 @@ static inline pte_t pte_set_bits(pte_t *p, u64 bits)
 static inline pte_t pte_reset_bits(pte_t *p, u64 bits)
 {
 	return (pte_t){ __atomic_fetch_and(&p->v, ~bits, __ATOMIC_ACQ_REL) };
+}
+
+/* The entry that would map page i of what a huge entry maps. */
+static inline pte_t pmd_small(pte_t pmd, unsigned i)
+{
+	return pte_make(pte_pfn(pmd) + i, pmd.v & ~(PTE_PFN_MASK | PTE_HUGE));
 }
 
 /* Swap entries.  A slot number below 2^50. */

@@ -18,6 +18,7 @@
  * Where the machine shows no use there is nothing to walk for, and generations are of births alone.
  */
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 
 #define MIN_NR_GENS 2
 #define MAX_NR_GENS NR_LRU_LISTS
@@ -134,15 +135,35 @@ static void walk_table(struct mm *mm, u64 va, u64 end, pte_t *ptep)
 	}
 }
 
+static void look_at_huge(struct mm *mm, u64 va, pte_t *pmdp, spinlock_t *ptl)
+{
+	struct engine *e = mm->engine;
+
+	if (!pmd_trylock_huge(pmdp, ptl))
+		return;
+	if (!pte_special(pte_read(pmdp)) && e->mmu->test_and_clear_young_huge(mm, va, pmdp)) {
+		spin_lock(&e->lru.lock);
+		lru_found_young(e, pfn_page(e, pte_pfn(pte_read(pmdp))));
+		spin_unlock(&e->lru.lock);
+	}
+	spin_unlock(ptl);
+}
+
 /* mmap_lock held for reading: tables stay. */
 static void walk_mm(struct mm *mm)
 {
 	u64 va = mm->low, end;
 	spinlock_t *ptl;
 	pte_t *ptep;
+	bool huge;
 
-	while ((ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
+	while ((ptep = pmd_next(mm, &va, mm->high, &ptl, &huge))) {
 		end = min_of((va & PMD_MASK) + PMD_SIZE, mm->high);
+		if (unlikely(huge)) {
+			look_at_huge(mm, va & PMD_MASK, ptep, ptl);
+			va = end;
+			continue;
+		}
 		spin_lock(ptl);
 		walk_table(mm, va, end, ptep);
 		spin_unlock(ptl);

@@ -43,6 +43,9 @@ static inline bool vma_is_locked(const struct vma *vma)
 {
 	return __atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_LOCKED;
 }
+/* Cut a compound page on a list, with `mapped` references and mappings for each of its pages: they
+ * take its place.  Page lock held, and nobody can reach them otherwise. */
+void lru_cut(struct engine *e, struct page *head, s32 mapped);
 /* The store is full: drop some kept copies of mapped pages.  Returns how many. */
 unsigned lru_drop_kept(struct engine *e);
 

@@ -30,7 +30,7 @@ static void add(struct engine *e, struct page *page, enum page_arrival why)
 	if (page_test(page, PG_UNEVICTABLE)) {
 		page_set(page, PG_LRU);
 		list_add(&page->lru, &lru->unevictable);
-		count(&lru->nr_unevictable, 1);
+		count(&lru->nr_unevictable, (s64)page_frames(page));
 		return;
 	}
 	list = lru->policy->place(e, page, why);
@@ -40,7 +40,7 @@ static void add(struct engine *e, struct page *page, enum page_arrival why)
 		list_add_tail(&page->lru, &lru->lists[list]);
 	else
 		list_add(&page->lru, &lru->lists[list]);
-	count(&lru->nr[list], 1);
+	count(&lru->nr[list], (s64)page_frames(page));
 }
 
 static void del(struct lru *lru, struct page *page)
@@ -48,7 +48,7 @@ static void del(struct lru *lru, struct page *page)
 	VMF_ASSERT(spin_is_locked(&lru->lock) && page_test(page, PG_LRU));
 	list_del(&page->lru);
 	count(page_test(page, PG_UNEVICTABLE) ? &lru->nr_unevictable : &lru->nr[page_list(page)],
-	      -1);
+	      -(s64)page_frames(page));
 	page_clear(page, PG_LRU);
 }
 
@@ -95,8 +95,8 @@ void lru_del(struct engine *e, struct page *page)
 static void change_list(struct lru *lru, struct page *page, unsigned list)
 {
 	VMF_ASSERT(spin_is_locked(&lru->lock) && evictable(page));
-	count(&lru->nr[page_list(page)], -1);
-	count(&lru->nr[list], 1);
+	count(&lru->nr[page_list(page)], -(s64)page_frames(page));
+	count(&lru->nr[list], (s64)page_frames(page));
 	atomic_store_explicit(&page->list, list, memory_order_relaxed);
 }
 
@@ -216,6 +216,23 @@ void lru_return(struct engine *e, struct page *page)
 	add(e, page, ARRIVED_HOT);
 	spin_unlock(&lru->lock);
 	stat_add(&e->stats->activated, 1);
+}
+
+void lru_cut(struct engine *e, struct page *head, s32 mapped)
+{
+	u64 n = page_frames(head);
+	u32 list;
+
+	spin_lock(&e->lru.lock);
+	list = page_list(head);
+	VMF_ASSERT(page_test(head, PG_LRU) && !page_test(head, PG_ISOLATED | PG_SWAPCACHE));
+	page_cut(head, (u32)mapped, mapped);
+	for (u64 i = 1; i < n; i++) {
+		page_set(head + i, PG_LRU);
+		atomic_store_explicit(&head[i].list, list, memory_order_relaxed);
+		list_add(&head[i].lru, &head[i - 1].lru);
+	}
+	spin_unlock(&e->lru.lock);
 }
 
 /* Lock pages with a kept copy, from the list's head, and take a reference to each. */

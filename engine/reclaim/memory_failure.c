@@ -17,6 +17,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 
 /* Walks over the entries of a page before it is left alone. */
 #define WALKS 64
@@ -130,6 +131,7 @@ int memory_failure(struct engine *e, u64 pfn)
 	page = pfn_page(e, pfn);
 	if (page_test(page, PG_HWPOISON))
 		return -EHWPOISON;
+	split_page_of(e, page);
 	switch (find_page(e, page)) {
 	case FOUND_FREE:
 		return 0;
@@ -290,6 +292,7 @@ int soft_offline_page(struct engine *e, u64 pfn)
 	page = pfn_page(e, pfn);
 	if (page_test(page, PG_HWPOISON))
 		return 0;
+	split_page_of(e, page);
 	if (page_take_free(e, page))
 		return 0;
 	/* Before the page is locked: reclaim may want it. */

@@ -141,6 +141,7 @@ struct rmap_walk {
 	u64 va;
 	pte_t *ptep;
 	spinlock_t *ptl;
+	bool huge; /* of a compound page: an entry of a PMD table */
 	/* the walk's own */
 	struct page *page;
 	u64 pfn;
@@ -152,6 +153,8 @@ struct rmap_walk {
 bool rmap_begin(struct engine *e, struct page *page, struct rmap_walk *w);
 /* False at the end; after that it begins anew. */
 bool rmap_next(struct rmap_walk *w);
+/* The same for all entries that could map it. */
+bool rmap_next_place(struct rmap_walk *w);
 void rmap_end(struct rmap_walk *w);
 /* Does the entry found map the page?  Its page-table lock held. */
 static inline bool rmap_is_at(const struct rmap_walk *w)

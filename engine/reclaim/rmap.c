@@ -16,6 +16,7 @@
  */
 #include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 
 void page_add_anon_rmap(struct page *page, struct vma *vma, u64 va)
 {
@@ -95,6 +96,7 @@ bool rmap_begin(struct engine *e, struct page *page, struct rmap_walk *w)
 	*w = (struct rmap_walk){
 		.page = page,
 		.pfn = page_pfn(e, page),
+		.huge = page_test(page, PG_HEAD),
 		.anon_vma = av,
 		.root = anon_vma_root(av),
 	};
@@ -105,7 +107,7 @@ bool rmap_begin(struct engine *e, struct page *page, struct rmap_walk *w)
 	return false;
 }
 
-bool rmap_next(struct rmap_walk *w)
+bool rmap_next_place(struct rmap_walk *w)
 {
 	u64 index = __atomic_load_n(&w->page->index, __ATOMIC_RELAXED);
 
@@ -113,10 +115,19 @@ bool rmap_next(struct rmap_walk *w)
 	for (; w->link; w->link = anon_vma_next(w->link, index)) {
 		w->vma = w->link->vma;
 		w->va = w->vma->start + ((index - w->vma->pgoff) << PAGE_SHIFT);
-		w->ptep = pte_find(w->vma->mm, w->va, &w->ptl);
-		if (w->ptep && rmap_is_at(w))
+		w->ptep = w->huge ? pmd_find(w->vma->mm, w->va, &w->ptl)
+				  : pte_find(w->vma->mm, w->va, &w->ptl);
+		if (w->ptep)
 			return true;
 	}
+	return false;
+}
+
+bool rmap_next(struct rmap_walk *w)
+{
+	while (rmap_next_place(w))
+		if (rmap_is_at(w))
+			return true;
 	return false;
 }
 

@@ -20,6 +20,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 
 #define VICTIM_TRIES 16
 
@@ -232,6 +233,12 @@ static bool take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 
 enum whose { YOUNG_NOWHERE, YOUNG_SOMEWHERE, LOCKED_SOMEWHERE };
 
+static bool test_and_clear_young(struct engine *e, struct rmap_walk *w)
+{
+	return w->huge ? e->mmu->test_and_clear_young_huge(w->vma->mm, w->va, w->ptep)
+		       : e->mmu->test_and_clear_young(w->vma->mm, w->va, w->ptep);
+}
+
 /* Look at all its entries, and make them old. */
 static enum whose look_at_all(struct engine *e, struct rmap_walk *w)
 {
@@ -241,8 +248,7 @@ static enum whose look_at_all(struct engine *e, struct rmap_walk *w)
 		if (vma_is_locked(w->vma))
 			found = LOCKED_SOMEWHERE;
 		spin_lock(w->ptl);
-		if (rmap_is_at(w) && e->mmu->test_and_clear_young(w->vma->mm, w->va, w->ptep) &&
-		    found == YOUNG_NOWHERE)
+		if (rmap_is_at(w) && test_and_clear_young(e, w) && found == YOUNG_NOWHERE)
 			found = YOUNG_SOMEWHERE;
 		spin_unlock(w->ptl);
 	}
@@ -328,6 +334,34 @@ static void take_shared(struct engine *e, struct rmap_walk *w, bool force, struc
 		lru_make_unevictable(e, w->page);
 	} else if (!t->taken) {
 		lru_rotate(e, w->page, ARRIVED_SPARED);
+	}
+}
+
+/* ---- a huge page ---- */
+
+/* It is not taken as it is: its single pages take its place on the list.  Page lock and a reference
+ * held. */
+static void take_huge(struct engine *e, struct page *head, bool force, struct taken *t)
+{
+	struct rmap_walk w;
+	enum whose young;
+
+	if (!rmap_begin(e, head, &w)) {
+		lru_rotate(e, head, ARRIVED_SPARED);
+		return;
+	}
+	young = look_at_all(e, &w);
+	rmap_end(&w);
+	t->looked_at = 1;
+	if (young == LOCKED_SOMEWHERE) {
+		lru_make_unevictable(e, head);
+	} else if (young == YOUNG_SOMEWHERE && !force) {
+		t->aged = 1;
+		spin_lock(&e->lru.lock);
+		lru_found_young(e, head);
+		spin_unlock(&e->lru.lock);
+	} else if (split_huge_page(e, head)) {
+		lru_rotate(e, head, ARRIVED_SPARED);
 	}
 }
 
@@ -420,6 +454,10 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	if (unlikely(page_test(victim, PG_MLOCKED))) {
 		lru_make_unevictable(e, victim);
 		t->looked_at = 1;
+		goto out;
+	}
+	if (unlikely(page_test(victim, PG_HEAD))) {
+		take_huge(e, victim, force, t);
 		goto out;
 	}
 	if (!rmap_begin(e, victim, &w)) {

@@ -3,6 +3,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/fault/fault.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 #include "engine/space/uapi.h"
 #include "engine/userfault/hooks.h"
@@ -87,15 +88,43 @@ int madvise_populate(struct mm *mm, u64 start, u64 end, bool write)
 
 /* ---- not for now ---- */
 
+/* True: it was huge, and all of it is meant. */
+static bool make_huge_cold(struct mm *mm, u64 va, u64 end, pte_t *pmdp, spinlock_t *ptl)
+{
+	struct engine *e = mm->engine;
+	struct page *page;
+
+	if (va & ~PMD_MASK || end - va < PMD_SIZE) {
+		split_huge_pmd(mm, va);
+		return false;
+	}
+	if (!pmd_lock_huge(mm, pmdp, ptl))
+		return false;
+	page = pfn_page(e, pte_pfn(pte_read(pmdp)));
+	if (!pte_special(pte_read(pmdp)) && page_mapcount(page) == 1) {
+		e->mmu->test_and_clear_young_huge(mm, va, pmdp);
+		page_clear(page, PG_REFERENCED);
+		lru_rotate(e, page, ARRIVED_NEXT);
+	}
+	spin_unlock(ptl);
+	return true;
+}
+
 static void make_cold(struct vma *vma, u64 start, u64 end)
 {
 	struct engine *e = vma->mm->engine;
 	spinlock_t *ptl;
 	pte_t *ptep;
+	bool huge;
 
-	for (u64 va = start; (ptep = pte_next_table(vma->mm, &va, end, &ptl));) {
+	for (u64 va = start; (ptep = pmd_next(vma->mm, &va, end, &ptl, &huge));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
+		if (unlikely(huge)) {
+			if (make_huge_cold(vma->mm, va, end, ptep, ptl))
+				va = stop;
+			continue;
+		}
 		spin_lock(ptl);
 		for (; va < stop; va += PAGE_SIZE, ptep++) {
 			pte_t pte = pte_read(ptep);

@@ -2,6 +2,7 @@
 /* Every invariant of a space.  Slow; nobody else is active. */
 #include "engine/backing/page_cache.h"
 #include "engine/base/text.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 #define CHECK(what, ...)                                                                           \
@@ -98,7 +99,7 @@ struct seen {
 	s64 rss, rss_file, swapped, tables;
 };
 
-static void check_page(struct mm *mm, const struct vma *vma, struct page *page, u64 va)
+static void check_page(struct mm *mm, const struct vma *vma, struct page *page, u64 va, bool huge)
 {
 	struct engine *e = mm->engine;
 	s32 mapped = page_mapcount(page);
@@ -113,6 +114,9 @@ static void check_page(struct mm *mm, const struct vma *vma, struct page *page, 
 	CHECK(!page_test(page, PG_LOCKED | PG_ISOLATED | PG_WRITEBACK | PG_TABLE | PG_BUDDY),
 	      "page at %lx: flags %x", ul(va), atomic_load(&page->flags));
 	CHECK(link_to(vma, page->anon_vma), "page at %lx: wrong anon_vma", ul(va));
+	CHECK(!page_test(page, PG_TAIL) && page_test(page, PG_HEAD) == huge,
+	      "page at %lx: flags %x in %s entry", ul(va), atomic_load(&page->flags),
+	      huge ? "a huge" : "an");
 	CHECK(page->index == vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
 	      "page at %lx: wrong index", ul(va));
 	if (cached) {
@@ -140,12 +144,21 @@ static void check_file_entry(const struct vma *vma, u64 va, pte_t pte, struct pa
 	      "entry at %lx may be written, and its file does not know", ul(va));
 }
 
+static void check_rights(const struct vma *vma, u64 va, pte_t pte)
+{
+	u64 allowed = vma_pte_bits(vma);
+
+	CHECK(pte_present(pte) == !!(allowed & PTE_PRESENT), "entry at %lx: PROT_NONE is wrong",
+	      ul(va));
+	CHECK(!pte_write(pte) || (allowed & PTE_WRITE), "entry at %lx allows writing", ul(va));
+	CHECK(pte_nx(pte) || !(allowed & PTE_NX), "entry at %lx allows fetching", ul(va));
+}
+
 static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 {
 	struct engine *e = mm->engine;
 	const struct vma *vma = find_vma(mm, va);
 	struct page *page;
-	u64 allowed;
 
 	CHECK(vma && vma->start <= va, "entry at %lx and no VMA", ul(va));
 	if (pte_is_marker(pte))
@@ -165,11 +178,7 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 		seen->swapped++;
 		return;
 	}
-	allowed = vma_pte_bits(vma);
-	CHECK(pte_present(pte) == !!(allowed & PTE_PRESENT), "entry at %lx: PROT_NONE is wrong",
-	      ul(va));
-	CHECK(!pte_write(pte) || (allowed & PTE_WRITE), "entry at %lx allows writing", ul(va));
-	CHECK(pte_nx(pte) || !(allowed & PTE_NX), "entry at %lx allows fetching", ul(va));
+	check_rights(vma, va, pte);
 	if (pte_special(pte)) {
 		CHECK(pte_pfn(pte) == e->zero_pfn && !pte_write(pte),
 		      "entry at %lx is special and not the zero page, read-only", ul(va));
@@ -182,9 +191,50 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 		check_file_entry(vma, va, pte, page);
 		return;
 	}
-	check_page(mm, vma, page, va);
+	check_page(mm, vma, page, va, false);
 	CHECK(!pte_write(pte) || page_test(page, PG_ANON_EXCLUSIVE),
 	      "entry at %lx allows writing to a page that is not exclusive", ul(va));
+}
+
+/* A huge entry lies within a VMA, and maps a whole compound page, or zeros. */
+static void check_huge(struct mm *mm, u64 va, pte_t pmd, struct seen *seen)
+{
+	struct engine *e = mm->engine;
+	const struct vma *vma = find_vma(mm, va);
+	struct page *page = pfn_page(e, pte_pfn(pmd));
+
+	CHECK(pmd_is_huge(pmd), "entry of a PMD table at %lx is %lx", ul(va), ul(pmd.v));
+	if (is_of_pool(page))
+		return;
+	CHECK(vma && vma->start <= va && vma->end >= va + PMD_SIZE && !vma->file,
+	      "huge entry at %lx is not within a VMA", ul(va));
+	check_rights(vma, va, pmd);
+	if (pte_special(pmd)) {
+		CHECK(page == e->huge_zero && !pte_write(pmd),
+		      "huge entry at %lx is special and not the zero page, read-only", ul(va));
+		return;
+	}
+	CHECK(page->order == HUGE_ORDER, "huge entry at %lx maps a page of order %u", ul(va),
+	      page->order);
+	for (unsigned i = 1; i < HUGE_PAGES; i++)
+		CHECK(page_head(page + i) == page && !atomic_load(&page[i].refcount),
+		      "frame %u of the huge page at %lx is not its own", i, ul(va));
+	seen->rss += HUGE_PAGES;
+	check_page(mm, vma, page, va, true);
+	CHECK(!pte_write(pmd) || page_test(page, PG_ANON_EXCLUSIVE),
+	      "huge entry at %lx allows writing to a page that is not exclusive", ul(va));
+}
+
+/* Each huge entry of a PMD table has a spare one. */
+static void check_spares(const struct page *table, u64 va, u64 huge, struct seen *seen)
+{
+	u64 n = 0;
+
+	for (const struct page *spare = table->spare; spare; spare = spare->spare)
+		n++;
+	CHECK(n == huge, "%lu huge entries in the table of %lx, and %lu spare tables", ul(huge),
+	      ul(va), ul(n));
+	seen->tables += (s64)n;
 }
 
 static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 va,
@@ -195,6 +245,8 @@ static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 v
 
 	/* The upper half of the root is the kernel's, whose tables are no space's. */
 	unsigned n = level == 4 ? PTRS_PER_TABLE / 2 : PTRS_PER_TABLE;
+
+	u64 huge = 0;
 
 	seen->tables++;
 	for (unsigned i = 0; i < n; i++) {
@@ -207,6 +259,11 @@ static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 v
 			check_entry(mm, at, pte, seen);
 			continue;
 		}
+		if (level == 2 && pte_huge(pte)) {
+			huge += !is_of_pool(pfn_page(e, pte_pfn(pte)));
+			check_huge(mm, at, pte, seen);
+			continue;
+		}
 		CHECK(pte_present(pte) && page_test(pfn_page(e, pte_pfn(pte)), PG_TABLE),
 		      "table for %lx is none", ul(at));
 		check_table(mm,
@@ -214,6 +271,11 @@ static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 v
 					    ((pte_pfn(pte) - z->start_pfn) << PAGE_SHIFT)),
 			    level - 1, at, seen);
 	}
+	if (level == 2)
+		check_spares(pfn_page(e, z->start_pfn + (((const char *)table -
+							  (const char *)z->direct_map) >>
+							 PAGE_SHIFT)),
+			     va, huge, seen);
 }
 
 /* What the space is said to have is what its areas are. */

@@ -14,6 +14,7 @@
  */
 #include "engine/reclaim/internal.h"
 #include "engine/backing/file.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
 
@@ -78,16 +79,98 @@ static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 	pte_store(dst, pte);
 }
 
+/* As share_page(), of a huge page; the page lock is held, so that it is not being split.  PTLs
+ * held. */
+static pte_t share_huge_page(struct copy *c, u64 va, pte_t *src, pte_t pmd, struct page *page)
+{
+	struct engine *e = c->from->engine;
+
+	page_get(page);
+	if (page_test(page, PG_ANON_EXCLUSIVE))
+		page_clear(page, PG_ANON_EXCLUSIVE);
+	page_dup_anon_rmap(page);
+	c->rss += HUGE_PAGES;
+	if (pte_write(pmd)) {
+		e->mmu->change_huge(c->from, va, src, pte_without(pmd, PTE_WRITE));
+		c->flush = true;
+		pmd = pte_read(src);
+	}
+	return pte_without(pmd, PTE_WRITE | PTE_ACCESSED);
+}
+
+/* The page that the huge entry maps, locked and with a reference; NULL: it is split by now, or (the
+ * zero page) none of ours. */
+static struct page *lock_huge_page(struct mm *mm, pte_t *src, spinlock_t *ptl)
+{
+	struct page *page = NULL;
+
+	if (!pmd_lock_huge(mm, src, ptl))
+		return NULL;
+	if (!pte_special(pte_read(src))) {
+		page = pfn_page(mm->engine, pte_pfn(pte_read(src)));
+		page_get(page);
+	}
+	spin_unlock(ptl);
+	if (page)
+		page_lock(page);
+	return page;
+}
+
+/* 1: done; 0: it is not huge any more; -ENOMEM. */
+static int copy_huge(struct copy *c, u64 va, pte_t *src, spinlock_t *src_ptl)
+{
+	struct page *spare = spare_table_new(c->to), *page;
+	spinlock_t *dst_ptl;
+	pte_t *dst = pmd_alloc(c->to, va, &dst_ptl), pmd;
+	int done = 0;
+
+	if (!spare || !dst) {
+		if (spare)
+			spare_table_free(c->to, spare);
+		return -ENOMEM;
+	}
+	page = lock_huge_page(c->from, src, src_ptl);
+	spin_lock(src_ptl);
+	spin_lock(dst_ptl);
+	pmd = pte_read(src);
+	if (pmd_is_huge(pmd)) {
+		if (page)
+			pmd = share_huge_page(c, va, src, pmd, page);
+		pte_store(dst, pmd);
+		spare_table_put(c->to, dst, spare);
+		done = 1;
+	}
+	spin_unlock(dst_ptl);
+	spin_unlock(src_ptl);
+	if (!done)
+		spare_table_free(c->to, spare);
+	if (page) {
+		page_unlock(page);
+		page_put(c->from->engine, page);
+	}
+	return done;
+}
+
 /* 0, -ENOMEM: what was copied so far is there. */
 static int copy_page_range(struct copy *c, const struct vma *vma)
 {
 	spinlock_t *src_ptl, *dst_ptl;
 	pte_t *src, *dst;
 	u64 va = vma->start;
+	bool huge;
 
-	while ((src = pte_next_table(c->from, &va, vma->end, &src_ptl))) {
+	while ((src = pmd_next(c->from, &va, vma->end, &src_ptl, &huge))) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, vma->end);
 
+		if (unlikely(huge)) {
+			int done = copy_huge(c, va, src, src_ptl);
+
+			if (done < 0)
+				return done;
+			if (done)
+				va = stop;
+			continue;
+		}
 		dst = pte_alloc(c->to, va, &dst_ptl);
 		if (!dst)
 			return -ENOMEM;

@@ -5,6 +5,7 @@
  */
 #include "engine/fault/fault.h"
 #include "engine/reclaim/memory_failure.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 /* The page at va, with a reference; NULL: it has gone meanwhile. */
@@ -12,8 +13,10 @@ static struct page *get_mapped(struct mm *mm, u64 va)
 {
 	struct page *page = NULL;
 	spinlock_t *ptl;
-	pte_t *ptep = pte_find(mm, va, &ptl), pte;
+	pte_t *ptep, pte;
 
+	split_huge_pmd(mm, va);
+	ptep = pte_find(mm, va, &ptl);
 	if (!ptep)
 		return NULL;
 	spin_lock(ptl);

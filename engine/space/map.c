@@ -2,6 +2,7 @@
 /*
  * Changing the layout: map, unmap, protect.  Errors and their order are Linux's.
  */
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
 
@@ -134,51 +135,83 @@ int vm_unmap(struct mm *mm, u64 addr, u64 len)
 
 /* ---- protect ---- */
 
+/* What the entry of a mapped page says now, by the flags of the VMA. */
+static pte_t protected_entry(const struct vma *vma, pte_t old)
+{
+	const struct page *page = pfn_page(vma->mm->engine, pte_pfn(old));
+	pte_t new = pte_make(pte_pfn(old), vma_pte_bits(vma));
+
+	if (pte_special(old))
+		new = pte_without(pte_with(new, PTE_SPECIAL), PTE_WRITE);
+	else if (page_test(page, PG_FILE))
+		new = pte_make(pte_pfn(old), vma_file_pte_bits(vma, pte_dirty(old)));
+	else if (!page_test(page, PG_ANON_EXCLUSIVE))
+		new = pte_without(new, PTE_WRITE); /* do_wp_page() has to copy */
+	new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
+	if (unlikely(pte_uffd_wp(old)))
+		new = vma->flags &VM_UFFD_WP ? pte_mkuffd_wp(new) : pte_with(new, PTE_UFFD_WP);
+	return new;
+}
+
+static bool owes_flush(pte_t old, pte_t new)
+{
+	return (pte_write(old) && !pte_write(new)) || (pte_present(old) && !pte_present(new)) ||
+	       (!pte_nx(old) && pte_nx(new));
+}
+
+/* Is a flush owed?  PTL held. */
+static bool protect_entry(const struct vma *vma, u64 va, pte_t *ptep)
+{
+	pte_t old = pte_read(ptep), new;
+
+	if (!pte_mapped(old))
+		return false;
+	new = protected_entry(vma, old);
+	if (!pte_same(old, new))
+		vma->mm->engine->mmu->change(vma->mm, va, ptep, new);
+	return owes_flush(old, new);
+}
+
+/* The VMA was cut before: it covers the whole page. */
+static bool protect_huge(const struct vma *vma, u64 va, pte_t *pmdp, spinlock_t *ptl)
+{
+	pte_t old, new;
+
+	if (!pmd_lock_huge(vma->mm, pmdp, ptl))
+		return false;
+	old = pte_read(pmdp);
+	new = pte_with(protected_entry(vma, old), PTE_HUGE);
+	if (!pte_same(old, new))
+		vma->mm->engine->mmu->change_huge(vma->mm, va, pmdp, new);
+	spin_unlock(ptl);
+	return owes_flush(old, new);
+}
+
 /* Give the entries of the VMA the rights that its flags now say. */
 static void change_protection(struct vma *vma)
 {
 	struct mm *mm = vma->mm;
-	struct engine *e = mm->engine;
-	u64 bits = vma_pte_bits(vma), va;
-	bool flush = false;
+	bool flush = false, huge;
 	spinlock_t *ptl;
 	pte_t *ptep;
 
-	for (va = vma->start; (ptep = pte_next_table(mm, &va, vma->end, &ptl));) {
+	for (u64 va = vma->start; (ptep = pmd_next(mm, &va, vma->end, &ptl, &huge));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, vma->end);
 
-		spin_lock(ptl);
-		for (; va < stop; va += PAGE_SIZE, ptep++) {
-			pte_t old = pte_read(ptep), new;
-			struct page *page;
-
-			if (!pte_mapped(old))
-				continue;
-			page = pfn_page(e, pte_pfn(old));
-			new = pte_make(pte_pfn(old), bits);
-			if (pte_special(old))
-				new = pte_without(pte_with(new, PTE_SPECIAL), PTE_WRITE);
-			else if (page_test(page, PG_FILE))
-				new = pte_make(pte_pfn(old),
-					       vma_file_pte_bits(vma, pte_dirty(old)));
-			else if (!page_test(page, PG_ANON_EXCLUSIVE))
-				new = pte_without(new, PTE_WRITE); /* do_wp_page() has to copy */
-			new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
-			if (unlikely(pte_uffd_wp(old)))
-				new = vma->flags &VM_UFFD_WP ? pte_mkuffd_wp(new)
-							     : pte_with(new, PTE_UFFD_WP);
-			if (pte_same(old, new))
-				continue;
-			e->mmu->change(mm, va, ptep, new);
-			if ((pte_write(old) && !pte_write(new)) ||
-			    (pte_present(old) && !pte_present(new)) ||
-			    (!pte_nx(old) && pte_nx(new)))
-				flush = true;
+		if (unlikely(huge)) {
+			flush |= protect_huge(vma, va, ptep, ptl);
+			/* Split meanwhile?  Then it is a table now. */
+			if (pte_huge(pte_read(ptep)))
+				va = stop;
+			continue;
 		}
+		spin_lock(ptl);
+		for (; va < stop; va += PAGE_SIZE)
+			flush |= protect_entry(vma, va, ptep++);
 		spin_unlock(ptl);
 	}
 	if (flush)
-		e->mmu->flush(mm, vma->start, vma->end);
+		mm->engine->mmu->flush(mm, vma->start, vma->end);
 }
 
 int mprotect_fixup(struct vma **vmap, u64 start, u64 end, u32 flags)

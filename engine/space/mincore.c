@@ -2,6 +2,7 @@
 /* mincore(2): which pages are there, in the table or, for a file, in its cache. */
 #include "engine/backing/page_cache.h"
 #include "engine/space/calls.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 static u8 is_there(const struct vma *vma, u64 va, pte_t pte)
@@ -17,12 +18,8 @@ static u8 is_there(const struct vma *vma, u64 va, pte_t pte)
 /* The pages of [start, end), which one area holds. */
 static void look(struct vma *vma, u64 start, u64 end, u8 *vec)
 {
-	for (u64 va = start; va < end; va += PAGE_SIZE) {
-		spinlock_t *ptl;
-		const pte_t *ptep = pte_find(vma->mm, va, &ptl);
-
-		*vec++ = is_there(vma, va, ptep ? pte_read(ptep) : (pte_t){ 0 });
-	}
+	for (u64 va = start; va < end; va += PAGE_SIZE)
+		*vec++ = is_there(vma, va, pte_peek(vma->mm, va));
 }
 
 s64 mincore_area(struct mm *mm, u64 addr, u64 pages, u8 *vec)

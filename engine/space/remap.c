@@ -7,6 +7,7 @@
  * nowhere, and then takes the old VMA away, or (DONTUNMAP) leaves it empty, and, if all of it has
  * moved, without anon_vma, as if new.
  */
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
 
@@ -108,10 +109,11 @@ static s64 move_within(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 t
 
 	if (!moved)
 		return -ENOMEM;
+	vma_drain(vma);
 	vma_link(mm, moved);
 	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
 	moved = vma_merge(moved);
-	err = move_tables(mm, old, to, old_len);
+	err = prepare_huge_move(mm, old, to, old_len) ?: move_tables(mm, old, to, old_len);
 	if (!err && unlikely(moved->uffd))
 		userfaultfd_remap_done(moved, to, new_len);
 	if (!err && keep_old) {
@@ -150,10 +152,12 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 	}
 	vma_drain(vma);
 	vma_link(mm, moved);
+	err = prepare_huge_move(mm, old, to, old_len);
 	i_mmap_lock_write(vma);
 	anon_vma_lock_write(vma);
 	anon_vma_insert(moved);
-	err = move_tables(mm, old, to, old_len);
+	if (!err)
+		err = move_tables(mm, old, to, old_len);
 	anon_vma_unlock_write(vma);
 	i_mmap_unlock_write(vma);
 	if (err) {

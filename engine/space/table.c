@@ -2,12 +2,16 @@
 /*
  * The page tables of a space: four levels in x86-64 format, in directly mapped frames.
  *
- * Tables are added under mm->table_lock, by whoever faults.  A table is only freed when no VMA
+ * Tables are added by whoever faults: last-level tables under the lock of the PMD table, where a
+ * huge entry may come instead, others under mm->table_lock.  A table is only freed when no VMA
  * reaches into what it covers, by the holder of mmap_lock for writing, after those who were inside
  * on a VMA lock have left and the VMA has left its anon_vma.  So a walk needs no lock of its own.
- * The entries of a last-level table are guarded by the lock in its frame's descriptor.
+ * The entries of a last-level table and of a PMD table are guarded by the lock in its frame's
+ * descriptor.
  */
+#include "engine/base/text.h"
 #include "engine/mmu/walk.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 #define TABLE_BITS_SET (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
@@ -57,81 +61,258 @@ void tables_fini(struct mm *mm)
 	mm->pgd = NULL;
 }
 
-pte_t *pte_find(struct mm *mm, u64 va, spinlock_t **ptl)
+/* The entry of va at level `to`, and the frame of its table; NULL: no such table. */
+static pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level to, struct page **table)
 {
 	struct engine *e = mm->engine;
-	pte_t *table = mm->pgd;
-	u64 pfn = 0;
+	pte_t *entries = mm->pgd;
+	u64 pfn = mm->pgd_phys >> PAGE_SHIFT;
 
-	for (unsigned level = LEVEL_P4D; level > LEVEL_PTE; level--) {
-		pte_t entry = pte_read(&table[level_index(level, va)]);
+	for (unsigned level = LEVEL_P4D; level > to; level--) {
+		pte_t entry = pte_read(&entries[level_index(level, va)]);
 
-		if (!pte_present(entry))
+		if (!pmd_is_table(entry))
 			return NULL;
 		pfn = pte_pfn(entry);
-		table = table_bytes(e, pfn);
+		entries = table_bytes(e, pfn);
 	}
-	*ptl = &e->pages[pfn].ptl;
-	return &table[level_index(LEVEL_PTE, va)];
+	*table = &e->pages[pfn];
+	return &entries[level_index(to, va)];
+}
+
+/* Put a fresh table where there is none.  False: no memory. */
+static bool add_table(struct mm *mm, pte_t *slot, spinlock_t *lock)
+{
+	pte_t fresh = { table_new(mm) };
+
+	if (pte_none(fresh))
+		return false;
+	spin_lock(lock);
+	if (pte_none(pte_read(slot))) {
+		pte_store(slot, fresh);
+		fresh = (pte_t){ 0 };
+	}
+	spin_unlock(lock);
+	if (!pte_none(fresh))
+		table_free(mm, pfn_page(mm->engine, pte_pfn(fresh)));
+	return true;
+}
+
+/* As entry_find(), making what is missing; what is huge is split for it. */
+static pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level to, struct page **table)
+{
+	struct engine *e = mm->engine;
+	pte_t *entries = mm->pgd;
+	u64 pfn = mm->pgd_phys >> PAGE_SHIFT;
+
+	for (unsigned level = LEVEL_P4D; level > to; level--) {
+		pte_t *slot = &entries[level_index(level, va)];
+		pte_t entry = pte_read(slot);
+
+		while (unlikely(!pmd_is_table(entry))) {
+			if (pte_huge(entry))
+				split_huge_pmd(mm, va);
+			else if (!add_table(mm, slot,
+					    level == LEVEL_PMD ? &e->pages[pfn].ptl
+							       : &mm->table_lock))
+				return NULL;
+			entry = pte_read(slot);
+		}
+		pfn = pte_pfn(entry);
+		entries = table_bytes(e, pfn);
+	}
+	*table = &e->pages[pfn];
+	return &entries[level_index(to, va)];
+}
+
+pte_t *pte_find(struct mm *mm, u64 va, spinlock_t **ptl)
+{
+	struct page *table;
+	pte_t *ptep = entry_find(mm, va, LEVEL_PTE, &table);
+
+	if (ptep)
+		*ptl = &table->ptl;
+	return ptep;
 }
 
 pte_t *pte_alloc(struct mm *mm, u64 va, spinlock_t **ptl)
 {
-	struct engine *e = mm->engine;
-	pte_t *table = mm->pgd;
-	u64 pfn = 0;
+	struct page *table;
+	pte_t *ptep = entry_alloc(mm, va, LEVEL_PTE, &table);
 
-	for (unsigned level = LEVEL_P4D; level > LEVEL_PTE; level--) {
-		pte_t *slot = &table[level_index(level, va)];
-		pte_t entry = pte_read(slot);
-
-		if (unlikely(!pte_present(entry))) {
-			pte_t fresh = { table_new(mm) };
-
-			if (pte_none(fresh))
-				return NULL;
-			spin_lock(&mm->table_lock);
-			entry = pte_read(slot);
-			if (!pte_present(entry)) {
-				pte_store(slot, fresh);
-				entry = fresh;
-				fresh = (pte_t){ 0 };
-			}
-			spin_unlock(&mm->table_lock);
-			if (!pte_none(fresh))
-				table_free(mm, pfn_page(e, pte_pfn(fresh)));
-		}
-		pfn = pte_pfn(entry);
-		table = table_bytes(e, pfn);
-	}
-	*ptl = &e->pages[pfn].ptl;
-	return &table[level_index(LEVEL_PTE, va)];
+	if (ptep)
+		*ptl = &table->ptl;
+	return ptep;
 }
 
-pte_t *pte_next_table(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl)
+pte_t *pmd_find(struct mm *mm, u64 va, spinlock_t **ptl)
+{
+	struct page *table;
+	pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &table);
+
+	if (pmdp)
+		*ptl = &table->ptl;
+	return pmdp;
+}
+
+pte_t *pmd_alloc(struct mm *mm, u64 va, spinlock_t **ptl)
+{
+	struct page *table;
+	pte_t *pmdp = entry_alloc(mm, va, LEVEL_PMD, &table);
+
+	if (pmdp)
+		*ptl = &table->ptl;
+	return pmdp;
+}
+
+pte_t pte_peek(struct mm *mm, u64 va)
+{
+	struct page *table;
+	pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &table), pmd;
+
+	pmd = pmdp ? pte_read(pmdp) : (pte_t){ 0 };
+	if (pte_none(pmd))
+		return pmd;
+	if (pte_huge(pmd))
+		return pmd_small(pmd_is_huge(pmd) ? pmd : pmd_unsplitting(pmd),
+				 level_index(LEVEL_PTE, va));
+	return pte_read(&table_bytes(mm->engine, pte_pfn(pmd))[level_index(LEVEL_PTE, va)]);
+}
+
+pte_t *pmd_next(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl, bool *huge)
 {
 	struct engine *e = mm->engine;
 
 	while (*va < end) {
-		pte_t *table = mm->pgd;
-		u64 pfn = 0;
+		pte_t *table = mm->pgd, *slot;
+		struct page *page = NULL;
 		unsigned level;
 
 		for (level = LEVEL_P4D; level > LEVEL_PTE; level--) {
-			pte_t entry = pte_read(&table[level_index(level, *va)]);
+			pte_t entry;
 
+			slot = &table[level_index(level, *va)];
+			entry = pte_read(slot);
+			*huge = pte_huge(entry);
+			if (*huge) {
+				*ptl = &page->ptl;
+				return slot;
+			}
 			if (!pte_present(entry))
 				break;
-			pfn = pte_pfn(entry);
-			table = table_bytes(e, pfn);
+			page = &e->pages[pte_pfn(entry)];
+			table = table_bytes(e, pte_pfn(entry));
 		}
 		if (level == LEVEL_PTE) {
-			*ptl = &e->pages[pfn].ptl;
+			*ptl = &page->ptl;
 			return &table[level_index(LEVEL_PTE, *va)];
 		}
 		*va = ((*va >> level_shift(level)) + 1) << level_shift(level);
 	}
 	return NULL;
+}
+
+/* Of a pool: nobody who walks single entries has any business there. */
+static bool is_pools(const struct engine *e, pte_t pmd)
+{
+	return pmd_is_huge(pmd) && is_of_pool(pfn_page(e, pte_pfn(pmd)));
+}
+
+pte_t *pte_next_table(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl)
+{
+	pte_t *ptep;
+	bool huge;
+
+	while ((ptep = pmd_next(mm, va, end, ptl, &huge)) && huge) {
+		if (unlikely(is_pools(mm->engine, pte_read(ptep))))
+			*va = (*va & PMD_MASK) + PMD_SIZE;
+		else
+			split_huge_pmd(mm, *va);
+	}
+	return ptep;
+}
+
+/* ---- huge entries ---- */
+
+bool pmd_trylock_huge(pte_t *pmdp, spinlock_t *ptl)
+{
+	spin_lock(ptl);
+	if (pmd_is_huge(pte_read(pmdp)))
+		return true;
+	spin_unlock(ptl);
+	return false;
+}
+
+bool pmd_lock_huge(struct mm *mm, pte_t *pmdp, spinlock_t *ptl)
+{
+	for (;;) {
+		struct page *page;
+		pte_t pmd;
+
+		spin_lock(ptl);
+		pmd = pte_read(pmdp);
+		if (pmd_is_huge(pmd))
+			return true;
+		if (!pmd_is_splitting(pmd)) {
+			spin_unlock(ptl);
+			return false;
+		}
+		page = pfn_page(mm->engine, pte_pfn(pmd));
+		page_get(page);
+		spin_unlock(ptl);
+		page_lock(page);
+		page_unlock(page);
+		page_put(mm->engine, page);
+	}
+}
+
+struct page *spare_table_new(struct mm *mm)
+{
+	pte_t table = { table_new(mm) };
+
+	return pte_none(table) ? NULL : pfn_page(mm->engine, pte_pfn(table));
+}
+
+void spare_table_free(struct mm *mm, struct page *spare)
+{
+	table_free(mm, spare);
+}
+
+/* The table that the entry is in. */
+static struct page *table_of(struct mm *mm, const pte_t *entry)
+{
+	const struct zone *z = &mm->engine->zones[ZONE_TABLE];
+
+	return pfn_page(
+		mm->engine,
+		z->start_pfn + (((const char *)entry - (const char *)z->direct_map) >> PAGE_SHIFT));
+}
+
+void spare_table_put(struct mm *mm, pte_t *pmdp, struct page *spare)
+{
+	struct page *table = table_of(mm, pmdp);
+
+	spare->spare = table->spare;
+	table->spare = spare;
+}
+
+struct page *spare_table_take(struct mm *mm, pte_t *pmdp)
+{
+	struct page *table = table_of(mm, pmdp), *spare = table->spare;
+
+	table->spare = spare->spare;
+	spare->spare = NULL;
+	return spare;
+}
+
+pte_t *spare_table_entries(struct mm *mm, struct page *spare)
+{
+	return table_bytes(mm->engine, page_pfn(mm->engine, spare));
+}
+
+void spare_table_link(struct mm *mm, pte_t *pmdp, struct page *spare)
+{
+	pte_store(pmdp, pte_make(page_pfn(mm->engine, spare), TABLE_BITS_SET));
 }
 
 /* Unlink what hangs below the entries of `table` that cover [start, end) and lie in
@@ -146,6 +327,8 @@ static void unlink_below(struct mm *mm, pte_t *table, unsigned level, u64 start,
 
 		if (!pte_present(entry))
 			continue;
+		if (pte_huge(entry))
+			vmf_panic("free_tables: a huge page is left at %lx", (unsigned long)va);
 		if (level > LEVEL_PMD)
 			unlink_below(mm, table_bytes(mm->engine, pte_pfn(entry)), level - 1,
 				     max_of(start, va), min_of(end, va + size), floor, ceiling,
@@ -217,25 +400,76 @@ static void move_entries(struct mm *mm, u64 from, pte_t *old, spinlock_t *old_pt
 	spin_unlock(new_ptl);
 }
 
+static void move_huge(struct mm *mm, u64 from, pte_t *old, spinlock_t *old_ptl, pte_t *new,
+		      spinlock_t *new_ptl)
+{
+	struct page *spare;
+	pte_t pmd;
+
+	spin_lock(old_ptl);
+	pmd = mm->engine->mmu->clear_huge(mm, from, old, (pte_t){ 0 });
+	spare = spare_table_take(mm, old);
+	spin_unlock(old_ptl);
+	mm->engine->mmu->flush(mm, from, from + PMD_SIZE);
+
+	spin_lock(new_ptl);
+	pte_store(new, pmd);
+	spare_table_put(mm, new, spare);
+	spin_unlock(new_ptl);
+}
+
+/* Split what cannot move as it is: what the range has a part of, what would lie otherwise in its
+ * table, and what would go where a table is.  0, -ENOMEM. */
+int prepare_huge_move(struct mm *mm, u64 from, u64 to, u64 len)
+{
+	u64 va, end = from + len;
+	spinlock_t *ptl;
+	bool huge;
+
+	for (va = from; pmd_next(mm, &va, end, &ptl, &huge); va = (va & PMD_MASK) + PMD_SIZE) {
+		bool whole = !(va & ~PMD_MASK) && va + PMD_SIZE <= end;
+		const pte_t *new;
+
+		if (!huge)
+			continue;
+		if (whole && !((from ^ to) & ~PMD_MASK)) {
+			new = pmd_alloc(mm, to + (va - from), &ptl);
+			if (!new)
+				return -ENOMEM;
+			if (pte_none(pte_read(new)))
+				continue;
+		}
+		split_huge_pmd(mm, va);
+	}
+	return 0;
+}
+
 int move_tables(struct mm *mm, u64 from, u64 to, u64 len)
 {
 	spinlock_t *old_ptl, *new_ptl;
 	u64 va, end = from + len;
 	pte_t *old, *new;
+	bool huge;
 
 	/* All new tables first, so that nothing can fail half way. */
-	for (va = from; (old = pte_next_table(mm, &va, end, &old_ptl));) {
+	for (va = from; (old = pmd_next(mm, &va, end, &old_ptl, &huge));) {
 		u64 next = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
-		if (!pte_alloc(mm, to + (va - from), &new_ptl) ||
-		    !pte_alloc(mm, to + (next - PAGE_SIZE - from), &new_ptl))
+		if (!huge && (!pte_alloc(mm, to + (va - from), &new_ptl) ||
+			      !pte_alloc(mm, to + (next - PAGE_SIZE - from), &new_ptl)))
 			return -ENOMEM;
 		va = next;
 	}
-	for (va = from; (old = pte_next_table(mm, &va, end, &old_ptl));) {
+	for (va = from; (old = pmd_next(mm, &va, end, &old_ptl, &huge));) {
 		u64 dst = to + (va - from);
 		u64 n = min_of(end - va, PMD_SIZE - (va & ~PMD_MASK)) >> PAGE_SHIFT;
 
+		if (huge) {
+			new = pmd_find(mm, dst, &new_ptl);
+			move_huge(mm, va, old, old_ptl, new, new_ptl);
+			va += PMD_SIZE;
+			continue;
+		}
 		n = min_of(n, (PMD_SIZE - (dst & ~PMD_MASK)) >> PAGE_SHIFT);
 		n = min_of(n, (u64)MMU_BATCH);
 		new = pte_find(mm, dst, &new_ptl);

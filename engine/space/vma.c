@@ -10,6 +10,7 @@
  * All functions here need mmap_lock for writing, except the lookups, for which reading is enough.
  */
 #include "engine/base/check.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 #define node_vma(n) container_of(n, struct vma, node)
@@ -223,6 +224,9 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 	upper->uffd = vma->uffd;
 	vma_inherit_guard(upper, vma);
 	vma_drain(vma);
+	/* No huge page lies across the cut, and no fault makes one any more. */
+	if (addr & ~PMD_MASK)
+		split_huge_pmd(mm, addr);
 	i_mmap_begin(vma);
 	anon_vma_lock_write(vma);
 	anon_vma_remove(vma);

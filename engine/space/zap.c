@@ -17,6 +17,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/base/check.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 struct zap {
@@ -77,13 +78,13 @@ static void zap_batch(struct zap *z)
 	z->nr_slots = 0;
 }
 
-/* Remember a page that is to lose a reference after the flush. */
-static void zap_keep(struct zap *z, u64 va, struct page *page, struct address_space *dirty)
+/* Remember a page that is to lose a reference after the flush; its entry ends at `end`. */
+static void zap_keep(struct zap *z, u64 end, struct page *page, struct address_space *dirty)
 {
 	z->dirty[z->nr_shared] = dirty;
 	z->shared[z->nr_shared++] = page;
 	if (unlikely(z->nr_shared == MMU_BATCH))
-		zap_shared(z, va + PAGE_SIZE);
+		zap_shared(z, end);
 }
 
 /* What an entry says when its page is gone. */
@@ -119,7 +120,7 @@ static void zap_file_page(struct zap *z, u64 va, pte_t *ptep, struct page *page)
 	if (pte_dirty(pte))
 		page_mark_dirty(m, page);
 	page_remove_file_rmap(page);
-	zap_keep(z, va, page, pte_dirty(pte) ? m : NULL);
+	zap_keep(z, va + PAGE_SIZE, page, pte_dirty(pte) ? m : NULL);
 }
 
 static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
@@ -153,7 +154,7 @@ static void zap_entry(struct zap *z, u64 va, pte_t *ptep)
 		if (likely(page_remove_rmap(page)))
 			z->batch[z->nr_batch++] = page;
 		else
-			zap_keep(z, va, page, NULL);
+			zap_keep(z, va + PAGE_SIZE, page, NULL);
 		z->rss++;
 	}
 	if (z->nr_batch == MMU_BATCH || z->nr_slots == MMU_BATCH)
@@ -173,16 +174,51 @@ static void zap_finish(struct zap *z)
 	}
 }
 
+/* A huge page goes whole, or is split first.  True: it has gone. */
+static bool zap_huge(struct zap *z, u64 va, u64 end, pte_t *pmdp, spinlock_t *ptl)
+{
+	struct mm *mm = z->mm;
+	struct page *page;
+	pte_t pmd;
+
+	if (va & ~PMD_MASK || end - va < PMD_SIZE) {
+		split_huge_pmd(mm, va);
+		return false;
+	}
+	if (!pmd_lock_huge(mm, pmdp, ptl))
+		return false;
+	pmd = mm->engine->mmu->clear_huge(mm, va, pmdp, (pte_t){ 0 });
+	spare_table_free(mm, spare_table_take(mm, pmdp));
+	z->flush = true;
+	if (!pte_special(pmd)) {
+		page = pfn_page(mm->engine, pte_pfn(pmd));
+		z->rss += HUGE_PAGES;
+		if (page_remove_rmap(page))
+			z->batch[z->nr_batch++] = page;
+		else
+			zap_keep(z, va + PMD_SIZE, page, NULL);
+		zap_batch(z);
+	}
+	spin_unlock(ptl);
+	return true;
+}
+
 static void zap_entries(struct zap *z, u64 start, u64 end)
 {
 	struct mm *mm = z->mm;
 	spinlock_t *ptl;
 	pte_t *ptep;
+	bool huge;
 	u64 va;
 
-	for (va = start; (ptep = pte_next_table(mm, &va, end, &ptl));) {
+	for (va = start; (ptep = pmd_next(mm, &va, end, &ptl, &huge));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
+		if (unlikely(huge)) {
+			if (zap_huge(z, va, end, ptep, ptl))
+				va = stop;
+			continue;
+		}
 		spin_lock(ptl);
 		for (; va < stop; va += PAGE_SIZE)
 			zap_entry(z, va, ptep++);

@@ -8,6 +8,7 @@
  *
  * Only what is this space's alone goes: a page that a forked relative has, too, is -EBUSY.
  */
+#include "engine/space/huge.h"
 #include "engine/userfault/fill.h"
 
 struct move {
@@ -130,6 +131,7 @@ static int move_one(const struct move *mv)
 	int err;
 
 	t.dst = pte_alloc(mv->mm, mv->dst, &t.dst_ptl);
+	split_huge_pmd(mv->mm, mv->src);
 	t.src = pte_find(mv->mm, mv->src, &t.src_ptl);
 	if (!t.src)
 		return mv->holes ? 0 : -ENOENT;

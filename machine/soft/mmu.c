@@ -98,6 +98,40 @@ static bool soft_test_and_clear_young(struct mm *mm, u64 va, pte_t *ptep)
 	return pte_young(pte_reset_bits(ptep, PTE_ACCESSED));
 }
 
+static void must_be_huge(pte_t pmd, u64 va, const char *what)
+{
+	if (!pmd_is_huge(pmd) || va & ~PMD_MASK || pte_pfn(pmd) % PTRS_PER_TABLE)
+		vmf_panic("soft: %s of %lx, which is no huge page", what, (unsigned long)va);
+}
+
+static int soft_set_huge(struct mm *mm, u64 va, pte_t *pmdp, pte_t pmd, struct page *head)
+{
+	struct soft_machine *m = soft_of(mm->engine);
+
+	(void)head;
+	must_be_huge(pmd, va, "setting");
+	if (injected(&m->sets, &m->inject.set_again_every))
+		return -EAGAIN;
+	if (!pte_none(pte_exchange(pmdp, pmd)))
+		vmf_panic("soft: set of %lx, where something is", (unsigned long)va);
+	return 0;
+}
+
+static void soft_change_huge(struct mm *mm, u64 va, pte_t *pmdp, pte_t pmd)
+{
+	must_be_huge(pte_read(pmdp), va, "change");
+	must_be_huge(pmd, va, "change");
+	soft_change(mm, va, pmdp, pmd);
+}
+
+static pte_t soft_clear_huge(struct mm *mm, u64 va, pte_t *pmdp, pte_t left)
+{
+	pte_t old = soft_clear(mm, va, pmdp, left);
+
+	must_be_huge(old, va, "clear");
+	return old;
+}
+
 static void soft_flush(struct mm *mm, u64 start, u64 end)
 {
 	if (start < end)
@@ -168,6 +202,10 @@ const struct mmu_ops soft_mmu_ops = {
 	.clean = soft_clean,
 	.clear = soft_clear,
 	.test_and_clear_young = soft_test_and_clear_young,
+	.set_huge = soft_set_huge,
+	.change_huge = soft_change_huge,
+	.clear_huge = soft_clear_huge,
+	.test_and_clear_young_huge = soft_test_and_clear_young,
 	.take = soft_take,
 	.flush = soft_flush,
 	.release = soft_release,

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "engine/base/errno.h"
+#include "engine/space/huge.h"
 #include "tests/contract/batch.h"
 
 /* ---- stage and set ---- */
@@ -399,6 +400,75 @@ static void a_freed_frame_can_be_used_again(void **state)
 	}
 }
 
+/* ---- huge pages: where there are any ---- */
+
+/* The area holds one, wherever it begins. */
+enum { HUGE_AREA = 2 * HUGE_PAGES, HUGE_FRAMES = 4 * HUGE_PAGES };
+
+static int setup_huge(void **state)
+{
+	(void)state;
+	return create(CONTRACT_BARE, HUGE_AREA, HUGE_FRAMES);
+}
+
+static u64 huge_va(void)
+{
+	return (c.base + PMD_SIZE - 1) & PMD_MASK;
+}
+
+static void a_machine_has_all_operations_of_huge_pages_or_none(void **state)
+{
+	(void)state;
+	assert_int_equal(!ops->set_huge, !ops->change_huge);
+	assert_int_equal(!ops->set_huge, !ops->clear_huge);
+	assert_int_equal(!ops->set_huge, !ops->test_and_clear_young_huge);
+}
+
+static void a_huge_page_comes_changes_and_goes_as_one(void **state)
+{
+	u64 va = huge_va(), at = va + 77 * PAGE_SIZE;
+	struct page *page;
+	spinlock_t *ptl;
+	pte_t *pmdp, pmd, old;
+
+	(void)state;
+	if (!ops->set_huge)
+		return;
+	page = page_alloc(c.engine, ZONE_USER, HUGE_ORDER, 0);
+	pmdp = pmd_alloc(c.mm, va, &ptl);
+	assert_true(page && pmdp);
+	for (unsigned i = 0; i < HUGE_PAGES; i++)
+		memset(ops->bytes(c.engine, page + i), (int)i, PAGE_SIZE);
+	pmd = pte_make(page_pfn(c.engine, page), RW | PTE_HUGE);
+
+	spin_lock(ptl);
+	assert_int_equal(ops->set_huge(c.mm, va, pmdp, pmd, page), 0);
+	spin_unlock(ptl);
+	for (unsigned i = 0; i < HUGE_PAGES; i++)
+		assert_int_equal(program_read(&c, i % CONTRACT_THREADS, va + i * PAGE_SIZE), (u8)i);
+	assert_false(pte_dirty(pte_read(pmdp)));
+	program_write(&c, 0, at, 200);
+	assert_true(pte_dirty(pte_read(pmdp)));
+	assert_true(ops->test_and_clear_young_huge(c.mm, va, pmdp));
+	assert_false(ops->test_and_clear_young_huge(c.mm, va, pmdp));
+
+	spin_lock(ptl);
+	ops->change_huge(c.mm, va, pmdp, pte_without(pmd, PTE_WRITE));
+	ops->flush(c.mm, va, va + PMD_SIZE);
+	assert_true(pte_dirty(pte_read(pmdp)));
+	for (unsigned i = 0; i < CONTRACT_THREADS; i++)
+		assert_false(program_can_write(&c, i, at, 1));
+
+	old = ops->clear_huge(c.mm, va, pmdp, (pte_t){ 0 });
+	ops->flush(c.mm, va, va + PMD_SIZE);
+	spin_unlock(ptl);
+	assert_true(pte_dirty(old));
+	assert_true(pte_none(pte_read(pmdp)));
+	assert_false(program_present(&c, va) || program_present(&c, at));
+	assert_int_equal(*(u8 *)ops->bytes(c.engine, page + 77), 200);
+	page_put(c.engine, page);
+}
+
 /* ---- with the engine ---- */
 
 enum { MANY = 1024, FEW = 256 };
@@ -465,6 +535,9 @@ int main(void)
 		contract_test(some_of_a_taken_batch_can_come_back_and_others_go),
 		contract_test(a_page_that_was_lost_is_reported_and_does_not_stop_the_others),
 		contract_test(a_freed_frame_can_be_used_again),
+		contract_test(a_machine_has_all_operations_of_huge_pages_or_none),
+		cmocka_unit_test_setup_teardown(a_huge_page_comes_changes_and_goes_as_one,
+						setup_huge, teardown),
 		cmocka_unit_test_setup_teardown(a_program_larger_than_memory_keeps_every_byte,
 						setup_served, teardown),
 	};

@@ -2,6 +2,7 @@
 /* What there is in the arena of an engine's space, as /proc would tell it. */
 #include <string.h>
 
+#include "engine/space/huge.h"
 #include "tests/differential/engine_side.h"
 
 static u16 flags_of(const struct vma *vma)
@@ -54,7 +55,7 @@ static bool fill_page(struct engine *e, pte_t pte, struct seen_area *area, struc
 		return false;
 	seen->state = SEEN_PRESENT;
 	if (!pte_special(pte)) {
-		if (atomic_load(&page->mapcount) == 1)
+		if (page_mapcount(page_head(page)) == 1)
 			seen->state |= SEEN_EXCLUSIVE;
 		if (page_test(page, PG_FILE))
 			seen->state |= SEEN_IS_FILE;
@@ -72,14 +73,14 @@ static unsigned look_pages(struct mm *mm, struct seen_area *area, struct seen_pa
 	u64 va = ARENA_BASE + area->start * PAGE_SIZE, end = ARENA_BASE + area->end * PAGE_SIZE;
 	unsigned n = 0;
 	spinlock_t *ptl;
-	pte_t *ptep;
+	bool huge;
 
-	while ((ptep = pte_next_table(mm, &va, end, &ptl))) {
+	while (pmd_next(mm, &va, end, &ptl, &huge)) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
-		for (; va < stop; va += PAGE_SIZE, ptep++) {
+		for (; va < stop; va += PAGE_SIZE) {
 			pages[n] = (struct seen_page){ .page = (va - ARENA_BASE) >> PAGE_SHIFT };
-			n += fill_page(mm->engine, pte_read(ptep), area, &pages[n]);
+			n += fill_page(mm->engine, pte_peek(mm, va), area, &pages[n]);
 		}
 	}
 	return n;

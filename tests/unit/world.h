@@ -26,6 +26,7 @@ struct world_options {
 	struct store *store; /* NULL: a memory store */
 	const struct reclaim_policy *policy;
 	bool unchecked;
+	enum thp_mode thp;
 };
 
 struct world {
@@ -69,6 +70,7 @@ static inline int world_create(struct world *w, struct world_options o)
 		.marks = { .min = frames / 16, .low = frames / 8, .high = frames / 4 },
 		.may_exceed = o.may_exceed,
 		.policy = o.policy,
+		.thp = o.thp,
 	};
 	struct soft_options so = {
 		.table_frames = 1024,

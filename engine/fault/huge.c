@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Faults where there is no last-level table: a huge page comes, or is there.
+ *
+ *   none          do_huge_pmd_anonymous_page: a read maps the huge zero page, a write a page of
+ *                 its own; where a huge page is not wanted or cannot be had: VM_FAULT_FALLBACK
+ *   huge          a write to a read-only entry: do_huge_pmd_wp_page; else somebody was first
+ *   being split   wait, and go on with the table
+ *
+ * The page comes from what is free in one piece: nothing is reclaimed for it, for what reclaim
+ * frees lies scattered.
+ */
+#include "engine/fault/internal.h"
+#include "engine/space/huge.h"
+
+/* ---- is it wanted? ---- */
+
+bool thp_allowed(const struct vma *vma)
+{
+	const struct engine *e = vma->mm->engine;
+
+	if (!e->mmu->set_huge || e->config.thp == THP_NEVER)
+		return false;
+	/* A userfaultfd serves pages one by one. */
+	if (vma->file || (vma->flags & (VM_SHARED | VM_NOHUGEPAGE | VM_UFFD)))
+		return false;
+	return e->config.thp == THP_ALWAYS || (vma->flags & VM_HUGEPAGE);
+}
+
+bool thp_fits(const struct vma *vma, u64 va)
+{
+	u64 start = va & PMD_MASK;
+
+	return start >= vma->start && start + PMD_SIZE <= vma->end;
+}
+
+/* ---- pages ---- */
+
+struct page *huge_zero_page(struct engine *e)
+{
+	struct page *page = __atomic_load_n(&e->huge_zero, __ATOMIC_ACQUIRE), *none = NULL;
+
+	if (page || e->zero_pfn == NO_PFN)
+		return page;
+	page = huge_page_alloc(e);
+	if (!page)
+		return NULL;
+	huge_page_clear(e, page);
+	if (__atomic_compare_exchange_n(&e->huge_zero, &none, page, false, __ATOMIC_ACQ_REL,
+					__ATOMIC_ACQUIRE))
+		return page;
+	page_put(e, page);
+	return none;
+}
+
+struct page *huge_page_alloc(struct engine *e)
+{
+	return page_alloc(e, ZONE_USER, HUGE_ORDER, ALLOC_NORECLAIM);
+}
+
+void huge_page_clear(struct engine *e, struct page *page)
+{
+	for (unsigned i = 0; i < HUGE_PAGES; i++)
+		memset(e->mmu->bytes(e, page + i), 0, PAGE_SIZE);
+}
+
+/* ---- none ---- */
+
+/* What a huge fault works with. */
+struct huge_fault {
+	struct vm_fault_info *vmf;
+	pte_t *pmdp;
+	spinlock_t *ptl;
+	u64 va;
+};
+
+static unsigned fallback(struct engine *e)
+{
+	stat_add(&e->stats->thp_fault_fallback, 1);
+	return VM_FAULT_FALLBACK;
+}
+
+/* Map `page`, which is new, or the huge zero page, where nothing is.  0, or as mmu->set().  PTL
+ * held. */
+static int map_huge(struct huge_fault *h, struct page *page, bool zero)
+{
+	struct vma *vma = h->vmf->vma;
+	struct mm *mm = vma->mm;
+	struct engine *e = mm->engine;
+	u64 bits = vma_pte_bits(vma) | PTE_HUGE | PTE_ACCESSED;
+	int err;
+
+	if (zero)
+		bits = (bits & ~PTE_WRITE) | PTE_SPECIAL;
+	else if (h->vmf->flags & FAULT_FLAG_WRITE)
+		bits |= PTE_DIRTY;
+	err = e->mmu->set_huge(mm, h->va, h->pmdp, pte_make(page_pfn(e, page), bits), page);
+	if (err || zero)
+		return err;
+	page_add_anon_rmap(page, vma, h->va);
+	lru_add(e, page);
+	atomic_fetch_add_explicit(&mm->rss, HUGE_PAGES, memory_order_relaxed);
+	stat_add(&e->stats->thp_fault_alloc, 1);
+	return 0;
+}
+
+static unsigned do_huge_pmd_anonymous_page(struct huge_fault *h)
+{
+	struct vma *vma = h->vmf->vma;
+	struct mm *mm = vma->mm;
+	struct engine *e = mm->engine;
+	bool zero = !(h->vmf->flags & FAULT_FLAG_WRITE), mapped = false;
+	struct page *page, *spare;
+	int err = 0;
+
+	if (!vma_anon(vma) && anon_vma_prepare(vma))
+		return VM_FAULT_OOM;
+	page = zero ? huge_zero_page(e) : huge_page_alloc(e);
+	if (!page)
+		return fallback(e);
+	spare = spare_table_new(mm);
+	if (spare && !zero) {
+		huge_page_clear(e, page);
+		page_set(page, PG_ANON_EXCLUSIVE);
+	}
+	if (spare) {
+		spin_lock(h->ptl);
+		if (pte_none(pte_read(h->pmdp))) {
+			err = map_huge(h, page, zero);
+			mapped = !err;
+		}
+		if (mapped)
+			spare_table_put(mm, h->pmdp, spare);
+		spin_unlock(h->ptl);
+	}
+	if (!mapped && spare)
+		spare_table_free(mm, spare);
+	if (!mapped && !zero)
+		page_put(e, page);
+	if (!spare)
+		return fallback(e);
+	if (err)
+		return set_failed(h->vmf, h->va, err);
+	h->vmf->res->zero |= mapped;
+	return 0;
+}
+
+/* ---- huge ---- */
+
+/* A page of its own in place of the huge zero page.  False: there is none to be had, or the entry
+ * has changed. */
+static bool replace_huge_zero(struct huge_fault *h, pte_t orig)
+{
+	struct mm *mm = h->vmf->vma->mm;
+	struct engine *e = mm->engine;
+	struct page *page = huge_page_alloc(e);
+	bool done = false;
+
+	if (!page)
+		return false;
+	huge_page_clear(e, page);
+	page_set(page, PG_ANON_EXCLUSIVE);
+	spin_lock(h->ptl);
+	if (pte_same(pte_read(h->pmdp), orig)) {
+		pte_t was = e->mmu->clear_huge(mm, h->va, h->pmdp, (pte_t){ 0 });
+
+		e->mmu->flush(mm, h->va, h->va + PMD_SIZE);
+		done = !map_huge(h, page, false);
+		if (!done)
+			pte_store(h->pmdp, was);
+	}
+	spin_unlock(h->ptl);
+	if (!done)
+		page_put(e, page);
+	h->vmf->res->zero |= done;
+	return done;
+}
+
+/* Is the page this entry's alone?  As wp_can_reuse_anon_page(); `refs`: ours.  Page lock and PTL
+ * held. */
+static bool is_alone(struct huge_fault *h, struct page *page, u32 refs)
+{
+	if (page_mapcount(page) != 1 ||
+	    atomic_load_explicit(&page->refcount, memory_order_acquire) != 1 + refs)
+		return false;
+	page_set(page, PG_ANON_EXCLUSIVE);
+	page_move_anon_rmap(page, h->vmf->vma);
+	return true;
+}
+
+/* The entry maps `page`, read-only.  May it allow writing?  Then it does.  PTL held, and dropped.
+ */
+static bool reuse_huge(struct huge_fault *h, pte_t orig, struct page *page)
+{
+	struct mm *mm = h->vmf->vma->mm;
+	struct engine *e = mm->engine;
+	bool mine = page_test(page, PG_ANON_EXCLUSIVE);
+
+	if (!mine) {
+		page_get(page);
+		spin_unlock(h->ptl);
+		page_lock(page);
+		spin_lock(h->ptl);
+		mine = pte_same(pte_read(h->pmdp), orig) && is_alone(h, page, 1);
+		page_unlock(page);
+	}
+	if (mine)
+		e->mmu->change_huge(mm, h->va, h->pmdp,
+				    pte_with(orig, PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
+	spin_unlock(h->ptl);
+	return mine;
+}
+
+static unsigned do_huge_pmd_wp_page(struct huge_fault *h, pte_t orig)
+{
+	struct mm *mm = h->vmf->vma->mm;
+	struct engine *e = mm->engine;
+	struct page *page = pfn_page(e, pte_pfn(orig));
+	bool done;
+
+	if (pte_special(orig)) {
+		spin_unlock(h->ptl);
+		done = replace_huge_zero(h, orig);
+	} else {
+		bool counted = !page_test(page, PG_ANON_EXCLUSIVE);
+
+		done = reuse_huge(h, orig, page);
+		if (counted)
+			page_put(e, page);
+	}
+	if (done)
+		return 0;
+	split_huge_pmd(mm, h->va);
+	return fallback(e);
+}
+
+unsigned do_huge_pmd(struct vm_fault_info *vmf)
+{
+	struct vma *vma = vmf->vma;
+	struct huge_fault h = { .vmf = vmf, .va = vmf->address & PMD_MASK };
+	bool write = vmf->flags & FAULT_FLAG_WRITE;
+	pte_t pmd;
+
+	h.pmdp = pmd_alloc(vma->mm, vmf->address, &h.ptl);
+	if (!h.pmdp)
+		return VM_FAULT_OOM;
+	pmd = pte_read(h.pmdp);
+	if (pte_none(pmd) && thp_allowed(vma) && thp_fits(vma, vmf->address))
+		return do_huge_pmd_anonymous_page(&h);
+	if (!pte_huge(pmd) || !pmd_lock_huge(vma->mm, h.pmdp, h.ptl))
+		return VM_FAULT_FALLBACK;
+	pmd = pte_read(h.pmdp);
+	if (write && !pte_write(pmd))
+		return do_huge_pmd_wp_page(&h, pmd);
+	spin_unlock(h.ptl);
+	return 0;
+}
