@@ -17,6 +17,7 @@ struct engine_config engine_default_config(u64 nr_user)
 			   .limit = nr_user / 5,
 			   .expire_ns = 30 * 1000000000ULL },
 		.thp = THP_MADVISE,
+		.collapse = { .max_none = 511, .max_swap = 64, .max_shared = 256 },
 	};
 }
 
@@ -63,6 +64,8 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	hugetlb_init(e);
 	spin_init(&e->streams_lock);
 	spin_init(&e->mms_lock);
+	spin_init(&e->collapsing);
+	e->collapse_pass = 1;
 	spin_init(&e->anon_vma_lock);
 	spin_init(&e->mappings_lock);
 	list_init(&e->mappings);

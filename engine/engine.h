@@ -71,6 +71,11 @@ struct engine_config {
 	 * faults say FAULT_KILLED; otherwise the fault says FAULT_OOM. */
 	bool oom_kill;
 	enum thp_mode thp; /* means nothing where the machine has no huge pages */
+	/* What khugepaged_scan() takes for a huge page: of its HUGE_PAGES entries at most so many
+	 * none, swapped out, shared with others. */
+	struct {
+		unsigned max_none, max_swap, max_shared;
+	} collapse;
 	/* Where the counters are kept, zeroed, for others to read; NULL: in the engine. */
 	struct engine_stats *stats;
 };
@@ -114,6 +119,8 @@ struct engine {
 	_Atomic u64 nr_file_pages; /* in the page cache, all files' */
 	_Atomic u64 nr_shadows;	   /* of pages that have left it */
 	_Atomic u64 nr_poisoned;   /* frames that are broken, in use or not */
+	spinlock_t collapsing;	   /* the scan for huge pages is on; tried only */
+	u64 collapse_pass;	   /* how often it has been through all spaces; collapsing */
 	struct page *huge_zero;	   /* a huge page of zeros, from its first use on; or NULL */
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */

@@ -15,6 +15,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/base/check.h"
 #include "engine/fault/internal.h"
+#include "engine/space/huge.h"
 
 /* Faults in a row that found no memory before there is none. */
 #define OOM_TRIES 16
@@ -27,11 +28,16 @@ static struct vma *next_entry(struct mm *mm, unsigned type, u64 *at)
 	for (vma = find_vma(mm, *at); vma; vma = vma_next(vma)) {
 		spinlock_t *ptl;
 		pte_t *ptep;
+		bool huge;
 
 		*at = max_of(*at, vma->start);
-		while ((ptep = pte_next_table(mm, at, vma->end, &ptl))) {
+		while ((ptep = pmd_next(mm, at, vma->end, &ptl, &huge))) {
 			u64 stop = min_of((*at & PMD_MASK) + PMD_SIZE, vma->end);
 
+			if (unlikely(huge)) { /* nothing of it is swapped out */
+				*at = stop;
+				continue;
+			}
 			for (; *at < stop; *at += PAGE_SIZE, ptep++) {
 				pte_t pte = pte_read(ptep);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Advice about the pages of an area: that they are wanted, or not, or not any more. */
 #include "engine/backing/page_cache.h"
+#include "engine/fault/collapse.h"
 #include "engine/fault/fault.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/huge.h"
@@ -233,7 +234,7 @@ int advise_pages(struct vma *vma, u64 start, u64 end, u64 advice)
 	case UAPI_MADV_GUARD_REMOVE:
 		return guard_remove(vma, start, end);
 	case UAPI_MADV_COLLAPSE:
-		return -EINVAL; /* no area can hold a huge page */
+		return madvise_collapse(vma, start, end);
 	default:
 		return advise_dontneed_free(vma, start, end, advice);
 	}

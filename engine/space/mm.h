@@ -184,6 +184,8 @@ struct mm {
 	struct list_head userfault_events; /* to be told when mmap_lock, held for writing, goes */
 	struct list_head link;		   /* engine->mms; engine->mms_lock */
 	u64 walked;	   /* the last walk for accessed bits that saw it; engine->mms_lock */
+	u64 scanned;	   /* the last pass of the scan for huge pages that is through with it */
+	u64 scan_at;	   /* where that scan goes on; both: engine->collapsing */
 	_Atomic u32 users; /* who has it, and will put it */
 	/* Who looks at it and keeps it from going; engine->mms_lock to change it. */
 	_Atomic u32 visitors;
