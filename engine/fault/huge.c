@@ -147,17 +147,22 @@ static unsigned do_huge_pmd_anonymous_page(struct huge_fault *h)
 
 /* ---- huge ---- */
 
-/* A page of its own in place of the huge zero page.  False: there is none to be had, or the entry
- * has changed. */
-static bool replace_huge_zero(struct huge_fault *h, pte_t orig)
+/* What came of a write to a read-only huge entry. */
+enum huge_wp {
+	HUGE_WP_DONE, /* or somebody else was at the entry: the access finds out */
+	HUGE_WP_SPLIT,
+};
+
+/* A page of its own in place of the huge zero page, if one is to be had. */
+static enum huge_wp replace_huge_zero(struct huge_fault *h, pte_t orig)
 {
 	struct mm *mm = h->vmf->vma->mm;
 	struct engine *e = mm->engine;
 	struct page *page = huge_page_alloc(e);
-	bool done = false;
+	int err = -EAGAIN;
 
 	if (!page)
-		return false;
+		return HUGE_WP_SPLIT;
 	huge_page_clear(e, page);
 	page_set(page, PG_ANON_EXCLUSIVE);
 	spin_lock(h->ptl);
@@ -165,73 +170,70 @@ static bool replace_huge_zero(struct huge_fault *h, pte_t orig)
 		pte_t was = e->mmu->clear_huge(mm, h->va, h->pmdp, (pte_t){ 0 });
 
 		e->mmu->flush(mm, h->va, h->va + PMD_SIZE);
-		done = !map_huge(h, page, false);
-		if (!done)
+		err = map_huge(h, page, false);
+		if (err)
 			pte_store(h->pmdp, was);
 	}
 	spin_unlock(h->ptl);
-	if (!done)
+	if (err)
 		page_put(e, page);
-	h->vmf->res->zero |= done;
-	return done;
+	h->vmf->res->zero |= !err;
+	return HUGE_WP_DONE;
 }
 
-/* Is the page this entry's alone?  As wp_can_reuse_anon_page(); `refs`: ours.  Page lock and PTL
- * held. */
-static bool is_alone(struct huge_fault *h, struct page *page, u32 refs)
+/* Is the page this entry's alone?  As wp_can_reuse_anon_page(); one reference is ours.  Page lock
+ * and PTL held. */
+static bool is_alone(struct huge_fault *h, struct page *page)
 {
 	if (page_mapcount(page) != 1 ||
-	    atomic_load_explicit(&page->refcount, memory_order_acquire) != 1 + refs)
+	    atomic_load_explicit(&page->refcount, memory_order_acquire) != 2)
 		return false;
 	page_set(page, PG_ANON_EXCLUSIVE);
 	page_move_anon_rmap(page, h->vmf->vma);
 	return true;
 }
 
-/* The entry maps `page`, read-only.  May it allow writing?  Then it does.  PTL held, and dropped.
- */
-static bool reuse_huge(struct huge_fault *h, pte_t orig, struct page *page)
-{
-	struct mm *mm = h->vmf->vma->mm;
-	struct engine *e = mm->engine;
-	bool mine = page_test(page, PG_ANON_EXCLUSIVE);
-
-	if (!mine) {
-		page_get(page);
-		spin_unlock(h->ptl);
-		page_lock(page);
-		spin_lock(h->ptl);
-		mine = pte_same(pte_read(h->pmdp), orig) && is_alone(h, page, 1);
-		page_unlock(page);
-	}
-	if (mine)
-		e->mmu->change_huge(mm, h->va, h->pmdp,
-				    pte_with(orig, PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
-	spin_unlock(h->ptl);
-	return mine;
-}
-
-static unsigned do_huge_pmd_wp_page(struct huge_fault *h, pte_t orig)
+/* Let the entry allow writing, if its page is nobody else's.  PTL held, and dropped. */
+static enum huge_wp reuse_huge(struct huge_fault *h, pte_t orig)
 {
 	struct mm *mm = h->vmf->vma->mm;
 	struct engine *e = mm->engine;
 	struct page *page = pfn_page(e, pte_pfn(orig));
-	bool done;
+	enum huge_wp result = HUGE_WP_DONE;
+
+	page_get(page);
+	spin_unlock(h->ptl);
+	page_lock(page);
+	spin_lock(h->ptl);
+	if (pte_same(pte_read(h->pmdp), orig)) {
+		if (page_test(page, PG_ANON_EXCLUSIVE) || is_alone(h, page))
+			e->mmu->change_huge(mm, h->va, h->pmdp,
+					    pte_with(orig, PTE_WRITE | PTE_DIRTY | PTE_ACCESSED));
+		else
+			result = HUGE_WP_SPLIT;
+	}
+	spin_unlock(h->ptl);
+	page_unlock(page);
+	page_put(e, page);
+	return result;
+}
+
+/* PTL held, and dropped. */
+static unsigned do_huge_pmd_wp_page(struct huge_fault *h, pte_t orig)
+{
+	struct mm *mm = h->vmf->vma->mm;
+	enum huge_wp result;
 
 	if (pte_special(orig)) {
 		spin_unlock(h->ptl);
-		done = replace_huge_zero(h, orig);
+		result = replace_huge_zero(h, orig);
 	} else {
-		bool counted = !page_test(page, PG_ANON_EXCLUSIVE);
-
-		done = reuse_huge(h, orig, page);
-		if (counted)
-			page_put(e, page);
+		result = reuse_huge(h, orig);
 	}
-	if (done)
+	if (result == HUGE_WP_DONE)
 		return 0;
 	split_huge_pmd(mm, h->va);
-	return fallback(e);
+	return fallback(mm->engine);
 }
 
 unsigned do_huge_pmd(struct vm_fault_info *vmf)
