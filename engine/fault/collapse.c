@@ -71,8 +71,10 @@ static enum scan_result find_table(struct collapse *c)
 	pmd = c->pmdp ? pte_read(c->pmdp) : (pte_t){ 0 };
 	if (pmd_is_huge(pmd))
 		return SCAN_PMD_MAPPED;
-	if (!pmd_is_table(pmd))
+	if (!c->pmdp)
 		return SCAN_PMD_NULL;
+	if (!pmd_is_table(pmd))
+		return SCAN_PMD_NONE;
 	c->table = pte_find(c->mm, c->va, &c->ptl);
 	return SCAN_SUCCEED;
 }
@@ -112,12 +114,11 @@ static enum scan_result look_at_entry(const struct collapse *c, pte_t pte, struc
 			return SCAN_EXCEED_NONE_PTE;
 		return SCAN_SUCCEED;
 	}
-	if (pte_is_swap(pte))
+	/* (A marker is found out when it is to be swapped in.) */
+	if (!pte_mapped(pte))
 		return is_limited(c, ++seen->swapped, config->collapse.max_swap)
 			       ? SCAN_EXCEED_SWAP_PTE
 			       : SCAN_SUCCEED;
-	if (pte_is_marker(pte))
-		return SCAN_PTE_NON_PRESENT;
 	return look_at_page(c, pte, seen);
 }
 
@@ -148,7 +149,11 @@ static enum scan_result swap_in(struct collapse *c)
 		struct fault_result res = { 0 };
 		unsigned ret;
 
-		if (!pte_is_swap(pte_peek(c->mm, va)))
+		pte_t pte = pte_peek(c->mm, va);
+
+		if (pte_is_marker(pte))
+			return SCAN_FAIL;
+		if (!pte_is_swap(pte))
 			continue;
 		ret = handle_mm_fault(c->vma, va, FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_ABSENT, &res);
 		if (ret & VM_FAULT_RETRY) {
@@ -218,7 +223,7 @@ static enum scan_result lock_pages(struct collapse *c)
 		result = look_at_entry(c, pte, &seen);
 		if (result == SCAN_PAGE_LOCK) /* it is ours to try */
 			result = SCAN_SUCCEED;
-		if (result == SCAN_SUCCEED && pte_is_swap(pte))
+		if (result == SCAN_SUCCEED && !pte_none(pte) && !pte_mapped(pte))
 			result = SCAN_PTE_NON_PRESENT;
 		if (result == SCAN_SUCCEED && maps_page(pte))
 			result = lock_page(c, pte);

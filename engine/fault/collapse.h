@@ -11,7 +11,8 @@
 enum scan_result {
 	SCAN_FAIL,
 	SCAN_SUCCEED,
-	SCAN_PMD_NULL,		   /* nothing is mapped there, not even a table */
+	SCAN_PMD_NULL,		   /* there is no table of PMD entries, */
+	SCAN_PMD_NONE,		   /* or nothing in it */
 	SCAN_PMD_MAPPED,	   /* it is huge already */
 	SCAN_EXCEED_NONE_PTE,	   /* too much that was never touched, */
 	SCAN_EXCEED_SWAP_PTE,	   /* that is swapped out, */

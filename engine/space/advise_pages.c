@@ -167,6 +167,26 @@ static bool may_discard(const struct vma *vma, u64 advice)
 	return advice == UAPI_MADV_DONTNEED_LOCKED || !(vma->flags & VM_LOCKED);
 }
 
+/* What was discarded may come back huge, if the empty tables are out of its way: so does Linux
+ * since 6.14 (CONFIG_PT_RECLAIM).  mmap_lock held for reading, and dropped meanwhile. */
+static void make_room_for_huge(struct vma *vma, u64 start, u64 end)
+{
+	struct mm *mm = vma->mm;
+	const struct engine *e = mm->engine;
+
+	if (!e->mmu->set_huge || e->config.thp == THP_NEVER || vma->file ||
+	    find_empty_table(mm, start, end) == end)
+		return;
+	up_read(&mm->mmap_lock);
+	down_write(&mm->mmap_lock);
+	vma = find_vma(mm, start);
+	if (vma && vma->start <= start && end <= vma->end && !vma->file) {
+		vma_drain(vma);
+		free_empty_tables(vma, start, end);
+	}
+	downgrade_write(&mm->mmap_lock);
+}
+
 static int advise_dontneed_free(struct vma *vma, u64 start, u64 end, u64 advice)
 {
 	struct mm *mm = vma->mm;
@@ -185,6 +205,7 @@ static int advise_dontneed_free(struct vma *vma, u64 start, u64 end, u64 advice)
 	}
 	if (advice != UAPI_MADV_FREE) {
 		zap_range(vma, start, end, false);
+		make_room_for_huge(vma, start, end);
 		return 0;
 	}
 	if (vma->file)

@@ -5,6 +5,7 @@
  * and MADV_GUARD_REMOVE take them.
  */
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 /* Where a page or a swap entry is there is none yet: false, and it must be zapped first.  PTL held.
@@ -61,12 +62,17 @@ int guard_remove(struct vma *vma, u64 start, u64 end)
 {
 	spinlock_t *ptl;
 	pte_t *ptep;
+	bool huge;
 
 	if (vma->flags & VM_DONTEXPAND)
 		return -EINVAL;
-	for (u64 va = start; (ptep = pte_next_table(vma->mm, &va, end, &ptl));) {
+	for (u64 va = start; (ptep = pmd_next(vma->mm, &va, end, &ptl, &huge));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
+		if (unlikely(huge)) { /* no guard is in it */
+			va = stop;
+			continue;
+		}
 		spin_lock(ptl);
 		for (; va < stop; va += PAGE_SIZE, ptep++)
 			if (pte_marker_is(pte_read(ptep), PTE_MARKER_GUARD))

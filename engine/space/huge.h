@@ -52,6 +52,11 @@ pte_t *spare_table_entries(struct mm *mm, struct page *spare);
 /* Put the table down in place of what pmdp has. */
 void spare_table_link(struct mm *mm, pte_t *pmdp, struct page *spare);
 
+/* The first 2 MiB within [start, end) whose last-level table is there and empty; end: none. */
+u64 find_empty_table(struct mm *mm, u64 start, u64 end);
+/* Free all such tables, so that huge pages may come there.  [start, end) lies in the VMA.
+ * mmap_lock held for writing, the VMA drained. */
+void free_empty_tables(struct vma *vma, u64 start, u64 end);
 /* Before move_tables(), which cannot: split what cannot move as it is.  0, -ENOMEM.  mmap_lock held
  * for writing, and the VMAs drained. */
 int prepare_huge_move(struct mm *mm, u64 from, u64 to, u64 len);

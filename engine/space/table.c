@@ -368,6 +368,46 @@ void free_tables(struct mm *mm, u64 start, u64 end)
 	}
 }
 
+/* ---- empty tables in the way of huge pages ---- */
+
+static bool table_is_empty(struct mm *mm, u64 va)
+{
+	struct page *table;
+	const pte_t *ptep = entry_find(mm, va, LEVEL_PTE, &table);
+
+	for (unsigned i = 0; ptep && i < PTRS_PER_TABLE; i++)
+		if (!pte_none(pte_read(ptep + i)))
+			return false;
+	return ptep;
+}
+
+u64 find_empty_table(struct mm *mm, u64 start, u64 end)
+{
+	for (u64 va = (start + PMD_SIZE - 1) & PMD_MASK; va + PMD_SIZE <= end; va += PMD_SIZE)
+		if (table_is_empty(mm, va))
+			return va;
+	return end;
+}
+
+void free_empty_tables(struct vma *vma, u64 start, u64 end)
+{
+	struct mm *mm = vma->mm;
+	u64 va;
+
+	anon_vma_lock_write(vma);
+	while ((va = find_empty_table(mm, start, end)) < end) {
+		struct page *above;
+		pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &above), was;
+
+		spin_lock(&above->ptl);
+		was = pte_exchange(pmdp, (pte_t){ 0 });
+		spin_unlock(&above->ptl);
+		mm->engine->mmu->flush(mm, va, va + PMD_SIZE);
+		table_free(mm, pfn_page(mm->engine, pte_pfn(was)));
+	}
+	anon_vma_unlock_write(vma);
+}
+
 /* ---- moving ---- */
 
 static void move_entries(struct mm *mm, u64 from, pte_t *old, spinlock_t *old_ptl, pte_t *new,

@@ -239,6 +239,9 @@ static void dontneed_of_all_keeps_no_table_and_of_a_part_splits(void **state)
 	assert_filled(HUGE(0), 8);
 	assert_zero(HUGE(0) + 8, 8);
 	assert_filled(HUGE(0) + 16, HUGE_PAGES - 16);
+	assert_int_equal(do_madvise(mm, AT(HUGE(0)), PMD_SIZE, UAPI_MADV_DONTNEED), 0);
+	fill(HUGE(0), HUGE_PAGES);
+	assert_true(is_huge(HUGE(0)));
 }
 
 static void protecting_all_keeps_it_huge_and_a_part_splits_it(void **state)

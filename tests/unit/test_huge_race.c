@@ -9,7 +9,16 @@
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
-#include "tests/unit/one_world.h"
+#include "tests/unit/unit.h"
+#include "tests/unit/world.h"
+
+#define RW    (VM_READ | VM_WRITE)
+#define P(n)  ((u64)(n)*PAGE_SIZE)
+#define BASE  0x20000000ULL
+#define AT(n) (BASE + P(n))
+
+static struct world w;
+static struct mm *mm;
 
 enum { USERS = 2, AREA = 4 * HUGE_PAGES, ACCESSES = 60000, CHANGES = 300 };
 
@@ -18,14 +27,27 @@ static _Atomic bool done;
 static int setup(void **state)
 {
 	(void)state;
-	start((struct world_options){ .frames = 8192, .thp = THP_ALWAYS, .cpus = USERS + 2 });
+	assert_int_equal(world_create(&w, (struct world_options){ .frames = 8192,
+								  .slots = 8192,
+								  .thp = THP_ALWAYS,
+								  .cpus = USERS + 2 }),
+			 0);
+	mm = w.mm;
 	w.e->config.collapse.max_none = HUGE_PAGES - 1;
 	w.e->config.collapse.max_swap = HUGE_PAGES;
 	w.e->config.collapse.max_shared = HUGE_PAGES;
 	for (unsigned i = 0; i < USERS; i++)
 		soft_load_mm(&w.m->cpus[i], mm);
 	atomic_store(&done, false);
-	map(0, AREA, RW);
+	assert_int_equal(vm_map(mm, BASE, P(AREA), RW, VMAP_FIXED, 0), BASE);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	soft_check(w.m);
+	world_destroy(&w);
 	return 0;
 }
 
