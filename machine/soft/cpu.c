@@ -13,11 +13,16 @@
  * fault, and did not. */
 #define FAULTS_IN_A_ROW (1u << 22)
 
-static void count(_Atomic u64 *counter)
+static void count_more(_Atomic u64 *counter, u64 n)
 {
 	/* One writer: no need for a locked add. */
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
 			      memory_order_relaxed);
+}
+
+static void count(_Atomic u64 *counter)
+{
+	count_more(counter, 1);
 }
 
 /* The frame behind the entry must not have been released since: it may be anybody's by now. */
@@ -264,8 +269,11 @@ static struct tlb_entry *translate(struct soft_cpu *cpu, const struct mm *mm, u6
 	}
 	count(&cpu->misses);
 	*status = mmu_walk(a->control, mm->pgd_phys, va, a->kind, table_at, m, &w);
-	if (*status == WALK_OK)
+	if (*status == WALK_OK) {
+		count_more(&cpu->references,
+			   (a->control->la57 ? LEVEL_PGD : LEVEL_P4D) - w.level + 1);
 		return tlb_fill(cpu, va, &w);
+	}
 	return *status == WALK_FAULT ? fault(cpu, va, w.error_code) : NULL;
 }
 
@@ -434,6 +442,8 @@ void soft_cpu_init(struct soft_cpu *cpu, struct soft_machine *m, unsigned number
 	cpu->control = m->control;
 	for (unsigned i = 0; i < TLB_ENTRIES; i++)
 		cpu->origin[i].page = TLB_NONE;
+	for (unsigned i = 0; i < TLB_LARGE_ENTRIES; i++)
+		cpu->large[i].page = TLB_NONE;
 	tlb_drop_all(cpu, true);
 }
 
@@ -464,6 +474,13 @@ static void check_against_tables(struct soft_cpu *cpu, const struct tlb_origin *
 			  cpu->number, (unsigned long)o->page);
 }
 
+/* Those of spaces that are not loaded may be out of date. */
+static void check_origin(struct soft_cpu *cpu, const struct tlb_origin *o, const struct mm *mm)
+{
+	if (o->page != TLB_NONE && (o->global || o->pcid == cpu->pcid))
+		check_against_tables(cpu, o, mm);
+}
+
 void soft_check_tlbs(struct soft_machine *m)
 {
 	for (unsigned i = 0; i < m->nr_cpus; i++) {
@@ -472,12 +489,9 @@ void soft_check_tlbs(struct soft_machine *m)
 		const struct mm *mm = atomic_load(&cpu->mm);
 
 		take_mail(cpu);
-		for (unsigned k = 0; mm && k < TLB_ENTRIES; k++) {
-			const struct tlb_origin *o = &cpu->origin[k];
-
-			/* Those of spaces that are not loaded may be out of date. */
-			if (o->page != TLB_NONE && (o->global || o->pcid == cpu->pcid))
-				check_against_tables(cpu, o, mm);
-		}
+		for (unsigned k = 0; mm && k < TLB_ENTRIES; k++)
+			check_origin(cpu, &cpu->origin[k], mm);
+		for (unsigned k = 0; mm && k < TLB_LARGE_ENTRIES; k++)
+			check_origin(cpu, &cpu->large[k], mm);
 	}
 }

@@ -31,6 +31,9 @@
 
 #define TLB_ENTRIES 256	    /* direct mapped */
 #define TLB_NONE    (~0ULL) /* never a tag */
+/* Entries for translations of 2 MiB, direct mapped, too: pieces of 4 KiB are made from them without
+ * a walk. */
+#define TLB_LARGE_ENTRIES 32
 
 /* PCIDs that a CPU gives to spaces: 1 and up.  0: the only one, without PCIDs. */
 #define SOFT_PCIDS 6
@@ -77,13 +80,16 @@ struct soft_cpu {
 	u32 pcid; /* the CPU's own, as all down to machine */
 	struct tlb_entry tlb[TLB_ENTRIES];
 	struct tlb_origin origin[TLB_ENTRIES];
-	unsigned nr_large; /* entries that are pieces of large pages */
+	struct tlb_origin large[TLB_LARGE_ENTRIES];
+	unsigned nr_large; /* of all entries: large ones, and pieces of large pages */
 	struct mmu_control control;
 	struct soft_context contexts[SOFT_PCIDS];
 	unsigned next_context;
-	u64 cr2;			     /* of the last fault */
-	u32 error_code;			     /* of the last fault */
-	_Atomic u64 misses, faults, flushes; /* counted by the CPU, read anywhere */
+	u64 cr2;	/* of the last fault */
+	u32 error_code; /* of the last fault */
+	/* Counted by the CPU, read anywhere: walks, table entries that those which ended well have
+	 * read, faults, flushes. */
+	_Atomic u64 misses, references, faults, flushes;
 	struct soft_machine *machine;
 	unsigned number;
 	_Atomic(struct mm *) mm; /* changed by the CPU only; NULL: none */

@@ -18,6 +18,18 @@ static void drop(struct soft_cpu *cpu, struct tlb_entry *t)
 	t->read = t->write = t->fetch = TLB_NONE;
 }
 
+static void drop_large(struct soft_cpu *cpu, struct tlb_origin *o)
+{
+	if (o->page != TLB_NONE)
+		cpu->nr_large--;
+	o->page = TLB_NONE;
+}
+
+static struct tlb_origin *large_for(struct soft_cpu *cpu, u64 va)
+{
+	return &cpu->large[va >> PMD_SHIFT & (TLB_LARGE_ENTRIES - 1)];
+}
+
 static bool is_for(const struct tlb_origin *o, u32 pcid)
 {
 	return o->page != TLB_NONE && (o->global || o->pcid == pcid);
@@ -28,6 +40,9 @@ void tlb_drop_all(struct soft_cpu *cpu, bool globals)
 	for (unsigned i = 0; i < TLB_ENTRIES; i++)
 		if (globals || !cpu->origin[i].global)
 			drop(cpu, &cpu->tlb[i]);
+	for (unsigned i = 0; i < TLB_LARGE_ENTRIES; i++)
+		if (globals || !cpu->large[i].global)
+			drop_large(cpu, &cpu->large[i]);
 }
 
 void tlb_drop_pcid(struct soft_cpu *cpu, u32 pcid)
@@ -35,6 +50,9 @@ void tlb_drop_pcid(struct soft_cpu *cpu, u32 pcid)
 	for (unsigned i = 0; i < TLB_ENTRIES; i++)
 		if (!cpu->origin[i].global && cpu->origin[i].pcid == pcid)
 			drop(cpu, &cpu->tlb[i]);
+	for (unsigned i = 0; i < TLB_LARGE_ENTRIES; i++)
+		if (!cpu->large[i].global && cpu->large[i].pcid == pcid)
+			drop_large(cpu, &cpu->large[i]);
 }
 
 /* Does the translation that the entry is a piece of overlap [start, end)? */
@@ -60,6 +78,9 @@ void tlb_drop_range(struct soft_cpu *cpu, u32 pcid, u64 start, u64 end)
 	for (unsigned i = 0; i < TLB_ENTRIES; i++)
 		if (is_for(&cpu->origin[i], pcid) && overlaps(&cpu->origin[i], start, end))
 			drop(cpu, &cpu->tlb[i]);
+	for (unsigned i = 0; i < TLB_LARGE_ENTRIES; i++)
+		if (is_for(&cpu->large[i], pcid) && overlaps(&cpu->large[i], start, end))
+			drop_large(cpu, &cpu->large[i]);
 }
 
 /* Which user-mode accesses need not look twice?  A write only if the page is dirty already, so that
@@ -77,33 +98,82 @@ static void set_tags(struct soft_cpu *cpu, struct tlb_entry *t)
 	t->fetch = o->user && !(c->nxe && o->nx) ? tag : TLB_NONE;
 }
 
+static u32 generation_of(const struct soft_machine *m, u64 pfn)
+{
+	return atomic_load_explicit(&m->generations[pfn], memory_order_relaxed);
+}
+
+/* The entry for va's page, from what is known of it. */
+static struct tlb_entry *put(struct soft_cpu *cpu, u64 va, const struct tlb_origin *from)
+{
+	struct tlb_entry *t = tlb_entry_for(cpu, va);
+
+	drop(cpu, t);
+	*origin_of(cpu, t) = *from;
+	cpu->nr_large += from->level > LEVEL_PTE;
+	t->host = cpu->machine->memory + (from->pfn << PAGE_SHIFT);
+	set_tags(cpu, t);
+	return t;
+}
+
+/* Of a 2 MiB page: the entry for all of it. */
+static void put_large(struct soft_cpu *cpu, u64 va, const struct tlb_origin *piece)
+{
+	struct tlb_origin *o = large_for(cpu, va);
+
+	drop_large(cpu, o);
+	*o = *piece;
+	o->page = va & PMD_MASK;
+	o->pfn = piece->pfn & ~(u64)(PTRS_PER_TABLE - 1);
+	o->generation = generation_of(cpu->machine, o->pfn);
+	cpu->nr_large++;
+}
+
+/* A piece of a large entry that knows va, or NULL. */
+static struct tlb_entry *from_large(struct soft_cpu *cpu, u64 va)
+{
+	const struct soft_machine *m = cpu->machine;
+	const struct tlb_origin *o = large_for(cpu, va);
+	struct tlb_origin piece = *o;
+
+	if (!is_for(o, cpu->pcid) || o->page != (va & PMD_MASK))
+		return NULL;
+	if (m->checked && generation_of(m, o->pfn) != o->generation)
+		vmf_panic("soft: CPU %u still translates %lx to a huge page at frame %lx, which "
+			  "was freed: a flush was forgotten",
+			  cpu->number, (unsigned long)va, (unsigned long)o->pfn);
+	piece.page = va & PAGE_MASK;
+	piece.pfn += (va & ~PMD_MASK) >> PAGE_SHIFT;
+	piece.generation = generation_of(m, piece.pfn);
+	piece.pcid = (u16)cpu->pcid;
+	return put(cpu, va, &piece);
+}
+
 struct tlb_entry *tlb_fill(struct soft_cpu *cpu, u64 va, const struct walk_result *w)
 {
 	struct soft_machine *m = cpu->machine;
-	struct tlb_entry *t = tlb_entry_for(cpu, va);
 	u64 pfn = w->phys >> PAGE_SHIFT;
+	struct tlb_origin origin;
 
 	if (pfn >= m->nr_table + m->nr_user)
 		vmf_panic("soft: entry for %lx names frame %lx, which is not there",
 			  (unsigned long)va, (unsigned long)pfn);
-	drop(cpu, t);
-	*origin_of(cpu, t) = (struct tlb_origin){
+	origin = (struct tlb_origin){
 		.page = va & PAGE_MASK,
 		.pfn = pfn,
-		.generation = atomic_load_explicit(&m->generations[pfn], memory_order_relaxed),
-		.pcid = cpu->pcid,
-		.level = w->level,
-		.key = pte_key(w->leaf),
+		.generation = generation_of(m, pfn),
+		.pcid = (u16)cpu->pcid,
+		.level = (u8)w->level,
+		.key = (u8)pte_key(w->leaf),
 		.write = w->write,
 		.user = w->user,
 		.nx = w->nx,
 		.dirty = pte_dirty(w->leaf),
 		.global = cpu->control.pge && pte_global(w->leaf),
 	};
-	cpu->nr_large += w->level > LEVEL_PTE;
-	t->host = m->memory + (pfn << PAGE_SHIFT);
-	set_tags(cpu, t);
-	return t;
+	if (w->level == LEVEL_PMD)
+		put_large(cpu, va, &origin);
+	return put(cpu, va, &origin);
 }
 
 enum tlb_answer tlb_look(struct soft_cpu *cpu, const struct mmu_control *control, u64 va,
@@ -112,7 +182,7 @@ enum tlb_answer tlb_look(struct soft_cpu *cpu, const struct mmu_control *control
 	struct tlb_entry *t = tlb_entry_for(cpu, va);
 	const struct tlb_origin *o = origin_of(cpu, t);
 
-	if (!is_for(o, cpu->pcid) || o->page != (va & PAGE_MASK))
+	if ((!is_for(o, cpu->pcid) || o->page != (va & PAGE_MASK)) && !from_large(cpu, va))
 		return TLB_MISS;
 	*code = mmu_check_rights(control, access, o->write, o->user, o->nx, o->key);
 	if (*code)

@@ -3,8 +3,9 @@
  * The TLB of a simulated CPU (Intel SDM vol. 3A, 4.10).
  *
  * Entries are tagged with the PCID that was current when they were made; a global one is for every
- * PCID.  A piece of a large page is an entry of 4 KiB that remembers the size it came from:
- * whatever flushes one address of the page flushes all pieces.
+ * PCID.  A translation of 2 MiB is an entry of its own; what accesses use are pieces of it, entries
+ * of 4 KiB that remember the size they came from: whatever flushes one address of the page flushes
+ * it and all pieces.
  *
  * All by the thread that drives the CPU, inside or with nobody else looking.
  */
