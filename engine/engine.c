@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/engine.h"
 #include "engine/backing/page_cache.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/reclaim/internal.h"
 
 #include "engine/base/errno.h"
@@ -245,7 +246,7 @@ void engine_check(struct engine *e)
 	zone_check(e, ZONE_TABLE);
 	zone_check(e, ZONE_USER);
 	check_lru(e, &l);
-	hugetlb_check_pools(e);
+	hugetlb_check(e);
 	pools = hugetlb_frames(e);
 	cached = page_cache_check(e, &slots);
 	list_for_each_entry (mm, &e->mms, link) {

@@ -99,7 +99,8 @@ struct engine {
 	u64 nr_pages;
 	struct zone zones[NR_ZONES];
 	reclaim_fn reclaim;
-	struct hstate hstates[NR_HSTATES]; /* pools of huge pages */
+	struct hstate hstates[NR_HSTATES];		  /* pools of huge pages */
+	spinlock_t huge_fault_locks[NR_HUGE_FAULT_LOCKS]; /* see hugetlb/hugetlb.h */
 	void (*free_huge)(struct engine *e, struct page *page);
 	struct swap swap;
 	struct lru lru;

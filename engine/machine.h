@@ -140,9 +140,10 @@ struct mmu_ops {
 
 	/*
 	 * The same for an entry of a PMD table, which maps a whole compound page at va (both
-	 * aligned to PMD_SIZE).  All four or none (NULL: the machine has no huge pages); where they
-	 * are, page_bytes() of any frame is good at any time, and nothing is staged.  The lock of
-	 * the PMD table held.  What is owed to flush() is owed for [va, va + PMD_SIZE).
+	 * aligned to PMD_SIZE), or for one of a PUD table and pages of 1 GiB.  All four or none
+	 * (NULL: the machine has no huge pages); where they are, page_bytes() of any frame is good
+	 * at any time, and nothing is staged.  The lock of the PMD table held.  What is owed to
+	 * flush() is owed for [va, va + PMD_SIZE).
 	 */
 	/* Absent -> present.  0, or as set(). */
 	int (*set_huge)(struct mm *mm, u64 va, pte_t *pmdp, pte_t pmd, struct page *head);

@@ -84,6 +84,10 @@ static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped, u64
 	      m->i_mmap_writable);
 	CHECK(m->i_mmap_writable >= 0 || (!count_writable(m) && (m->seals & MEMFD_SEAL_WRITE)),
 	      "%s: writing is denied, and %d mappings may", m->ops->name, count_writable(m));
+	if (m->ops->check) {
+		m->ops->check(m);
+		return;
+	}
 	for (u64 index = 0; (item = radix_next(&m->pages, &index)); index++) {
 		u64 slot = radix_to_value(item);
 

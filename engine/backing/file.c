@@ -64,6 +64,8 @@ s64 file_read(struct file *file, u64 pos, void *buf, u64 n)
 
 	if (!(file->mode & FILE_READ))
 		return -EBADF;
+	if (m->ops->read)
+		return m->ops->read(m, pos, buf, n);
 	end = min_of(n, mapping_size(m) - min_of(pos, mapping_size(m))) + pos;
 	for (; pos < end && !err; pos += len) {
 		len = part(pos, end);
@@ -128,6 +130,8 @@ int file_begin_write(struct file *file, u64 pos)
 		return -EBADF;
 	if (pos > FILE_MAX_SIZE)
 		return -EFBIG;
+	if (m->ops->write)
+		return (int)m->ops->write(m, pos, NULL, 0);
 	down_write(&m->i_rwsem);
 	err = prepare_write(m, pos, 1);
 	if (!err)
@@ -146,6 +150,8 @@ s64 file_write(struct file *file, u64 pos, const void *buf, u64 n)
 		return -EBADF;
 	if (n > FILE_MAX_SIZE || pos > FILE_MAX_SIZE - n)
 		return -EFBIG;
+	if (m->ops->write)
+		return m->ops->write(m, pos, buf, n);
 	down_write(&m->i_rwsem);
 	for (; pos < start + n; pos += len) {
 		len = part(pos, start + n);
@@ -171,7 +177,9 @@ int file_truncate(struct file *file, u64 size)
 		return -EFBIG;
 	down_write(&m->i_rwsem);
 	err = memfd_check_truncate(m, size);
-	if (!err)
+	if (!err && m->ops->set_size)
+		err = m->ops->set_size(m, size);
+	else if (!err)
 		truncate_setsize(m, size);
 	up_write(&m->i_rwsem);
 	return err;
@@ -191,7 +199,8 @@ int file_punch_hole(struct file *file, u64 pos, u64 len)
 	down_write(&m->i_rwsem);
 	err = memfd_check_punch(m);
 	if (!err)
-		err = truncate_pagecache_range(m, pos, pos + len);
+		err = m->ops->punch_hole ? m->ops->punch_hole(m, pos, pos + len)
+					 : truncate_pagecache_range(m, pos, pos + len);
 	up_write(&m->i_rwsem);
 	return err;
 }

@@ -5,6 +5,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/backing/shmem.h"
 #include "engine/base/errno.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/mm.h"
 
 #define SEALS_BYTES (MEMFD_SEAL_WRITE | MEMFD_SEAL_FUTURE_WRITE)
@@ -16,16 +17,21 @@ static u32 seals_of(const struct address_space *m)
 
 struct file *memfd_alloc_file(struct engine *e, u32 flags)
 {
-	struct file *file = shmem_file_setup(e, 0);
 	u32 seals = MEMFD_SEAL_SEAL;
+	struct file *file;
 
-	if (!file)
-		return NULL;
 	if (flags & MEMFD_NOEXEC_SEAL)
 		seals = MEMFD_SEAL_EXEC;
 	else if (flags & MEMFD_ALLOW_SEALING)
 		seals = 0;
-	atomic_store(&file->mapping->seals, seals);
+	if (flags & MEMFD_HUGETLB) {
+		struct hstate *h = hstate_sizelog(e, flags >> MEMFD_HUGE_SHIFT & MEMFD_HUGE_MASK);
+
+		return h ? hugetlb_file_setup(h, 0, seals) : NULL;
+	}
+	file = shmem_file_setup(e, 0);
+	if (file)
+		atomic_store(&file->mapping->seals, seals);
 	return file;
 }
 

@@ -29,12 +29,16 @@ enum memfd_seal {
 enum memfd_flag {
 	MEMFD_CLOEXEC = 1,
 	MEMFD_ALLOW_SEALING = 2,
+	MEMFD_HUGETLB =
+		4, /* of huge pages; their size << MEMFD_HUGE_SHIFT as a power of two, or 0 */
 	MEMFD_NOEXEC_SEAL = 8, /* not executable, and sealed so; more seals may be added */
 };
+#define MEMFD_HUGE_SHIFT 26
+#define MEMFD_HUGE_MASK	 63u
 
 /* As memfd_create(2): a new, empty file of shared memory, open for reading and writing; what the
- * flags do not allow to be sealed has MEMFD_SEAL_SEAL.  NULL: no memory, or as shmem_file_setup().
- */
+ * flags do not allow to be sealed has MEMFD_SEAL_SEAL.  NULL: no memory, no pool of that size, or
+ * as shmem_file_setup(). */
 struct file *memfd_alloc_file(struct engine *e, u32 flags);
 
 /*

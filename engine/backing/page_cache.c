@@ -48,7 +48,10 @@ void mapping_put(struct address_space *m)
 	if (atomic_fetch_sub_explicit(&m->refcount, 1, memory_order_acq_rel) != 1)
 		return;
 	VMF_ASSERT(!m->i_mmap.node);
-	truncate_inode_pages(m, 0, ~0ULL);
+	if (m->ops->evict)
+		m->ops->evict(m);
+	else
+		truncate_inode_pages(m, 0, ~0ULL);
 	radix_destroy(&m->pages);
 	flusher_forget(m);
 	spin_lock(&e->mappings_lock);

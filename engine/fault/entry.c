@@ -5,7 +5,8 @@
  *   do_user_addr_fault
  *     lock_vma, or lock_mm_and_find_vma (a stack may grow)
  *     access_error
- *     handle_mm_fault -> __handle_mm_fault -> (without a last-level table) do_huge_pmd
+ *     handle_mm_fault -> hugetlb_fault, or
+ *                     -> __handle_mm_fault -> (without a last-level table) do_huge_pmd
  *                                          -> handle_pte_fault
  *       none               do_anonymous_page, or (the VMA has a file) do_fault
  *       swap entry         do_swap_page
@@ -14,6 +15,7 @@
  */
 #include "engine/base/check.h"
 #include "engine/fault/internal.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/huge.h"
 
 bool access_error(u32 code, const struct vma *vma)
@@ -113,7 +115,7 @@ unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fa
 	/* What it had may be gone: see reclaim/oom.c. */
 	if (unlikely(mm_is_oom_victim(vma->mm)))
 		return VM_FAULT_SIGBUS;
-	ret = __handle_mm_fault(&vmf);
+	ret = is_vm_hugetlb(vma) ? hugetlb_fault(&vmf) : __handle_mm_fault(&vmf);
 	if ((ret & VM_FAULT_RETRY) && !vmf.unlocked)
 		release_fault_lock(&vmf);
 	return ret;

@@ -8,6 +8,7 @@
  */
 #include "engine/backing/page_cache.h"
 #include "engine/fault/internal.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/huge.h"
 
 /* PTL held. */
@@ -28,8 +29,12 @@ static bool follow_page(struct vma *vma, u64 va, bool write)
 {
 	struct mm *mm = vma->mm;
 	spinlock_t *ptl;
-	pte_t *ptep = pmd_find(mm, va, &ptl), pte;
+	pte_t *ptep, pte;
 	bool there;
+
+	if (is_vm_hugetlb(vma))
+		return hugetlb_follow(vma, va, write);
+	ptep = pmd_find(mm, va, &ptl);
 
 	if (ptep && pte_huge(pte_read(ptep)) && pmd_lock_huge(mm, ptep, ptl)) {
 		there = follow_huge(vma, va, ptep, write);

@@ -304,6 +304,8 @@ void hugetlb_init(struct engine *e)
 		spin_init(&h->lock);
 		list_init(&h->free_list);
 	}
+	for (unsigned i = 0; i < NR_HUGE_FAULT_LOCKS; i++)
+		spin_init(&e->huge_fault_locks[i]);
 	e->free_huge = free_huge_page;
 }
 

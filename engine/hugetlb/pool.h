@@ -22,6 +22,7 @@
 
 /* The sizes there are; the first is the default. */
 enum { HSTATE_2M, HSTATE_1G, NR_HSTATES };
+#define NR_HUGE_FAULT_LOCKS 16
 
 struct hstate_counts {
 	u64 nr, free, resv, surplus, overcommit;

@@ -3,6 +3,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/fault/collapse.h"
 #include "engine/fault/fault.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
@@ -148,7 +149,7 @@ static int advise_cold(struct vma *vma, u64 start, u64 end, bool pageout)
 {
 	struct mm *mm = vma->mm;
 
-	if (vma->flags & VM_LOCKED)
+	if (vma->flags & (VM_LOCKED | VM_HUGETLB))
 		return -EINVAL;
 	if (!pageout) {
 		make_cold(vma, start, end);
@@ -164,6 +165,8 @@ static int advise_cold(struct vma *vma, u64 start, u64 end, bool pageout)
 
 static bool may_discard(const struct vma *vma, u64 advice)
 {
+	if (is_vm_hugetlb(vma))
+		return advice != UAPI_MADV_FREE;
 	return advice == UAPI_MADV_DONTNEED_LOCKED || !(vma->flags & VM_LOCKED);
 }
 
@@ -203,6 +206,8 @@ static int advise_dontneed_free(struct vma *vma, u64 start, u64 end, u64 advice)
 			return -EINVAL;
 		end = min_of(end, vma->end);
 	}
+	if (is_vm_hugetlb(vma))
+		return hugetlb_dontneed(vma, start, end);
 	if (advice != UAPI_MADV_FREE) {
 		zap_range(vma, start, end, false);
 		make_room_for_huge(vma, start, end);

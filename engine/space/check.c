@@ -2,6 +2,7 @@
 /* Every invariant of a space.  Slow; nobody else is active. */
 #include "engine/backing/page_cache.h"
 #include "engine/base/text.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
@@ -96,7 +97,7 @@ static void check_vma(const struct mm *mm, const struct vma *vma, const struct v
 }
 
 struct seen {
-	s64 rss, rss_file, swapped, tables;
+	s64 rss, rss_file, swapped, tables, hugetlb;
 };
 
 static void check_page(struct mm *mm, const struct vma *vma, struct page *page, u64 va, bool huge)
@@ -204,8 +205,13 @@ static void check_huge(struct mm *mm, u64 va, pte_t pmd, struct seen *seen)
 	struct page *page = pfn_page(e, pte_pfn(pmd));
 
 	CHECK(pmd_is_huge(pmd), "entry of a PMD table at %lx is %lx", ul(va), ul(pmd.v));
-	if (is_of_pool(page))
+	if (is_of_pool(page)) {
+		CHECK(vma && vma->start <= va && is_vm_hugetlb(vma),
+		      "huge entry at %lx of a pool, and no VMA for that", ul(va));
+		hugetlb_check_entry(vma, va, pmd);
+		seen->hugetlb += (s64)page_frames(page);
 		return;
+	}
 	CHECK(vma && vma->start <= va && vma->end >= va + PMD_SIZE && !vma->file,
 	      "huge entry at %lx is not within a VMA", ul(va));
 	check_rights(vma, va, pmd);
@@ -253,13 +259,14 @@ static void check_table(struct mm *mm, const pte_t *table, unsigned level, u64 v
 		u64 at = va + ((u64)i << (PAGE_SHIFT + 9 * (level - 1)));
 		pte_t pte = pte_read(&table[i]);
 
-		if (pte_none(pte))
+		/* (A marker above the last level is of huge pages of a pool.) */
+		if (pte_none(pte) || (level > 1 && pte_is_marker(pte)))
 			continue;
 		if (level == 1) {
 			check_entry(mm, at, pte, seen);
 			continue;
 		}
-		if (level == 2 && pte_huge(pte)) {
+		if ((level == 2 || level == 3) && pte_huge(pte)) {
 			huge += !is_of_pool(pfn_page(e, pte_pfn(pte)));
 			check_huge(mm, at, pte, seen);
 			continue;
@@ -317,6 +324,9 @@ void mm_check(struct mm *mm)
 	      ul(atomic_load(&mm->rss)));
 	CHECK(seen.rss_file == atomic_load(&mm->rss_file), "%lu pages of files mapped, %lu counted",
 	      ul(seen.rss_file), ul(atomic_load(&mm->rss_file)));
+	CHECK(seen.hugetlb == atomic_load(&mm->hugetlb_pages),
+	      "%lu frames of pools mapped, %lu counted", ul(seen.hugetlb),
+	      ul(atomic_load(&mm->hugetlb_pages)));
 	CHECK(seen.swapped == atomic_load(&mm->swapped), "%lu swap entries, %lu counted",
 	      ul(seen.swapped), ul(atomic_load(&mm->swapped)));
 	CHECK(seen.tables == atomic_load(&mm->tables), "%lu tables, %lu counted", ul(seen.tables),

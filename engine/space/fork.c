@@ -14,6 +14,7 @@
  */
 #include "engine/reclaim/internal.h"
 #include "engine/backing/file.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
@@ -233,7 +234,10 @@ static int dup_mmap(struct copy *c)
 		 * files, and the zero page; but that they are write-protected. */
 		c->shared = new->flags &VM_SHARED;
 		c->uffd_wp = new->flags &VM_UFFD_WP;
-		if (new->anon_vma || c->uffd_wp || new->maybe_guard)
+		if (is_vm_hugetlb(vma))
+			err = c->shared && !c->uffd_wp ? 0
+						       : hugetlb_copy_range(new, vma, &c->flush);
+		else if (new->anon_vma || c->uffd_wp || new->maybe_guard)
 			err = copy_page_range(c, vma);
 		if (err)
 			break;

@@ -19,12 +19,19 @@
 #define VMF_SPACE_HUGE_H
 
 #include "engine/engine.h"
+#include "engine/mmu/walk.h"
 
 #define HUGE_ORDER 9
 #define HUGE_PAGES (1u << HUGE_ORDER)
 
 /* ---- table.c ---- */
 
+/* The entry of va at a level from LEVEL_PTE to LEVEL_PUD, and the lock of its table; NULL: no such
+ * table, or a huge page is there at a higher level.  As pte_find(). */
+pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level level, spinlock_t **ptl);
+/* The same, making the tables that are missing; a huge page that is there is split for that.
+ * NULL: no memory. */
+pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level level, spinlock_t **ptl);
 /* The PMD-level entry of va and the lock of its table; NULL: no such table.  As pte_find(). */
 pte_t *pmd_find(struct mm *mm, u64 va, spinlock_t **ptl);
 /* The same, making the tables that are missing.  NULL: no memory. */

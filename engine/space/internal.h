@@ -24,6 +24,10 @@ void vma_unlink(struct mm *mm, struct vma *vma);
 /* Cut at addr, inside it: `vma` becomes the lower part, the upper part is returned.
  * NULL: no memory.  How many there may be is the caller's to look at. */
 struct vma *vma_split(struct vma *vma, u64 addr);
+/* 0, or -EINVAL: it cannot be cut at addr, inside it. */
+int vma_may_split(const struct vma *vma, u64 addr);
+/* The same for making what it has of [start, end) an area of its own. */
+int vma_may_modify(struct vma *vma, u64 start, u64 end);
 /* Make [start, end), which `vma` covers in part or whole, a VMA of its own.  NULL as above. */
 struct vma *vma_isolate(struct vma *vma, u64 start, u64 end);
 /* What of it is in [start, end) gets these flags, as a VMA of its own, which is not merged yet; it
@@ -133,14 +137,14 @@ void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows);
 /* ---- map.c ---- */
 
 /* Cut what lies across start or end, so that unmapping [start, end) cannot fail.  0, -ENOMEM,
- * -EPERM. mmap_lock held for writing. */
+ * -EPERM, -EINVAL (vma_may_split()).  mmap_lock held for writing. */
 int cut_range(struct mm *mm, u64 start, u64 end);
 /* As vm_unmap(), arguments checked, mmap_lock held for writing. */
 int unmap_range(struct mm *mm, u64 start, u64 end);
 /* The same, and no userfaultfd is told. */
 int unmap_silently(struct mm *mm, u64 start, u64 end);
 /* What of *vma is in [start, end) gets these flags, and their rights; *vma is what holds it then.
- * 0, -ENOMEM.  mmap_lock held for writing. */
+ * 0, -ENOMEM, -EINVAL.  mmap_lock held for writing. */
 int mprotect_fixup(struct vma **vma, u64 start, u64 end, u32 flags);
 
 /* ---- advise_pages.c, guard.c, inject_error.c ---- */
@@ -166,9 +170,10 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 
 /* ---- mmap.c ---- */
 
-/* Where an area of len bytes goes: at addr if `flags` (UAPI_MAP_FIXED) say so, else there if it is
- * free, else where it is.  An address, or -ENOMEM, -EINVAL, -EPERM.  mmap_lock held for writing. */
-s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags);
+/* Where an area of len bytes goes, which is aligned to `align`: at addr if `flags` (UAPI_MAP_FIXED)
+ * say so, else there if it is free, else where it is.  An address, or -ENOMEM, -EINVAL, -EPERM.
+ * mmap_lock held for writing. */
+s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags, u64 align);
 
 /* ---- table.c ---- */
 

@@ -43,7 +43,7 @@ bool mlock_future_ok(const struct mm *mm, u32 flags, u64 bytes)
 
 bool accountable_mapping(u32 flags)
 {
-	return (flags & (VM_NORESERVE | VM_SHARED | VM_WRITE)) == VM_WRITE;
+	return (flags & (VM_NORESERVE | VM_SHARED | VM_HUGETLB | VM_WRITE)) == VM_WRITE;
 }
 
 bool vm_enough_memory(const struct mm *mm, u64 pages)
@@ -63,7 +63,7 @@ int account_protection(const struct vma *vma, u64 pages, u32 *flags)
 	/* Only if it is the change that is too much. */
 	if (!may_expand_vm(mm, *flags, pages) && may_expand_vm(mm, vma->flags, pages))
 		return -ENOMEM;
-	if (vma->flags & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE))
+	if (vma->flags & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE | VM_HUGETLB))
 		return 0;
 	if (!vm_enough_memory(mm, pages))
 		return -ENOMEM;

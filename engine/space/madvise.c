@@ -7,6 +7,7 @@
  * pages in advise_pages.c, for reading: some of it drops the lock for a while, so that each area is
  * looked up anew.
  */
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 
@@ -105,7 +106,7 @@ static int advised_flags(const struct vma *vma, u64 advice, u32 *flags)
 		*flags |= VM_DONTDUMP;
 		return 0;
 	case UAPI_MADV_DODUMP:
-		if (*flags & (VM_DONTEXPAND | VM_DROPPABLE))
+		if (((*flags & VM_DONTEXPAND) && !is_vm_hugetlb(vma)) || (*flags & VM_DROPPABLE))
 			return -EINVAL;
 		*flags &= ~(u32)VM_DONTDUMP;
 		return 0;
@@ -129,6 +130,9 @@ static int advise_flags(struct vma *vma, u64 start, u64 end, u64 advice)
 	int err = advised_flags(vma, advice, &flags);
 
 	if (err || flags == vma->flags)
+		return err;
+	err = vma_may_modify(vma, start, end);
+	if (err)
 		return err;
 	vma = vma_modify_flags(vma, start, end, flags);
 	if (!vma)

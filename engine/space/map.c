@@ -3,6 +3,7 @@
  * Changing the layout: map, unmap, protect.  Errors and their order are Linux's.
  */
 #include "engine/space/huge.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
 
@@ -73,6 +74,8 @@ int cut_range(struct mm *mm, u64 start, u64 end)
 	if (vma->start < start) {
 		if (vma->flags & VM_SEALED)
 			return -EPERM;
+		if (vma_may_split(vma, start))
+			return -EINVAL;
 		vma = vma_split(vma, start);
 		if (!vma)
 			return -ENOMEM;
@@ -84,7 +87,13 @@ int cut_range(struct mm *mm, u64 start, u64 end)
 		}
 	}
 	last = find_vma(mm, end - 1);
-	if (last && last->start < end && last->end > end && !vma_split(last, end)) {
+	if (!last || last->start >= end || last->end <= end)
+		return 0;
+	if (vma_may_split(last, end)) {
+		mm->unmerged = true;
+		return -EINVAL;
+	}
+	if (!vma_split(last, end)) {
 		vma_merge(vma);
 		return -ENOMEM;
 	}
@@ -219,17 +228,24 @@ int mprotect_fixup(struct vma **vmap, u64 start, u64 end, u32 flags)
 	struct vma *vma = *vmap;
 	u64 pages = (min_of(vma->end, end) - max_of(vma->start, start)) >> PAGE_SHIFT;
 	u32 was = vma->flags;
+	int err;
 
 	if (vma->flags == flags)
 		return 0;
 	if (account_protection(vma, pages, &flags))
 		return -ENOMEM;
+	err = vma_may_modify(vma, max_of(vma->start, start), end);
+	if (err)
+		return err;
 	vma = vma_modify_flags(vma, start, end, flags);
 	if (!vma)
 		return -ENOMEM;
 	vm_stat_account(vma->mm, was, -(s64)vma_pages(vma));
 	vm_stat_account(vma->mm, flags, (s64)vma_pages(vma));
-	change_protection(vma);
+	if (is_vm_hugetlb(vma))
+		hugetlb_change_protection(vma);
+	else
+		change_protection(vma);
 	*vmap = vma_merge(vma);
 	return 0;
 }

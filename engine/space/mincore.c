@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* mincore(2): which pages are there, in the table or, for a file, in its cache. */
 #include "engine/backing/page_cache.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
@@ -18,7 +19,9 @@ static u8 is_there(const struct vma *vma, u64 va, pte_t pte)
 /* The pages of [start, end), which one area holds. */
 static void look(struct vma *vma, u64 start, u64 end, u8 *vec)
 {
-	for (u64 va = start; va < end; va += PAGE_SIZE)
+	for (u64 va = start; va < end && is_vm_hugetlb(vma); va += PAGE_SIZE)
+		*vec++ = hugetlb_in_core(vma, va);
+	for (u64 va = start; va < end && !is_vm_hugetlb(vma); va += PAGE_SIZE)
 		*vec++ = is_there(vma, va, pte_peek(vma->mm, va));
 }
 

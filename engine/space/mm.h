@@ -23,6 +23,7 @@
 struct engine;
 struct file;
 struct mm;
+struct resv_map;
 struct userfaultfd_ctx;
 
 /* vma->flags: Linux's values. */
@@ -46,6 +47,7 @@ enum vm_flag {
 	VM_LOCKONFAULT = 1u << 19,
 	VM_ACCOUNT = 1u << 20,
 	VM_NORESERVE = 1u << 21,
+	VM_HUGETLB = 1u << 22, /* of huge pages of a pool: hugetlb/hugetlb.h */
 	VM_SYNC = 1u << 23,
 	VM_SEALED = 1u << 24, /* can neither go nor change (Linux: higher up) */
 	VM_WIPEONFORK = 1u << 25,
@@ -130,6 +132,11 @@ struct vma {
 	struct anon_vma_chain *anon_vma_chain; /* all that it is linked into */
 	struct anon_vma_chain first_link;      /* of these: most VMAs have no other */
 	struct interval_node shared;	       /* file->mapping->i_mmap, by page of the file */
+	/* VM_HUGETLB, private, and all its pages are promised to it: those that it has used; else
+	 * NULL.  Shared with VMAs that were split from it.  As start and end. */
+	struct resv_map *resv;
+	/* VM_HUGETLB: it lost pages to the area that they are promised to. */
+	_Atomic bool hugetlb_unmapped;
 };
 
 /* May a VMA with these flags write to its file, now or after an mprotect(2)?  That does not change
@@ -178,6 +185,7 @@ struct mm {
 	_Atomic s64 rss_file;	     /* of these: entries that map pages of files */
 	_Atomic s64 swapped;	     /* entries that are swap entries */
 	_Atomic s64 tables;	     /* page-table frames */
+	_Atomic s64 hugetlb_pages;   /* frames of pools that its entries map; not in rss */
 	bool unmerged;		     /* fork left neighbours that could merge; see mm_fork() */
 	_Atomic u64 minor, major;    /* faults */
 	struct list_head userfaults; /* contexts; engine->mms_lock */

@@ -9,6 +9,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/backing/shmem.h"
 #include "engine/fault/fault.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
@@ -48,13 +49,19 @@ static bool hint_is_free(const struct mm *mm, u64 addr, u64 len)
 	       (!vma || addr + len <= start_gap(vma));
 }
 
-/* From the top down; what would come into a stack's gap has to go below it. */
-static u64 find_place(const struct mm *mm, u64 len)
+/* From the top down; what would come into a stack's gap has to go below it.  A hole is taken that
+ * is long enough wherever it begins. */
+static u64 find_place(const struct mm *mm, u64 len, u64 align)
 {
-	u64 below = mm->high, addr;
+	u64 slack = align - PAGE_SIZE, below = mm->high, addr;
 
-	while ((addr = vma_find_hole(mm, len, below))) {
-		const struct vma *above = find_vma(mm, addr);
+	if (len + slack < len)
+		return 0;
+	while ((addr = vma_find_hole(mm, len + slack, below))) {
+		const struct vma *above;
+
+		addr = (addr + slack) & ~(align - 1);
+		above = find_vma(mm, addr);
 
 		if (!above || addr + len <= start_gap(above))
 			break;
@@ -63,16 +70,18 @@ static u64 find_place(const struct mm *mm, u64 len)
 	return addr;
 }
 
-s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags)
+s64 get_unmapped_area(const struct mm *mm, u64 addr, u64 len, u64 flags, u64 align)
 {
 	if (len > mm->high)
 		return -ENOMEM;
 	if (!(flags & UAPI_MAP_FIXED)) {
-		addr &= PAGE_MASK;
+		addr = ((addr & PAGE_MASK) + align - 1) & ~(align - 1);
 		if (!addr || !hint_is_free(mm, addr, len))
-			addr = find_place(mm, len);
+			addr = find_place(mm, len, align);
 		if (!addr)
 			return -ENOMEM;
+	} else if (align > PAGE_SIZE && (addr & (align - 1))) {
+		return -EINVAL;
 	}
 	if (addr > mm->high - len)
 		return -ENOMEM;
@@ -105,43 +114,11 @@ static u64 pages_in(const struct mm *mm, u64 start, u64 end)
 /* One call, as far as it is known. */
 struct request {
 	u64 addr, len, prot, flags;
-	struct file *file; /* NULL: anonymous */
-	u64 pgoff;	   /* of the file, and then of the area */
-	u64 huge;	   /* bytes of a page, if they are to come from a pool */
+	struct file *file;   /* NULL: anonymous */
+	struct hstate *huge; /* of pages of this pool; NULL: of ordinary ones */
+	u64 pgoff;	     /* of the file, and then of the area */
 	u32 vm;
 };
-
-/* MAP_HUGETLB: the length is one of whole pages of the size that is asked for. */
-static int use_huge_pages(struct request *r, u64 len)
-{
-	switch (r->flags >> UAPI_MAP_HUGE_SHIFT & UAPI_MAP_HUGE_MASK) {
-	case 0:
-	case UAPI_MAP_HUGE_2MB >> UAPI_MAP_HUGE_SHIFT:
-		r->huge = PMD_SIZE;
-		break;
-	case UAPI_MAP_HUGE_1GB >> UAPI_MAP_HUGE_SHIFT:
-		r->huge = PUD_SIZE;
-		break;
-	default:
-		return -EINVAL;
-	}
-	if (r->file)
-		return -EINVAL; /* none is made of huge pages */
-	r->len = (len + r->huge - 1) & ~(r->huge - 1);
-	return r->len ? 0 : -EINVAL;
-}
-
-/* Where such an area may be. */
-static s64 get_huge_area(const struct mm *mm, const struct request *r)
-{
-	u64 addr = (r->addr + r->huge - 1) & ~(r->huge - 1);
-
-	if (r->len > mm->high)
-		return -ENOMEM;
-	if ((r->flags & UAPI_MAP_FIXED) && r->addr != addr)
-		return -EINVAL;
-	return get_unmapped_area(mm, addr, r->len, r->flags);
-}
 
 /* What the type of an anonymous mapping makes of the flags. */
 static int check_anonymous(struct request *r)
@@ -207,34 +184,7 @@ static int check_file(struct request *r)
 	}
 }
 
-/* The pages of a pool are a file's, that anybody may read and write. */
-static int check_huge(struct request *r)
-{
-	if (r->len > MOST_FILE_BYTES || r->pgoff > (MOST_FILE_BYTES - r->len) >> PAGE_SHIFT)
-		return -EOVERFLOW;
-	switch (r->flags & UAPI_MAP_TYPE) {
-	case UAPI_MAP_SHARED_VALIDATE:
-		if (r->flags & ~(u64)LEGACY_FLAGS)
-			return -EOPNOTSUPP;
-		/* fall through */
-	case UAPI_MAP_SHARED:
-		r->vm |= VM_SHARED | VM_MAYSHARE;
-		/* fall through */
-	case UAPI_MAP_PRIVATE:
-		r->vm |= VM_NORESERVE; /* they are not promised, but reserved */
-		return r->vm & VM_GROWSDOWN ? -EINVAL : 0;
-	default:
-		return -EINVAL;
-	}
-}
-
 /* ---- the area ---- */
-
-/* The pools are empty: nothing can be reserved. */
-static int reserve_huge_pages(const struct request *r)
-{
-	return r->pgoff & ((r->huge >> PAGE_SHIFT) - 1) ? -EINVAL : -ENOMEM;
-}
 
 /* The file behind it, with a reference; shared anonymous memory gets one of its own. */
 static int open_backing(struct mm *mm, struct request *r)
@@ -264,14 +214,12 @@ static s64 __mmap_region(struct mm *mm, struct request *r)
 	if (accountable_mapping(r->vm))
 		r->vm |= VM_ACCOUNT;
 	err = unmap_range(mm, r->addr, end);
-	if (!err && r->huge)
-		err = reserve_huge_pages(r);
 	if (!err)
 		err = open_backing(mm, r);
 	if (err)
 		return err;
 	/* It is brought in as if it were locked, and may go all the same. */
-	vm = r->vm & VM_DROPPABLE ? r->vm & ~(u32)VM_LOCKED_MASK : r->vm;
+	vm = r->vm & (VM_DROPPABLE | VM_HUGETLB) ? r->vm & ~(u32)VM_LOCKED_MASK : r->vm;
 	vma = vma_new(mm, r->addr, end, r->pgoff, vm);
 	if (!vma) {
 		if (r->file)
@@ -279,8 +227,14 @@ static s64 __mmap_region(struct mm *mm, struct request *r)
 		return -ENOMEM;
 	}
 	vma->file = r->file;
+	err = r->huge ? hugetlb_file_mmap(vma) : 0;
+	if (err) {
+		file_put(r->file);
+		vma_put(vma);
+		return err;
+	}
 	vma_link(mm, vma);
-	vm_stat_account(mm, vm, (s64)pages);
+	vm_stat_account(mm, vma->flags, (s64)pages);
 	vma_merge(vma);
 	return (s64)r->addr;
 }
@@ -305,14 +259,15 @@ static s64 mmap_locked(struct mm *mm, struct request *r)
 	s64 at;
 	int err;
 
-	r->vm = flags_of(mm, r->prot, r->flags);
+	r->vm = flags_of(mm, r->prot, r->flags) | (r->huge ? VM_HUGETLB : 0);
 	if (mm->map_count > mm->limits.map_count)
 		return -ENOMEM;
 	/* Only mmap(2) is lenient about a hint that is too low. */
 	if (!(r->flags & UAPI_MAP_FIXED) && (r->addr & PAGE_MASK) &&
 	    (r->addr & PAGE_MASK) < mm_hint_min(mm))
 		r->addr = PAGE_ALIGN(mm_hint_min(mm));
-	at = r->huge ? get_huge_area(mm, r) : get_unmapped_area(mm, r->addr, r->len, r->flags);
+	at = get_unmapped_area(mm, r->addr, r->len, r->flags,
+			       r->huge ? huge_page_size(r->huge) : PAGE_SIZE);
 	if (at < 0)
 		return at;
 	r->addr = (u64)at;
@@ -322,7 +277,7 @@ static s64 mmap_locked(struct mm *mm, struct request *r)
 		return -EPERM;
 	if (!mlock_future_ok(mm, r->vm, r->len))
 		return -EAGAIN;
-	err = r->huge ? check_huge(r) : r->file ? check_file(r) : check_anonymous(r);
+	err = r->file ? check_file(r) : check_anonymous(r);
 	if (err)
 		return err;
 	if (r->flags & UAPI_MAP_NORESERVE)
@@ -330,36 +285,67 @@ static s64 mmap_locked(struct mm *mm, struct request *r)
 	return mmap_region(mm, r);
 }
 
+/* Is it to be of huge pages?  Then the pool is known, and the length is rounded up to them; an
+ * anonymous mapping gets a file of its own, as the caller's. */
+static int open_huge(struct mm *mm, struct request *r)
+{
+	if (r->file) {
+		r->huge = hstate_file(r->file);
+		if (!r->huge && (r->flags & UAPI_MAP_HUGETLB))
+			return -EINVAL;
+	} else if (r->flags & UAPI_MAP_HUGETLB) {
+		r->huge = hstate_sizelog(mm->engine, r->flags >> UAPI_MAP_HUGE_SHIFT & 63);
+		if (!r->huge)
+			return -EINVAL;
+	}
+	if (!r->huge)
+		return 0;
+	r->len = (r->len + huge_page_size(r->huge) - 1) & huge_page_mask(r->huge);
+	if (!r->file)
+		r->file = hugetlb_file_setup(r->huge, r->len, MEMFD_SEAL_SEAL);
+	return r->file ? 0 : -ENOMEM;
+}
+
+static s64 checked_mmap(struct mm *mm, struct request *r)
+{
+	s64 result;
+
+	if (!r->len)
+		return -EINVAL;
+	r->len = PAGE_ALIGN(r->len);
+	if (!r->len)
+		return -ENOMEM;
+	if (r->pgoff + (r->len >> PAGE_SHIFT) < r->pgoff)
+		return -EOVERFLOW;
+	down_write(&mm->mmap_lock);
+	result = mmap_locked(mm, r);
+	mmap_write_unlock(mm);
+	return result;
+}
+
 s64 do_mmap(struct mm *mm, u64 addr, u64 len, u64 prot, u64 flags, struct file *file, u64 offset)
 {
+	bool anonymous = flags & UAPI_MAP_ANONYMOUS;
 	struct request r = { .addr = addr,
-			     .len = PAGE_ALIGN(len),
+			     .len = len,
 			     .prot = prot,
 			     .flags = flags,
-			     .file = flags & UAPI_MAP_ANONYMOUS ? NULL : file,
+			     .file = anonymous ? NULL : file,
 			     .pgoff = offset >> PAGE_SHIFT };
 	s64 result;
 
 	if (!PAGE_ALIGNED(offset))
 		return -EINVAL;
-	if (!r.file && !(flags & UAPI_MAP_ANONYMOUS))
+	if (!r.file && !anonymous)
 		return -EBADF;
-	if (!len)
-		return -EINVAL;
-	if (flags & UAPI_MAP_HUGETLB) {
-		result = use_huge_pages(&r, len);
-		if (result)
-			return result;
-	}
+	result = open_huge(mm, &r);
+	if (result)
+		return result;
 	if (flags & UAPI_MAP_FIXED_NOREPLACE)
 		r.flags |= UAPI_MAP_FIXED;
-	if (!r.len)
-		return -ENOMEM;
-	if (r.pgoff + (r.len >> PAGE_SHIFT) < r.pgoff)
-		return -EOVERFLOW;
-	down_write(&mm->mmap_lock);
-	result = mmap_locked(mm, &r);
-	mmap_write_unlock(mm);
+	result = checked_mmap(mm, &r);
+	if (anonymous && r.huge)
+		file_put(r.file);
 	if (result >= 0 && ((r.vm & VM_LOCKED) ||
 			    (flags & (UAPI_MAP_POPULATE | UAPI_MAP_NONBLOCK)) == UAPI_MAP_POPULATE))
 		populate_range(mm, (u64)result, (u64)result + r.len, true);

@@ -10,6 +10,7 @@
  * first and be refused then.
  */
 #include "engine/fault/fault.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
@@ -50,6 +51,19 @@ static int check_arguments(const struct remap *r)
 	return 0;
 }
 
+/* Of huge pages: lengths are rounded up to them; what does not begin at one, or is to grow (the
+ * promises of its pages cannot), is refused: false. */
+static bool align_hugetlb(struct remap *r)
+{
+	const struct hstate *h = hstate_vma(r->vma);
+	u64 mask = huge_page_mask(h);
+
+	r->old_len = (r->old_len + ~mask) & mask;
+	r->new_len = (r->new_len + ~mask) & mask;
+	return !(r->addr & ~mask) && (!implies_new_addr(r) || !(r->new_addr & ~mask)) &&
+	       r->new_len <= r->old_len;
+}
+
 /* May this area be remapped so? */
 static int check_area(struct remap *r)
 {
@@ -60,6 +74,8 @@ static int check_area(struct remap *r)
 		return -EFAULT;
 	if (vma->flags & VM_SEALED)
 		return -EPERM;
+	if (is_vm_hugetlb(vma) && !align_hugetlb(r))
+		return -EINVAL;
 	if (r->old_len >= r->new_len && !implies_new_addr(r))
 		return 0;
 	if (!r->old_len && !(vma->flags & (VM_SHARED | VM_MAYSHARE)))
@@ -135,7 +151,7 @@ static s64 remap_to(struct remap *r)
 	if ((r->flags & UAPI_MREMAP_DONTUNMAP) &&
 	    !may_expand_vm(r->mm, r->vma->flags, r->old_len >> PAGE_SHIFT))
 		return -ENOMEM;
-	to = get_unmapped_area(r->mm, r->new_addr, r->new_len, flags);
+	to = get_unmapped_area(r->mm, r->new_addr, r->new_len, flags, PAGE_SIZE);
 	return to < 0 ? to : move(r, (u64)to);
 }
 
@@ -165,7 +181,7 @@ static s64 remap_at(struct remap *r)
 	}
 	if (!(r->flags & UAPI_MREMAP_MAYMOVE))
 		return -ENOMEM;
-	to = get_unmapped_area(r->mm, 0, r->new_len, 0);
+	to = get_unmapped_area(r->mm, 0, r->new_len, 0, PAGE_SIZE);
 	return to < 0 ? to : move(r, (u64)to);
 }
 

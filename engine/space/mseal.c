@@ -25,6 +25,10 @@ static int seal_areas(struct mm *mm, u64 start, u64 end)
 		struct vma *vma = find_vma(mm, start);
 
 		if (!(vma->flags & VM_SEALED)) {
+			int err = vma_may_modify(vma, start, end);
+
+			if (err)
+				return err;
 			vma = vma_modify_flags(vma, start, end, vma->flags | VM_SEALED);
 			if (!vma)
 				return -ENOMEM;

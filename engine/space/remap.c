@@ -8,6 +8,7 @@
  * moved, without anon_vma, as if new.
  */
 #include "engine/space/huge.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/internal.h"
 #include "engine/userfault/hooks.h"
 
@@ -152,12 +153,13 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 	}
 	vma_drain(vma);
 	vma_link(mm, moved);
-	err = prepare_huge_move(mm, old, to, old_len);
+	err = is_vm_hugetlb(vma) ? 0 : prepare_huge_move(mm, old, to, old_len);
 	i_mmap_lock_write(vma);
 	anon_vma_lock_write(vma);
 	anon_vma_insert(moved);
 	if (!err)
-		err = move_tables(mm, old, to, old_len);
+		err = is_vm_hugetlb(vma) ? hugetlb_move_tables(vma, old, to, old_len)
+					 : move_tables(mm, old, to, old_len);
 	anon_vma_unlock_write(vma);
 	i_mmap_unlock_write(vma);
 	if (err) {
@@ -168,6 +170,8 @@ s64 move_vma(struct vma *vma, u64 old, u64 old_len, u64 new_len, u64 to, bool ke
 		return err;
 	}
 	vm_stat_account(mm, moved->flags, (s64)vma_pages(moved));
+	if (is_vm_hugetlb(vma))
+		hugetlb_vma_moved(moved, vma);
 	if (!keep_old) {
 		/* No memory to tell of it: that it has moved is told. */
 		if (unlikely(vma->uffd))

@@ -61,8 +61,7 @@ void tables_fini(struct mm *mm)
 	mm->pgd = NULL;
 }
 
-/* The entry of va at level `to`, and the frame of its table; NULL: no such table. */
-static pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level to, struct page **table)
+pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 {
 	struct engine *e = mm->engine;
 	pte_t *entries = mm->pgd;
@@ -76,7 +75,7 @@ static pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level to, struct page *
 		pfn = pte_pfn(entry);
 		entries = table_bytes(e, pfn);
 	}
-	*table = &e->pages[pfn];
+	*ptl = &e->pages[pfn].ptl;
 	return &entries[level_index(to, va)];
 }
 
@@ -98,8 +97,7 @@ static bool add_table(struct mm *mm, pte_t *slot, spinlock_t *lock)
 	return true;
 }
 
-/* As entry_find(), making what is missing; what is huge is split for it. */
-static pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level to, struct page **table)
+pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 {
 	struct engine *e = mm->engine;
 	pte_t *entries = mm->pgd;
@@ -121,54 +119,34 @@ static pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level to, struct page 
 		pfn = pte_pfn(entry);
 		entries = table_bytes(e, pfn);
 	}
-	*table = &e->pages[pfn];
+	*ptl = &e->pages[pfn].ptl;
 	return &entries[level_index(to, va)];
 }
 
 pte_t *pte_find(struct mm *mm, u64 va, spinlock_t **ptl)
 {
-	struct page *table;
-	pte_t *ptep = entry_find(mm, va, LEVEL_PTE, &table);
-
-	if (ptep)
-		*ptl = &table->ptl;
-	return ptep;
+	return entry_find(mm, va, LEVEL_PTE, ptl);
 }
 
 pte_t *pte_alloc(struct mm *mm, u64 va, spinlock_t **ptl)
 {
-	struct page *table;
-	pte_t *ptep = entry_alloc(mm, va, LEVEL_PTE, &table);
-
-	if (ptep)
-		*ptl = &table->ptl;
-	return ptep;
+	return entry_alloc(mm, va, LEVEL_PTE, ptl);
 }
 
 pte_t *pmd_find(struct mm *mm, u64 va, spinlock_t **ptl)
 {
-	struct page *table;
-	pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &table);
-
-	if (pmdp)
-		*ptl = &table->ptl;
-	return pmdp;
+	return entry_find(mm, va, LEVEL_PMD, ptl);
 }
 
 pte_t *pmd_alloc(struct mm *mm, u64 va, spinlock_t **ptl)
 {
-	struct page *table;
-	pte_t *pmdp = entry_alloc(mm, va, LEVEL_PMD, &table);
-
-	if (pmdp)
-		*ptl = &table->ptl;
-	return pmdp;
+	return entry_alloc(mm, va, LEVEL_PMD, ptl);
 }
 
 pte_t pte_peek(struct mm *mm, u64 va)
 {
-	struct page *table;
-	pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &table), pmd;
+	spinlock_t *ptl;
+	pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &ptl), pmd;
 
 	pmd = pmdp ? pte_read(pmdp) : (pte_t){ 0 };
 	if (pte_none(pmd))
@@ -372,8 +350,8 @@ void free_tables(struct mm *mm, u64 start, u64 end)
 
 static bool table_is_empty(struct mm *mm, u64 va)
 {
-	struct page *table;
-	const pte_t *ptep = entry_find(mm, va, LEVEL_PTE, &table);
+	spinlock_t *ptl;
+	const pte_t *ptep = pte_find(mm, va, &ptl);
 
 	for (unsigned i = 0; ptep && i < PTRS_PER_TABLE; i++)
 		if (!pte_none(pte_read(ptep + i)))
@@ -396,12 +374,12 @@ void free_empty_tables(struct vma *vma, u64 start, u64 end)
 
 	anon_vma_lock_write(vma);
 	while ((va = find_empty_table(mm, start, end)) < end) {
-		struct page *above;
-		pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &above), was;
+		spinlock_t *ptl;
+		pte_t *pmdp = pmd_find(mm, va, &ptl), was;
 
-		spin_lock(&above->ptl);
+		spin_lock(ptl);
 		was = pte_exchange(pmdp, (pte_t){ 0 });
-		spin_unlock(&above->ptl);
+		spin_unlock(ptl);
 		mm->engine->mmu->flush(mm, va, va + PMD_SIZE);
 		table_free(mm, pfn_page(mm->engine, pte_pfn(was)));
 	}

@@ -34,9 +34,8 @@ enum uapi_map {
 	UAPI_MAP_SYNC = 0x80000,
 	UAPI_MAP_FIXED_NOREPLACE = 0x100000,
 	UAPI_MAP_ABOVE4G = 0x80,
-	UAPI_MAP_HUGE_SHIFT = 26,
-	UAPI_MAP_HUGE_MASK = 63,
-	UAPI_MAP_HUGE_2MB = 21 << 26, /* a number in the upper bits */
+	UAPI_MAP_HUGE_SHIFT = 26, /* a number in the upper bits: the size as a power of two, or 0 */
+	UAPI_MAP_HUGE_2MB = 21 << 26,
 	UAPI_MAP_HUGE_1GB = 30 << 26,
 	UAPI_MAP_UNINITIALIZED = 0x4000000,
 };

@@ -10,6 +10,7 @@
  * All functions here need mmap_lock for writing, except the lookups, for which reading is enough.
  */
 #include "engine/base/check.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
@@ -154,6 +155,8 @@ void vma_unlink(struct mm *mm, struct vma *vma)
 	struct vma *prev = vma_prev(vma), *next = vma_next(vma);
 
 	VMF_ASSERT(rwsem_is_write_locked(&mm->mmap_lock) && !rwsem_is_locked(&vma->lock));
+	if (is_vm_hugetlb(vma))
+		hugetlb_vma_close(vma);
 	anon_vma_leave(vma);
 	i_mmap_del(vma);
 	rb_erase(&mm->tree, &vma->node, update_hole);
@@ -222,10 +225,12 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 	if (vma->file)
 		upper->file = file_get(vma->file);
 	upper->uffd = vma->uffd;
+	if (is_vm_hugetlb(vma))
+		hugetlb_vma_split(upper, vma);
 	vma_inherit_guard(upper, vma);
 	vma_drain(vma);
 	/* No huge page lies across the cut, and no fault makes one any more. */
-	if (addr & ~PMD_MASK)
+	if ((addr & ~PMD_MASK) && !is_vm_hugetlb(vma))
 		split_huge_pmd(mm, addr);
 	i_mmap_begin(vma);
 	anon_vma_lock_write(vma);
@@ -254,8 +259,8 @@ static bool anon_vma_mergeable(const struct vma *a, const struct vma *b)
 static bool continues(const struct vma *below, const struct vma *above)
 {
 	return below->end == above->start && below->flags == above->flags &&
-	       below->file == above->file && below->uffd == above->uffd &&
-	       vma_pgoff_end(below) == above->pgoff;
+	       !(below->flags & VM_DONTEXPAND) && below->file == above->file &&
+	       below->uffd == above->uffd && vma_pgoff_end(below) == above->pgoff;
 }
 
 bool vma_mergeable(const struct vma *below, const struct vma *above)
@@ -297,6 +302,28 @@ void vma_merge_grown(struct vma *vma)
 
 	if (next && continues(vma, next) && (!next->anon_vma || anon_vma_mergeable(vma, next)))
 		merge_pair(vma, next);
+}
+
+int vma_may_split(const struct vma *vma, u64 addr)
+{
+	return is_vm_hugetlb(vma) && !hugetlb_may_split(vma, addr) ? -EINVAL : 0;
+}
+
+int vma_may_modify(struct vma *vma, u64 start, u64 end)
+{
+	int err = 0;
+
+	if (likely(!is_vm_hugetlb(vma)))
+		return 0;
+	if (start > vma->start)
+		err = vma_may_split(vma, start);
+	if (!err && end < vma->end) {
+		err = vma_may_split(vma, end);
+		/* It stays cut at start, as Linux leaves it. */
+		if (err && start > vma->start && !vma_split(vma, start))
+			err = -ENOMEM;
+	}
+	return err;
 }
 
 struct vma *vma_isolate(struct vma *vma, u64 start, u64 end)
@@ -460,7 +487,7 @@ u64 vma_pte_bits(const struct vma *vma)
 /* All its pages are the file's. */
 static bool needs_no_anon_vma(const struct vma *vma)
 {
-	return vma->file && (vma->flags & VM_SHARED);
+	return vma->file && (vma->flags & (VM_SHARED | VM_HUGETLB));
 }
 
 struct vma *lock_vma(struct mm *mm, u64 addr)

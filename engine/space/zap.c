@@ -16,6 +16,7 @@
  */
 #include "engine/backing/page_cache.h"
 #include "engine/base/check.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
@@ -241,6 +242,10 @@ void zap_range(struct vma *vma, u64 start, u64 end, bool unmap)
 	struct zap z;
 
 	VMF_ASSERT(rwsem_is_locked(&vma->mm->mmap_lock));
+	if (is_vm_hugetlb(vma)) {
+		hugetlb_zap_range(vma, start, end, unmap);
+		return;
+	}
 	zap_init(&z, vma, start);
 	z.drop_markers = unmap;
 	zap_entries(&z, start, end);
@@ -250,6 +255,10 @@ void zap_vma_pages(struct vma *vma, u64 start, u64 end, bool even_cows)
 {
 	struct zap z;
 
+	if (is_vm_hugetlb(vma)) {
+		hugetlb_zap_range(vma, start, end, false);
+		return;
+	}
 	zap_init(&z, vma, start);
 	z.keep_cows = !even_cows;
 	zap_entries(&z, start, end);
