@@ -10,6 +10,7 @@
  */
 #include "engine/backing/page_cache.h"
 #include "engine/base/check.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/userfault/internal.h"
 
 #define BIT(n) (1ULL << (n))
@@ -149,12 +150,18 @@ static bool vma_can_userfault(const struct userfaultfd_ctx *ctx, const struct vm
 	flags &= VM_UFFD;
 	if (vma->flags & VM_DROPPABLE)
 		return false;
-	if ((flags & VM_UFFD_MINOR) && !vma_is_shmem(vma))
+	if ((flags & VM_UFFD_MINOR) && !vma_is_shmem(vma) && !is_vm_hugetlb(vma))
 		return false;
 	/* Only marks: nobody serves anything. */
 	if (flags == VM_UFFD_WP && userfaultfd_has(ctx, UAPI_UFFD_FEATURE_WP_ASYNC))
 		return true;
-	return vma_is_anonymous(vma) || vma_is_shmem(vma);
+	return vma_is_anonymous(vma) || vma_is_shmem(vma) || is_vm_hugetlb(vma);
+}
+
+/* An area of huge pages is registered, and let go, by whole ones. */
+static bool is_aligned(const struct vma *vma, u64 addr)
+{
+	return !is_vm_hugetlb(vma) || hugetlb_may_split(vma, addr);
 }
 
 /* What of *vma is in [start, end) gets another context and other modes; *vma is what holds it then.
@@ -181,6 +188,8 @@ static int may_register(const struct userfaultfd_ctx *ctx, const struct vma *vma
 	for (; vma && vma->start < end; vma = vma_next(vma)) {
 		if (!vma_can_userfault(ctx, vma, modes))
 			return -EINVAL;
+		if (end <= vma->end && !is_aligned(vma, end))
+			return -EINVAL;
 		/* What one may only look at is not changed by others on its behalf. */
 		if (!(vma->flags & VM_MAYWRITE))
 			return -EPERM;
@@ -190,17 +199,23 @@ static int may_register(const struct userfaultfd_ctx *ctx, const struct vma *vma
 	return 0;
 }
 
-static int register_range(struct userfaultfd_ctx *ctx, struct mm *mm, u64 start, u64 end, u32 modes)
+/* *huge: some of it is of huge pages, for which there is no ZEROPAGE and no MOVE. */
+static int register_range(struct userfaultfd_ctx *ctx, struct mm *mm, u64 start, u64 end, u32 modes,
+			  bool *huge)
 {
 	struct vma *vma = find_vma(mm, start);
 	int err;
 
 	if (!vma || vma->start >= end)
 		return -EINVAL;
+	if (!is_aligned(vma, start))
+		return -EINVAL;
 	err = may_register(ctx, vma, end, modes);
-	for (; !err && vma && vma->start < end; vma = vma_next(vma))
+	for (; !err && vma && vma->start < end; vma = vma_next(vma)) {
+		*huge |= is_vm_hugetlb(vma);
 		if (vma->uffd != ctx || (vma->flags & modes) != modes)
 			err = set_context(&vma, start, end, modes, ctx);
+	}
 	return err;
 }
 
@@ -208,6 +223,7 @@ int userfaultfd_register(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mo
 {
 	u64 can = BIT(UAPI_UFFDIO_WAKE) | BIT(UAPI_UFFDIO_COPY) | BIT(UAPI_UFFDIO_ZEROPAGE) |
 		  BIT(UAPI_UFFDIO_MOVE) | BIT(UAPI_UFFDIO_POISON);
+	bool huge = false;
 	u32 modes = 0;
 	struct mm *mm;
 	int err;
@@ -232,10 +248,12 @@ int userfaultfd_register(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mo
 	err = validate_range(mm, start, len);
 	if (!err) {
 		down_write(&mm->mmap_lock);
-		err = register_range(ctx, mm, start, start + len, modes);
+		err = register_range(ctx, mm, start, start + len, modes, &huge);
 		up_write(&mm->mmap_lock);
 	}
 	userfaultfd_put_mm(ctx);
+	if (huge)
+		can &= ~(BIT(UAPI_UFFDIO_ZEROPAGE) | BIT(UAPI_UFFDIO_MOVE));
 	if (!err)
 		*ioctls = can;
 	return err;
@@ -261,7 +279,7 @@ static int unregister_range(struct userfaultfd_ctx *ctx, struct mm *mm, u64 star
 	struct vma *first = find_vma(mm, start), *vma;
 	int err = 0;
 
-	if (!first || first->start >= end)
+	if (!first || first->start >= end || !is_aligned(first, start))
 		return -EINVAL;
 	for (vma = first; vma && vma->start < end; vma = vma_next(vma))
 		if ((vma->uffd && vma->uffd != ctx) || !vma_can_userfault(ctx, vma, vma->flags))

@@ -7,10 +7,13 @@
  * are not to be had so, the locks go, the bytes are fetched into a frame, and it begins anew at
  * that page with the frame in hand.
  *
+ * Huge pages go by themselves: fill_huge.c.
+ *
  * In a private area a page is the area's own, file or not.  In shared memory it enters the file,
  * and then the entry; if the entry is taken it leaves the file again.
  */
 #include "engine/backing/page_cache.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/kernel/uaccess.h"
 #include "engine/userfault/fill.h"
 
@@ -23,6 +26,9 @@ void fill_drop(struct fill *f)
 		page_put(e, f->page);
 	}
 	f->page = NULL;
+	if (f->buffer)
+		e->memory.free(e->memory.ctx, f->buffer, f->buffer_size);
+	f->buffer = NULL;
 	f->fetched = false;
 }
 
@@ -70,6 +76,8 @@ static int fetch_unlocked(struct fill *f)
 {
 	struct engine *e = f->ctx->engine;
 
+	if (f->buffer)
+		return fetch_huge_unlocked(f);
 	if (copy_from_user(f->u, e->mmu->bytes(e, f->page), f->src, PAGE_SIZE))
 		return -EFAULT;
 	f->fetched = true;
@@ -294,6 +302,8 @@ static int fill_locked(struct fill *f, struct mm *mm, u64 *va, u64 end)
 		return -EAGAIN;
 	if (f->wp && !(vma->flags & VM_UFFD_WP))
 		return -EINVAL;
+	if (is_vm_hugetlb(vma))
+		return fill_huge_locked(f, vma, va, end);
 	if (!vma_is_anonymous(vma) && !vma_is_shmem(vma))
 		return -EINVAL;
 	if (f->kind == FILL_CONTINUE && !vma_is_shmem(vma))

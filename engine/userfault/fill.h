@@ -15,10 +15,16 @@ struct fill {
 	u64 src;		 /* where the next page's bytes are */
 	bool wp;		 /* entries are write-protected */
 	struct page *page;	 /* a frame in hand for the next page, or NULL */
-	bool fetched;		 /* it has the bytes */
-	bool must_fetch;	 /* they can only be had without locks */
+	void *buffer;		 /* for the bytes of a huge page, or NULL */
+	u64 buffer_size;
+	bool fetched;	 /* it has the bytes */
+	bool must_fetch; /* they can only be had without locks */
 };
 
+/* What can be done of [*va, end), of huge pages, under one hold of the locks; as fill_locked(). */
+int fill_huge_locked(struct fill *f, struct vma *vma, u64 *va, u64 end);
+/* Get the next huge page's bytes into f->buffer, without locks.  0, -EFAULT. */
+int fetch_huge_unlocked(struct fill *f);
 /* The frame in hand is not needed any more. */
 void fill_drop(struct fill *f);
 /*

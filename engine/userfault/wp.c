@@ -11,6 +11,7 @@
  * and when it is registered for this again, those that no write has come across mean what they did.
  */
 #include "engine/engine.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/userfault/internal.h"
 
 /* May the entry, which is not marked any more, allow writing at once?  Otherwise the next write
@@ -70,6 +71,8 @@ int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
 	u64 va = start;
 	int err = 0;
 
+	if (is_vm_hugetlb(vma))
+		return hugetlb_wp_range(vma, start, end, protect);
 	while (va < end) {
 		u64 stop;
 		spinlock_t *ptl;
@@ -104,6 +107,9 @@ static int protect_range(struct mm *mm, u64 start, u64 end, bool protect)
 	for (; vma && vma->start < end; vma = vma_next(vma)) {
 		if (!(vma->flags & VM_UFFD_WP))
 			return -ENOENT;
+		if (is_vm_hugetlb(vma) &&
+		    !(hugetlb_may_split(vma, start) && hugetlb_may_split(vma, end)))
+			return -EINVAL;
 		err = uffd_wp_range(vma, max_of(vma->start, start), min_of(vma->end, end), protect);
 		if (err)
 			return err;
