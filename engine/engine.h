@@ -38,6 +38,7 @@ struct engine_stats {
 	/* Huge pages: that came with a fault; faults that wanted one and had to do without; split;
 	 * made from single pages. */
 	_Atomic u64 thp_fault_alloc, thp_fault_fallback, thp_split, thp_collapse;
+	_Atomic u64 folio_alloc; /* faults that brought 2^k pages together */
 };
 
 /* Where anonymous memory gets huge pages by itself. */
@@ -71,6 +72,9 @@ struct engine_config {
 	 * faults say FAULT_KILLED; otherwise the fault says FAULT_OOM. */
 	bool oom_kill;
 	enum thp_mode thp; /* means nothing where the machine has no huge pages */
+	/* Bit k, 1 <= k < HUGE_ORDER: where huge pages are allowed but do not fit, or cannot be
+	 * had, a first write may bring 2^k pages. */
+	u32 folio_orders;
 	/* What khugepaged_scan() takes for a huge page: of its HUGE_PAGES entries at most so many
 	 * none, swapped out, shared with others. */
 	struct {

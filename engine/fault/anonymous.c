@@ -65,6 +65,12 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 	if (unlikely(vma->flags & VM_UFFD_MISSING))
 		return handle_userfault(vmf, VM_UFFD_MISSING);
 
+	if (unlikely(e->config.folio_orders)) {
+		unsigned ret = do_anonymous_folio(vmf);
+
+		if (!(ret & VM_FAULT_FALLBACK))
+			return ret;
+	}
 	run = readahead_plan(vmf);
 	none = none_entries(vmf, &run);
 	if (!none)

@@ -60,6 +60,8 @@ unsigned set_failed(struct vm_fault_info *vmf, u64 va, int err);
 
 /* There is no last-level table: with VM_FAULT_FALLBACK the fault is to go on with one. */
 unsigned do_huge_pmd(struct vm_fault_info *vmf);
+/* A first write to anonymous memory with an anon_vma: with VM_FAULT_FALLBACK nothing has come. */
+unsigned do_anonymous_folio(struct vm_fault_info *vmf);
 unsigned do_anonymous_page(struct vm_fault_info *vmf);
 unsigned do_swap_page(struct vm_fault_info *vmf);
 unsigned do_wp_page(struct vm_fault_info *vmf);

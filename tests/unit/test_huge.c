@@ -489,6 +489,61 @@ static void given_up_huge_pages_are_dropped_or_kept_page_by_page(void **state)
 	assert_int_equal(get(HUGE(0) + 2), 0);
 }
 
+/* ---- pages that come together ---- */
+
+static void a_first_write_brings_as_many_as_the_setting_says(void **state)
+{
+	u64 first;
+
+	(void)state;
+	w.e->config.folio_orders = 1u << 4 | 1u << 8;
+	map(HUGE(0) + 1, 400, RW);
+	put(HUGE(0) + 37, 1); /* 256 would not fit: 16 from 32 on */
+	assert_int_equal(faults(), 1);
+	assert_int_equal(atomic_load(&mm->rss), 16);
+	first = pte_pfn(pte_peek(mm, AT(HUGE(0) + 32)));
+	assert_int_equal(first % 16, 0);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(pte_pfn(pte_peek(mm, AT(HUGE(0) + 32 + i))), first + i);
+	assert_zero(HUGE(0) + 32, 5);
+	fill(HUGE(0) + 32, 16);
+	assert_int_equal(faults(), 1);
+	soft_check(w.m);
+	assert_int_equal(vm_unmap(mm, AT(HUGE(0) + 33), P(3)), 0); /* each goes for itself */
+	assert_int_equal(atomic_load(&mm->rss), 13);
+	assert_filled(HUGE(0) + 36, 12);
+}
+
+static void the_largest_order_comes_where_it_fits(void **state)
+{
+	(void)state;
+	w.e->config.folio_orders = 1u << 4 | 1u << 8;
+	map(HUGE(0), 300, RW);
+	put(HUGE(0) + 5, 1);
+	assert_int_equal(atomic_load(&mm->rss), 256);
+	put(HUGE(0) + 256, 1);
+	assert_int_equal(atomic_load(&mm->rss), 272);
+	put(HUGE(0) + 299, 1); /* only 12 are left of 16 */
+	assert_int_equal(atomic_load(&mm->rss), 273);
+	assert_int_equal(atomic_load(&w.e->stats->folio_alloc), 2);
+	soft_check(w.m);
+}
+
+static void what_is_there_already_is_not_brought_again(void **state)
+{
+	(void)state;
+	w.e->config.folio_orders = 1u << 4;
+	map(HUGE(0), 64, RW);
+	assert_int_equal(get(HUGE(0) + 18), 0); /* the zero page */
+	put(HUGE(0) + 16, 1);
+	assert_int_equal(atomic_load(&mm->rss), 1);
+	atomic_store(&w.m->inject.set_most, 7);
+	put(HUGE(0) + 32, 2); /* the machine sets some only */
+	assert_int_equal(atomic_load(&mm->rss), 8);
+	atomic_store(&w.m->inject.set_most, 0);
+	assert_int_equal(get(HUGE(0) + 32), 2);
+}
+
 #define huge_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -521,6 +576,9 @@ int main(void)
 		huge_test(a_frame_about_to_fail_is_emptied_out_of_it),
 		huge_test(guards_within_it_split_it),
 		huge_test(given_up_huge_pages_are_dropped_or_kept_page_by_page),
+		huge_test(a_first_write_brings_as_many_as_the_setting_says),
+		huge_test(the_largest_order_comes_where_it_fits),
+		huge_test(what_is_there_already_is_not_brought_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
