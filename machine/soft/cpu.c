@@ -466,6 +466,9 @@ static void check_against_tables(struct soft_cpu *cpu, const struct tlb_origin *
 	if (w.phys >> PAGE_SHIFT != o->pfn)
 		vmf_panic("soft: CPU %u holds %lx as another frame than the tables do", cpu->number,
 			  (unsigned long)o->page);
+	if (o->level != w.level)
+		vmf_panic("soft: CPU %u holds %lx in another size than the tables do", cpu->number,
+			  (unsigned long)o->page);
 	if ((o->write && !w.write) || (o->user && !w.user) || (!o->nx && w.nx))
 		vmf_panic("soft: CPU %u allows more at %lx than the tables do", cpu->number,
 			  (unsigned long)o->page);
