@@ -25,7 +25,7 @@ struct fm_page {
  * the writer, while it writes them. */
 struct fm_buffer {
 	unsigned users;
-	u8 bytes[PAGE_SIZE];
+	_Alignas(u64) u8 bytes[PAGE_SIZE]; /* stores look at words */
 };
 
 struct fm_region {
