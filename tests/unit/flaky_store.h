@@ -11,10 +11,11 @@ enum { FLAKY_SLOTS = 2048 };
 
 static struct flaky {
 	struct store store;
-	u8 *bytes[FLAKY_SLOTS];			/* NULL: empty */
-	int save_error, load_error, error_slot; /* error_slot: that one only, or -1: all */
-	u64 room;				/* saves that succeed before -ENOSPC */
-	u64 each;				/* bytes that a page is said to take */
+	u8 *bytes[FLAKY_SLOTS]; /* NULL: empty */
+	/* Set by a test while others load.  error_slot: that one only, or -1: all */
+	_Atomic int save_error, load_error, error_slot;
+	u64 room; /* saves that succeed before -ENOSPC */
+	u64 each; /* bytes that a page is said to take */
 	_Atomic unsigned saves, loads, sames, drops;
 } flaky;
 
