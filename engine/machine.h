@@ -109,7 +109,9 @@ struct mmu_ops {
 
 	/* Present -> present with other permissions or young/dirty bits.  Adding rights owes no
 	 * flush; taking rights away is flushed by flush().  Young and dirty bits of the old entry
-	 * stay set: a CPU may have set them since the caller looked.  Page-table lock held. */
+	 * stay set: a CPU may have set them since the caller looked.  An entry that is mapped and
+	 * that nobody may access (its translation flushed) may get another frame, too, on machines
+	 * whose frames are directly mapped.  Page-table lock held. */
 	void (*change)(struct mm *mm, u64 va, pte_t *ptep, pte_t pte);
 
 	/* Present -> read-only and clean; returns the old entry with the dirty bit as the hardware

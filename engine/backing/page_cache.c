@@ -331,25 +331,35 @@ void page_cache_delete(struct page *page, void *instead)
 	forget(m->engine, page);
 }
 
-void page_cache_replace(struct page *page, struct page *to)
+bool page_cache_replace(struct page *page, struct page *to, u32 others)
 {
 	struct address_space *m = page->mapping;
-	struct engine *e = m->engine;
+	bool alone;
 
 	VMF_ASSERT(page_test(page, PG_LOCKED) && page_test(to, PG_LOCKED));
-	VMF_ASSERT(!atomic_load(&page->mapcount));
+	/* Who looks the page up gets his reference under the lock. */
 	spin_lock(&m->tree_lock);
-	to->index = page->index;
-	to->mapping = m;
-	page_set(to, PG_FILE | PG_UPTODATE | (page_test(page, PG_DIRTY) ? PG_DIRTY : 0));
-	page_get(to);
-	radix_store(&m->pages, to->index, to); /* there is one: it takes no memory */
-	radix_set_mark(&m->pages, to->index, page_test_clear(page, PG_DIRTY));
-	page->mapping = NULL;
-	page_clear(page, PG_FILE | PG_UPTODATE);
+	alone = page_refs_are(m->engine, page, others + 1);
+	if (alone) {
+		to->index = page->index;
+		to->mapping = m;
+		page_set(to, PG_FILE | PG_UPTODATE | (page_test(page, PG_DIRTY) ? PG_DIRTY : 0));
+		page_get(to);
+		radix_store(&m->pages, to->index, to); /* there is one: it takes no memory */
+		radix_set_mark(&m->pages, to->index, page_test(page, PG_DIRTY));
+	}
 	spin_unlock(&m->tree_lock);
-	lru_add(e, to);
-	forget(e, page);
+	return alone;
+}
+
+void page_cache_replaced(struct page *page)
+{
+	struct engine *e = page->mapping->engine;
+
+	VMF_ASSERT(page_test(page, PG_LOCKED) && !atomic_load(&page->mapcount));
+	page->mapping = NULL;
+	page_clear(page, PG_FILE | PG_UPTODATE | PG_DIRTY);
+	page_put(e, page);
 }
 
 bool remove_mapping(struct page *page, void *instead, bool clean)

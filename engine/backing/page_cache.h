@@ -190,9 +190,15 @@ void page_cache_delete(struct page *page, void *instead);
 /* The same, if nobody but cache and caller has a reference and (with `clean`) it is not dirty.
  * False: it stays.  Locked and unmapped. */
 bool remove_mapping(struct page *page, void *instead, bool clean);
-/* `to`, locked and nobody's, takes the place of a locked, unmapped page, as clean or dirty as that
- * was.  The caller has copied the bytes and has a reference to each. */
-void page_cache_replace(struct page *page, struct page *to);
+/*
+ * `to`, which nobody knows, is in the cache from now on instead of a page that has `others`
+ * references besides the cache's and its entries', as clean or dirty as that is.  False: it has
+ * more, and nothing has changed.  Both are locked, and the page up to date; its entries, if there
+ * are any, are migration entries.  Their unmappers go on finding the file by the page, until
+ * page_cache_replaced(), when there are none any more: then it is nobody's.
+ */
+bool page_cache_replace(struct page *page, struct page *to, u32 others);
+void page_cache_replaced(struct page *page);
 /* The value at index, if it is still there, is forgotten: true.  A slot is the caller's to drop. */
 bool page_cache_forget(struct address_space *m, u64 index, void *value);
 /* Take all clean, unmapped pages of [start, end) out.  Returns how many. */

@@ -265,6 +265,27 @@ void swap_cache_del(struct engine *e, struct page *page)
 	page_put(e, page);
 }
 
+bool swap_cache_replace(struct engine *e, struct page *page, struct page *to, u32 others)
+{
+	struct swap *s = &e->swap;
+	u64 nr = page->swap.v;
+	bool alone;
+
+	/* Who looks the slot up gets his reference under the lock. */
+	spin_lock(&s->lock);
+	alone = page_refs_are(e, page, others + 1);
+	if (alone) {
+		swap_slot(s, nr)->page = NULL;
+		page_clear(page, PG_SWAPCACHE);
+		page->swap = (swp_entry_t){ 0 };
+		cache_enter(swap_slot(s, nr), to, nr);
+	}
+	spin_unlock(&s->lock);
+	if (alone)
+		page_put(e, page);
+	return alone;
+}
+
 unsigned swap_page_entries(struct engine *e, struct page *page)
 {
 	struct swap *s = &e->swap;

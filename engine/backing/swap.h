@@ -88,6 +88,10 @@ void swap_cache_add(struct engine *e, struct page *page, u64 slot);
 /* The same if the slot has no page yet; false: it has one. */
 bool swap_cache_try_add(struct engine *e, struct page *page, u64 slot);
 void swap_cache_del(struct engine *e, struct page *page);
+/* `to`, which nobody knows, is there from now on instead of a page that has `others` references
+ * besides the swap cache's and its entries'; that one's goes.  False: it has more, and nothing has
+ * changed.  Both locked. */
+bool swap_cache_replace(struct engine *e, struct page *page, struct page *to, u32 others);
 
 /* ---- the journey out and back (callers: reclaim/take.c, fault/swap.c) ---- */
 

@@ -12,6 +12,7 @@
  *       swap entry         do_swap_page
  *       marker             as none, or it fails
  *       present, read-only do_wp_page
+ *       being moved        migration_entry_wait
  */
 #include "engine/base/check.h"
 #include "engine/fault/internal.h"
@@ -53,6 +54,23 @@ static unsigned handle_pte_marker(struct vm_fault_info *vmf)
 	return 0;
 }
 
+/* The page is being moved to another frame: wait for that, holding the lock that the fault came
+ * with. */
+static unsigned migration_entry_wait(struct vm_fault_info *vmf)
+{
+	pte_t pte;
+
+	if (vmf->flags & FAULT_FLAG_TRYLOCK)
+		return VM_FAULT_RETRY;
+	spin_lock(vmf->ptl);
+	pte = pte_read(vmf->ptep);
+	if (pte_migrating(pte))
+		page_wait_unlock(pfn_page(vmf->vma->mm->engine, pte_pfn(pte)), vmf->ptl);
+	else
+		spin_unlock(vmf->ptl);
+	return 0;
+}
+
 static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 {
 	struct engine *e = vmf->vma->mm->engine;
@@ -64,6 +82,8 @@ static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 		return do_swap_page(vmf);
 	if (unlikely(pte_is_marker(vmf->orig)))
 		return handle_pte_marker(vmf);
+	if (unlikely(pte_migrating(vmf->orig)))
+		return migration_entry_wait(vmf);
 	if ((vmf->flags & FAULT_FLAG_ABSENT) && e->mmu->pages_vanish)
 		return do_vanished_page(vmf);
 	if ((vmf->flags & FAULT_FLAG_WRITE) && !pte_write(vmf->orig))
@@ -186,14 +206,17 @@ static u64 busy_victims(struct engine *e)
 
 /*
  * Yes if there are frames that are neither free nor on a list: others are just filling them, taking
- * them away or writing them out.  Yes, too, if some are on their way out and the store has refused
- * none (since it had refused `refused`): those that want them back were in the writer's way.
+ * them away, moving or writing them out.  Yes, too, if some are on their way out and the store has
+ * refused none (since it had refused `refused`): those that want them back were in the writer's
+ * way.
  */
 bool frames_in_flight(struct engine *e, u64 refused)
 {
 	u64 leaving = nr_writeout(e), known = leaving + zero_frames(e);
 
 	if (leaving && refused == store_refusals(e))
+		return true;
+	if (unlikely(atomic_load_explicit(&e->migrations, memory_order_relaxed)))
 		return true;
 	known += zone_free_pages(e, ZONE_USER) + hugetlb_frames(e);
 	known += atomic_load_explicit(&e->zones[ZONE_USER].nr_retired, memory_order_relaxed);

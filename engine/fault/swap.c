@@ -26,7 +26,7 @@ static unsigned write_to_shared(struct vm_fault_info *vmf)
 	if (!(vmf->flags & FAULT_FLAG_WRITE))
 		return 0;
 	vmf->orig = pte_read(vmf->ptep);
-	if (!pte_mapped(vmf->orig) || pte_write(vmf->orig))
+	if (!pte_mapped(vmf->orig) || pte_write(vmf->orig) || pte_migrating(vmf->orig))
 		return 0;
 	return do_wp_page(vmf);
 }

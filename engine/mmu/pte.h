@@ -8,6 +8,9 @@
  * entry: type in the top five bits, offset stored inverted above bit 9, so that a speculative walk
  * that ignores the present bit points outside memory (L1TF).  A swap entry of the last type is a
  * marker: there is no page, and something to remember.
+ *
+ * An entry whose page is just being moved to another frame (a migration entry, engine/migrate/) is
+ * one that nobody may access, with a bit more; its WRITE bit is kept.
  */
 #ifndef VMF_MMU_PTE_H
 #define VMF_MMU_PTE_H
@@ -30,6 +33,7 @@ typedef struct {
 #define PTE_SPECIAL    (1ULL << 9)  /* software: the zero page, no frame of ours */
 #define PTE_UFFD_WP    (1ULL << 10) /* software: write-protected by userfaultfd */
 #define PTE_ACCESSIBLE (1ULL << 11) /* software: of a PMD entry that is being split */
+#define PTE_MIGRATING  (1ULL << 52) /* software, without bit 0: the page is being moved */
 #define PTE_NX	       (1ULL << 63)
 #define PTE_KEY_SHIFT  59 /* the protection key, in a leaf: four bits */
 
@@ -212,6 +216,16 @@ static inline bool pte_protnone(pte_t p)
 static inline bool pte_mapped(pte_t p)
 {
 	return p.v & (PTE_PRESENT | PTE_GLOBAL);
+}
+/* Is its page being moved?  Then the page is locked until the entry is whole again. */
+static inline bool pte_migrating(pte_t p)
+{
+	return (p.v & (PTE_PRESENT | PTE_GLOBAL | PTE_MIGRATING)) == (PTE_GLOBAL | PTE_MIGRATING);
+}
+/* Of a mapped entry. */
+static inline pte_t pte_mkmigrating(pte_t p)
+{
+	return (pte_t){ (p.v & ~PTE_PRESENT) | PTE_GLOBAL | PTE_MIGRATING };
 }
 static inline bool pte_is_marker(pte_t p)
 {

@@ -408,6 +408,24 @@ bool page_tryget(struct page *page)
 	return false;
 }
 
+/*
+ * An entry that goes lowers the map count first and drops its reference when it is flushed; one
+ * that is copied takes the reference first.  So there are never fewer references than entries and
+ * others. The counts of copies say that none was made while we looked: then the map count can only
+ * have gone down, and if it has not, it was the same when the references were counted.
+ */
+bool page_refs_are(struct engine *e, const struct page *page, u32 others)
+{
+	u64 copied = atomic_load(&e->migration_copied);
+	u64 copies = atomic_load(&e->migration_copies);
+	s32 entries = atomic_load(&page->mapcount);
+	u32 refs = atomic_load(&page->refcount);
+
+	return copies == copied && refs == (u32)entries + others &&
+	       atomic_load(&page->mapcount) == entries &&
+	       atomic_load(&e->migration_copies) == copies;
+}
+
 static void free_block(struct engine *e, struct page *page)
 {
 	u64 i, pfn = page_pfn(e, page);

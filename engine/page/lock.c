@@ -53,3 +53,13 @@ void page_unlock(struct page *page)
 	if (flags & PG_WAITERS)
 		machine_wake(&page->flags, WAKE_ALL);
 }
+
+void page_wait_unlock(struct page *page, spinlock_t *lock)
+{
+	u32 flags = atomic_fetch_or_explicit(&page->flags, PG_WAITERS, memory_order_relaxed);
+
+	if (!(flags & PG_LOCKED))
+		vmf_panic("page_wait_unlock: the page is not locked");
+	spin_unlock(lock);
+	machine_wait(&page->flags, flags | PG_WAITERS);
+}

@@ -151,6 +151,12 @@ void page_cut(struct page *head, u32 refs, s32 mapped);
 bool page_set_hwpoison(struct engine *e, struct page *page);
 /* The same for a frame that is free now: it leaves the free lists.  False: it is not free. */
 bool page_take_free(struct engine *e, struct page *page);
+/*
+ * Has the page, which is locked, as many references as entries and `others` besides?  If so nobody
+ * is using it but by way of them: no unmapper has one that he has not flushed yet.  Entries may go
+ * meanwhile, and fork may copy those that are migration entries, but no others may come.
+ */
+bool page_refs_are(struct engine *e, const struct page *page, u32 others);
 /* Another reference to a page that has one. */
 void page_get(struct page *page);
 /* The same, for who found the page by other ways than a reference: false if it is free. */
@@ -222,5 +228,8 @@ static inline void page_clear(struct page *p, u32 flags)
 void page_lock(struct page *page);
 bool page_trylock(struct page *page);
 void page_unlock(struct page *page);
+/* Sleep until the page is unlocked, or a little less; it takes no reference.  `lock`, which is held
+ * and dropped, is what keeps the page locked until now. */
+void page_wait_unlock(struct page *page, spinlock_t *lock);
 
 #endif

@@ -32,20 +32,7 @@ void page_remove_file_rmap(struct page *page)
 	atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_release);
 }
 
-/* One entry that may map a page, on a walk over all of them. */
-struct rmap_entry {
-	struct mm *mm;
-	struct vma *vma;
-	u64 va;
-	pte_t *ptep, pte;
-};
-
-/* Do something to an entry that maps the page, page-table lock held; true: it owes a flush. */
-typedef bool (*rmap_fn)(struct page *page, struct rmap_entry *entry, void *arg);
-
-/* Every entry that maps the page; each is flushed before the next one's table is locked.  Page lock
- * held. */
-static void rmap_walk_file(struct address_space *m, struct page *page, rmap_fn fn, void *arg)
+void rmap_walk_file(struct address_space *m, struct page *page, rmap_fn fn, void *arg)
 {
 	u64 index = page->index, pfn = page_pfn(m->engine, page);
 	struct interval_node *node;

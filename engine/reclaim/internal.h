@@ -34,8 +34,25 @@ void lru_putback(struct engine *e, struct page *page);
 /* Where the policy wants it now, if it is on a list; under lru->lock, and not. */
 void lru_rotate_locked(struct engine *e, struct page *page, enum page_arrival why);
 void lru_rotate(struct engine *e, struct page *page, enum page_arrival why);
+/* `to` takes the place of a page on its list, which leaves it.  Page lock held. */
+void lru_replace(struct engine *e, struct page *page, struct page *to);
 /* A page that must not or cannot be taken, if it is on a list: to that of its like. */
 void lru_make_unevictable(struct engine *e, struct page *page);
+/* One entry that maps a page, on a walk over all of them. */
+struct rmap_entry {
+	struct mm *mm;
+	struct vma *vma;
+	u64 va;
+	pte_t *ptep, pte;
+};
+/* Do something to an entry that maps the page, page-table lock held; true: it owes a flush. */
+typedef bool (*rmap_fn)(struct page *page, struct rmap_entry *entry, void *arg);
+/* Every entry that maps the page, of a file or anonymous; each is flushed before the next one's
+ * table is locked.  Page lock and a reference held. */
+void rmap_walk_all(struct engine *e, struct page *page, rmap_fn fn, void *arg);
+/* The same of a page of the file. */
+void rmap_walk_file(struct address_space *m, struct page *page, rmap_fn fn, void *arg);
+
 /* Are the VMA's pages to stay?  Who takes one asks under the page-table lock: who locks sets the
  * flag first and populates then, each page under its page-table lock, so that what was about to go
  * comes back, and nothing goes after mlock(2) has returned. */

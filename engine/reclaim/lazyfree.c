@@ -64,7 +64,7 @@ static bool give_up_entry(struct mm *mm, u64 va, pte_t *ptep)
 		atomic_fetch_sub_explicit(&mm->swapped, 1, memory_order_relaxed);
 		return false;
 	}
-	if (!pte_mapped(pte) || pte_special(pte) ||
+	if (!pte_mapped(pte) || pte_special(pte) || unlikely(pte_migrating(pte)) ||
 	    !give_up_page(mm->engine, pfn_page(mm->engine, pte_pfn(pte))))
 		return false;
 	if (!pte_young(pte) && !pte_dirty(pte))

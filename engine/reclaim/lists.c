@@ -162,6 +162,22 @@ void lru_rotate(struct engine *e, struct page *page, enum page_arrival why)
 	spin_unlock(&e->lru.lock);
 }
 
+void lru_replace(struct engine *e, struct page *page, struct page *to)
+{
+	struct lru *lru = &e->lru;
+
+	spin_lock(&lru->lock);
+	if (unlikely(!page_test(page, PG_LRU)))
+		vmf_panic("lru: frame %lu moves and is on no list",
+			  (unsigned long)page_pfn(e, page));
+	atomic_store_explicit(&to->list, page_list(page), memory_order_relaxed);
+	page_set(to, PG_LRU | (page_test(page, PG_UNEVICTABLE) ? PG_UNEVICTABLE : 0));
+	list_add(&to->lru, &page->lru);
+	list_del(&page->lru);
+	page_clear(page, PG_LRU | PG_UNEVICTABLE);
+	spin_unlock(&lru->lock);
+}
+
 void lru_make_unevictable(struct engine *e, struct page *page)
 {
 	spin_lock(&e->lru.lock);

@@ -14,8 +14,8 @@
 #include "engine/reclaim/memory_failure.h"
 
 #include "engine/backing/page_cache.h"
-#include "engine/base/bytes.h"
 #include "engine/base/errno.h"
+#include "engine/migrate/migrate.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/huge.h"
 
@@ -26,7 +26,7 @@ static bool is_frame(const struct engine *e, u64 pfn)
 {
 	const struct zone *z = &e->zones[ZONE_USER];
 
-	return pfn - z->start_pfn < z->nr && z->direct_map;
+	return pfn - z->start_pfn < z->nr && can_migrate(e);
 }
 
 /* What the page at hand is found to be. */
@@ -38,14 +38,9 @@ enum found { FOUND_FREE, FOUND_PAGE, FOUND_BUSY };
  */
 static enum found find_page(struct engine *e, struct page *page)
 {
-	bool listed;
-
 	if (page_take_free(e, page))
 		return FOUND_FREE;
-	spin_lock(&e->lru.lock);
-	listed = page_test(page, PG_LRU) && page_tryget(page);
-	spin_unlock(&e->lru.lock);
-	if (!listed)
+	if (!migrate_get(e, page))
 		return FOUND_BUSY;
 	page_lock(page);
 	/* A copy of it in the swap area that is only kept goes; then it is nobody's but ours. */
@@ -153,139 +148,34 @@ int memory_failure(struct engine *e, u64 pfn)
 
 /* ---- saved ---- */
 
-/* A page to move to: locked, staged, and not yet known to anybody. */
-static struct page *new_home(struct engine *e)
-{
-	struct page *to = page_alloc(e, ZONE_USER, 0, 0);
+/* So often, if others are using it. */
+#define MOVE_TRIES 10
 
-	if (!to)
-		return NULL;
-	if (e->mmu->stage(e, &to, 1)) {
-		page_put(e, to);
-		return NULL;
-	}
-	page_init_flags(to, PG_LOCKED);
-	return to;
-}
-
-/* The entry, which maps `from`, is cleared and flushed; have it map `to`: 0, or why it cannot:
- * -EAGAIN.  The bytes of `from` stay as they are now.  PTL held. */
-static int map_instead(struct engine *e, struct rmap_walk *w, struct page *to, pte_t was,
-		       bool *first)
-{
-	struct mm *mm = w->vma->mm;
-	pte_t pte = pte_make(page_pfn(e, to), was.v & ~PTE_PFN_MASK);
-	int n;
-
-	if (*first) {
-		memcpy(e->mmu->bytes(e, to), e->mmu->bytes(e, w->page), PAGE_SIZE);
-		page_set(to, PG_DIRTY | (page_test(w->page, PG_ANON_EXCLUSIVE) ? PG_ANON_EXCLUSIVE
-									       : 0));
-		page_add_anon_rmap(to, w->vma, w->va);
-	} else if (!page_try_dup_anon_rmap(to)) {
-		return -EAGAIN; /* where it was mapped it has gone by now, and with it its place */
-	}
-	page_get(to);
-	n = e->mmu->set(mm, w->va, w->ptep, &pte, &to, 1);
-	if (n <= 0) {
-		if (page_remove_rmap(to) && !*first)
-			lru_del(e, to);
-		page_put(e, to);
-		return -EAGAIN;
-	}
-	if (*first)
-		lru_add(e, to);
-	*first = false;
-	return 0;
-}
-
-/* PTL held; the entry's reference to the old page is the caller's, if 0. */
-static int move_entry(struct engine *e, struct rmap_walk *w, struct page *to, bool *first)
-{
-	struct mm *mm = w->vma->mm;
-	pte_t was = e->mmu->clear(mm, w->va, w->ptep, (pte_t){ 0 });
-	int err;
-
-	e->mmu->flush(mm, w->va, w->va + PAGE_SIZE);
-	err = map_instead(e, w, to, was, first);
-	if (err)
-		pte_store(w->ptep, was);
-	else if (page_remove_rmap(w->page))
-		lru_del(e, w->page);
-	return err;
-}
-
-static int move_entries(struct engine *e, struct rmap_walk *w, struct page *to, bool *first)
-{
-	int err = 0;
-
-	while (!err && rmap_next(w)) {
-		bool moved = false;
-
-		spin_lock(w->ptl);
-		if (rmap_is_at(w)) {
-			err = move_entry(e, w, to, first);
-			moved = !err;
-		}
-		spin_unlock(w->ptl);
-		if (moved)
-			page_put(e, w->page);
-	}
-	return err;
-}
-
-/* Entries that cannot be moved with the others stay, and map a page with the same bytes. */
-static int move_anon_page(struct engine *e, struct page *page, struct page *to)
-{
-	struct rmap_walk w;
-	bool first = true;
-	int err = 0;
-
-	for (unsigned i = 0; !err && i < WALKS && rmap_begin(e, page, &w); i++) {
-		err = move_entries(e, &w, to, &first);
-		rmap_end(&w);
-	}
-	return page_mapcount(page) ? -EBUSY : 0;
-}
-
-/* What a disk has need not be moved; shared memory goes to another frame. */
-static int move_file_page(struct page *page, struct page *to)
-{
-	struct address_space *m = page->mapping;
-	struct engine *e = m->engine;
-	int err;
-
-	if (m->ops->write_page) {
-		err = write_one_page(m, page);
-		if (err)
-			return err;
-		unmap_file_page(m, page, NO_MARKER);
-		page_cache_delete(page, NULL);
-		return 0;
-	}
-	unmap_file_page(m, page, NO_MARKER);
-	shared_copy(page_direct(e, to), page_direct(e, page), PAGE_SIZE);
-	page_cache_replace(page, to);
-	return 0;
-}
-
+/* The page, of which we have a reference, moves to a frame that nobody has. */
 static int move_page(struct engine *e, struct page *page, struct page *to)
 {
-	int err;
+	int err = -EAGAIN;
 
-	if (page_test(page, PG_HWPOISON))
-		return 0;
-	err = page_test(page, PG_FILE) ? move_file_page(page, to) : move_anon_page(e, page, to);
-	if (!err)
-		page_set_hwpoison(e, page);
-	return err;
+	for (unsigned i = 0; err == -EAGAIN && i < MOVE_TRIES; i++) {
+		page_lock(page);
+		if (page_test(page, PG_HWPOISON)) {
+			page_unlock(page);
+			return 0;
+		}
+		err = migrate_page(e, page, to);
+	}
+	if (err)
+		return -EBUSY;
+	page_lock(page);
+	page_set_hwpoison(e, page);
+	page_unlock(page);
+	return 0;
 }
 
 int soft_offline_page(struct engine *e, u64 pfn)
 {
 	struct page *page, *to;
-	enum found found;
-	int err = 0;
+	int err = -EBUSY;
 
 	if (!is_frame(e, pfn))
 		return -ENXIO;
@@ -295,24 +185,17 @@ int soft_offline_page(struct engine *e, u64 pfn)
 	split_page_of(e, page);
 	if (page_take_free(e, page))
 		return 0;
-	/* Before the page is locked: reclaim may want it. */
-	to = new_home(e);
+	/* Before the page is looked at: reclaim may want it. */
+	to = page_alloc(e, ZONE_USER, 0, 0);
 	if (!to)
 		return -ENOMEM;
 	if (to == page) { /* free by now */
 		page_set_hwpoison(e, to);
-		found = FOUND_FREE;
-	} else {
-		found = find_page(e, page);
-	}
-	if (found == FOUND_PAGE) {
+		err = 0;
+	} else if (migrate_get(e, page)) {
 		err = move_page(e, page, to);
-		page_unlock(page);
 		page_put(e, page);
-	} else if (found == FOUND_BUSY) {
-		err = -EBUSY;
 	}
-	page_unlock(to);
 	page_put(e, to); /* if nobody has it now it is free again */
 	return err;
 }

@@ -33,8 +33,8 @@ struct engine;
  */
 int memory_failure(struct engine *e, u64 pfn);
 
-/* The frame is to be retired while its bytes are still good.  0, also if it has been; -EBUSY,
- * -ENXIO as above; -ENOMEM; -EIO, -ENOSPC: it is dirty and cannot be written out. */
+/* The frame is to be retired while its bytes are still good: they move to another
+ * (migrate/migrate.h).  0, also if it has been; -EBUSY, -ENXIO as above; -ENOMEM. */
 int soft_offline_page(struct engine *e, u64 pfn);
 
 #endif

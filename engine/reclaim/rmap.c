@@ -135,3 +135,33 @@ void rmap_end(struct rmap_walk *w)
 {
 	up_read(&w->root->lock);
 }
+
+static void walk_anon(struct engine *e, struct page *page, rmap_fn fn, void *arg)
+{
+	struct rmap_walk w;
+
+	if (!rmap_begin(e, page, &w))
+		return;
+	while (rmap_next(&w)) {
+		struct rmap_entry entry = { .mm = w.vma->mm, .vma = w.vma, .va = w.va };
+		bool flush = false;
+
+		entry.ptep = w.ptep;
+		spin_lock(w.ptl);
+		entry.pte = pte_read(w.ptep);
+		if (rmap_is_at(&w))
+			flush = fn(page, &entry, arg);
+		spin_unlock(w.ptl);
+		if (flush)
+			e->mmu->flush(entry.mm, entry.va, entry.va + PAGE_SIZE);
+	}
+	rmap_end(&w);
+}
+
+void rmap_walk_all(struct engine *e, struct page *page, rmap_fn fn, void *arg)
+{
+	if (page_test(page, PG_FILE))
+		rmap_walk_file(page->mapping, page, fn, arg);
+	else
+		walk_anon(e, page, fn, arg);
+}

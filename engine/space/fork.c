@@ -58,6 +58,7 @@ static pte_t share_page(struct copy *c, u64 va, pte_t *src, pte_t pte)
 static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 {
 	pte_t pte = pte_read(src);
+	bool moving = unlikely(pte_migrating(pte));
 
 	if (pte_none(pte))
 		return;
@@ -72,12 +73,16 @@ static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 		swap_dup(&c->from->engine->swap, pte_to_swp(pte).v);
 		c->swapped++;
 	} else if (!pte_special(pte)) {
+		if (unlikely(moving))
+			atomic_fetch_add(&c->from->engine->migration_copies, 1);
 		pte = share_page(c, va, src, pte);
 	}
 	if (unlikely(pte_uffd_wp(pte)) && !c->uffd_wp)
 		pte = pte_clear_uffd_wp(pte);
 	/* No CPU has the child's tables: nothing of the machine's changes. */
 	pte_store(dst, pte);
+	if (unlikely(moving))
+		atomic_fetch_add(&c->from->engine->migration_copied, 1);
 }
 
 /* As share_page(), of a huge page; the page lock is held, so that it is not being split.  PTLs

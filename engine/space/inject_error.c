@@ -57,6 +57,7 @@ int madvise_inject_error(struct mm *mm, u64 start, u64 end, bool soft)
 	struct engine *e = mm->engine;
 	struct page *page;
 	int err = 0;
+	u64 pfn;
 
 	if (!mm->limits.may_break_memory)
 		return -EPERM;
@@ -64,9 +65,13 @@ int madvise_inject_error(struct mm *mm, u64 start, u64 end, bool soft)
 		err = get_user_page(mm, start, &page);
 		if (err)
 			break;
-		err = soft ? soft_offline_page(e, page_pfn(e, page))
-			   : memory_failure(e, page_pfn(e, page));
-		page_put(e, page);
+		pfn = page_pfn(e, page);
+		/* A page that is to be moved must not be held; whatever the frame holds by then. */
+		if (soft)
+			page_put(e, page);
+		err = soft ? soft_offline_page(e, pfn) : memory_failure(e, pfn);
+		if (!soft)
+			page_put(e, page);
 	}
 	return err;
 }

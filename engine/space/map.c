@@ -159,6 +159,8 @@ static pte_t protected_entry(const struct vma *vma, pte_t old)
 	new = pte_with(new, old.v & (PTE_ACCESSED | PTE_DIRTY));
 	if (unlikely(pte_uffd_wp(old)))
 		new = vma->flags &VM_UFFD_WP ? pte_mkuffd_wp(new) : pte_with(new, PTE_UFFD_WP);
+	if (unlikely(pte_migrating(old)))
+		new = pte_mkmigrating(new);
 	return new;
 }
 

@@ -30,6 +30,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/backing/ramfile.h"
 #include "engine/backing/shmem.h"
+#include "engine/migrate/migrate.h"
 #include "engine/space/calls.h"
 #include "tests/unit/world.h"
 
@@ -69,6 +70,7 @@ enum op {
 	OP_CUT,
 	OP_CLEAN,
 	OP_RECLAIM,
+	OP_MIGRATE,
 	OP_FORK,
 	OP_SWITCH,
 	NR_OPS
@@ -93,6 +95,7 @@ static const struct {
 	[OP_CUT] = { "cut files", 1 },
 	[OP_CLEAN] = { "clean files", 1 },
 	[OP_RECLAIM] = { "reclaim", 4 },
+	[OP_MIGRATE] = { "migrate", 8 },
 	[OP_FORK] = { "fork", 2 },
 	[OP_SWITCH] = { "switch space", 1 },
 };
@@ -129,6 +132,7 @@ static struct file *files[FILES];
 static struct worker workers[CPUS];
 static pthread_barrier_t stopped, go_on;
 static _Atomic bool stop;
+static _Atomic u64 migrated; /* pages */
 static u64 seed;
 
 /* ---- telling ---- */
@@ -641,6 +645,34 @@ static void fork_space(struct worker *k)
 	check_known(k, &k->known[k->space]);
 }
 
+static struct page *spare_frame(struct engine *e, const struct page *page, void *arg)
+{
+	(void)page;
+	(void)arg;
+	return page_alloc(e, ZONE_USER, 0, ALLOC_NORECLAIM | ALLOC_RESERVE);
+}
+
+/* Frames at random, whoever's they are. */
+static void migrate(struct worker *k)
+{
+	const struct zone *z = &w.e->zones[ZONE_USER];
+	struct migrate_target spare = { .get = spare_frame };
+	enum { MOST = 4 };
+	struct page *pages[MOST];
+	int status[MOST];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 4 * MOST && n < MOST; i++) {
+		struct page *page = pfn_page(w.e, z->start_pfn + below(k, z->nr));
+
+		if (migrate_get(w.e, page))
+			pages[n++] = page;
+	}
+	atomic_fetch_add(&migrated,
+			 migrate_pages(w.e, pages, n, &spare,
+				       below(k, 2) ? MIGRATE_SYNC : MIGRATE_ASYNC, status));
+}
+
 static void switch_space(struct worker *k)
 {
 	k->space = below(k, SPACES);
@@ -714,6 +746,9 @@ static void operate(struct worker *k)
 		break;
 	case OP_RECLAIM:
 		reclaim(k);
+		break;
+	case OP_MIGRATE:
+		migrate(k);
 		break;
 	case OP_FORK:
 		fork_space(k);
@@ -917,12 +952,13 @@ static void print_totals(void)
 		all += total.done[op];
 	}
 	printf("\nthreads: %lu operations, %lu quiet points, %lu spaces replaced by a child; "
-	       "%lu minor and %lu major faults, %lu second chances, %lu pages evicted; "
-	       "%lu accesses refused, %lu bus errors; nothing wrong\n",
+	       "%lu minor and %lu major faults, %lu second chances, %lu pages evicted, "
+	       "%lu moved; %lu accesses refused, %lu bus errors; nothing wrong\n",
 	       (unsigned long)all, (unsigned long)total.quiet, (unsigned long)total.replaced,
 	       (unsigned long)total.minor, (unsigned long)total.major,
 	       (unsigned long)total.second_chance, (unsigned long)total.evicted,
-	       (unsigned long)total.refused, (unsigned long)total.buses);
+	       (unsigned long)atomic_load(&migrated), (unsigned long)total.refused,
+	       (unsigned long)total.buses);
 }
 
 int main(int argc, char **argv)

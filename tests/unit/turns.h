@@ -32,6 +32,7 @@ static struct {
 	turn_fn clean;	/* an entry was made read-only and clean, not flushed; page-table lock */
 	turn_fn flush;	/* before the flush; what the caller holds */
 	turn_fn take;	/* pages were taken; page-table lock */
+	turn_fn bytes;	/* somebody wants a frame's bytes; what the caller holds */
 	turn_fn load;	/* before the store gives the bytes; as stage */
 	turn_fn save;	/* before the store is given them; page lock */
 } at;
@@ -41,9 +42,9 @@ static struct store_ops turn_store;
 
 static inline void turn(turn_fn *hook)
 {
-	turn_fn fn = *hook;
+	/* Both threads come by. */
+	turn_fn fn = __atomic_exchange_n(hook, NULL, __ATOMIC_RELAXED);
 
-	*hook = NULL;
 	if (fn)
 		fn();
 }
@@ -95,6 +96,12 @@ static unsigned turn_take(struct mm *of, struct mmu_take *takes, unsigned n)
 	return taken;
 }
 
+static void *turn_bytes(struct engine *e, struct page *page)
+{
+	turn(&at.bytes);
+	return soft_mmu_ops.bytes(e, page);
+}
+
 static int turn_load(struct store *s, u64 slot, void *bytes)
 {
 	turn(&at.load);
@@ -121,6 +128,7 @@ static inline void start_turns(struct world_options o)
 	turn_mmu.clean = turn_clean;
 	turn_mmu.flush = turn_flush;
 	turn_mmu.take = turn_take;
+	turn_mmu.bytes = turn_bytes;
 	w.e->mmu = &turn_mmu;
 	turn_store = flaky_ops;
 	turn_store.load = turn_load;
