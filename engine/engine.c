@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 #include "engine/backing/page_cache.h"
 #include "engine/hugetlb/hugetlb.h"
+#include "engine/migrate/compaction.h"
 #include "engine/reclaim/internal.h"
 
 #include "engine/base/errno.h"
@@ -63,6 +64,7 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	reclaim_init(e);
 	flusher_init(&e->flusher);
 	hugetlb_init(e);
+	compaction_init(e);
 	spin_init(&e->streams_lock);
 	spin_init(&e->mms_lock);
 	spin_init(&e->collapsing);

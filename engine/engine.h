@@ -106,6 +106,7 @@ struct engine {
 	struct hstate hstates[NR_HSTATES];		  /* pools of huge pages */
 	spinlock_t huge_fault_locks[NR_HUGE_FAULT_LOCKS]; /* see hugetlb/hugetlb.h */
 	void (*free_huge)(struct engine *e, struct page *page);
+	compact_fn compact; /* NULL: no page can be moved */
 	struct swap swap;
 	struct lru lru;
 	struct flusher flusher;

@@ -79,6 +79,7 @@ void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, voi
 		add_block(z, pfn_page(e, pfn), order);
 	}
 	atomic_init(&z->nr_free, nr);
+	atomic_init(&z->compaction.order_failed, MAX_ORDER);
 }
 
 /* ---- taking and giving back, under the zone lock ---- */
@@ -186,17 +187,25 @@ static void prepare_block(struct engine *e, struct page *page, unsigned flags)
 	atomic_store_explicit(&page->refcount, 1, memory_order_release);
 }
 
+/* Is it worth asking for a block to be made of what is free? */
+static bool compacts(struct engine *e, struct zone *z, unsigned order, u64 shortfall)
+{
+	return order && !shortfall && e->compact && e->compact(e, z, order);
+}
+
 static struct page *alloc_with_reclaim(struct engine *e, struct zone *z, unsigned order, u64 keep)
 {
 	struct page *page;
 	u64 shortfall;
 	unsigned round;
 
-	for (round = 0; e->reclaim && round < RECLAIM_ROUNDS; round++) {
+	for (round = 0; round < RECLAIM_ROUNDS; round++) {
 		page = take_block(z, order, keep, &shortfall);
 		if (page)
 			return page;
-		if (!e->reclaim(e, max_of(shortfall, 1ULL << order)))
+		if (compacts(e, z, order, shortfall))
+			continue;
+		if (!e->reclaim || !e->reclaim(e, max_of(shortfall, 1ULL << order)))
 			break;
 	}
 	/* Others may have freed something while reclaim found nothing. */
@@ -287,6 +296,61 @@ static void give_contig(struct engine *e, struct zone *z, struct page *page, uns
 	}
 	for (u64 i = 0; i < 1ULL << order; i += LARGEST_FRAMES)
 		give_block(e, z, page + i, LARGEST);
+}
+
+/* ---- for compaction ---- */
+
+bool zone_has_block(struct zone *z, unsigned order)
+{
+	bool has = false;
+
+	spin_lock(&z->lock);
+	for (; order < MAX_ORDER && !has; order++)
+		has = !list_empty(&z->free[order]);
+	spin_unlock(&z->lock);
+	return has;
+}
+
+/* Off the free lists with a free block's last frames, a power of two of them and at most `most`.
+ * The first of them; *n: how many. */
+static struct page *take_tail(struct zone *z, struct page *block, unsigned most, unsigned *n)
+{
+	unsigned order = block->order;
+
+	remove_block(block);
+	while (1U << order > most) {
+		order--;
+		add_block(z, block, order);
+		block += 1ULL << order;
+	}
+	*n = 1U << order;
+	count_free(z, -(u64)*n);
+	return block;
+}
+
+unsigned zone_take_free(struct engine *e, struct zone *z, u64 start, u64 *end, unsigned max_order,
+			struct page **pages, unsigned most)
+{
+	unsigned n = 0, got;
+
+	spin_lock(&z->lock);
+	for (u64 pfn = *end; n < most && pfn-- > start;) {
+		struct page *page = pfn_page(e, pfn);
+
+		*end = pfn;
+		if (!page_test(page, PG_BUDDY) || page->order >= max_order)
+			continue;
+		page = take_tail(z, page, most - n, &got);
+		pfn = *end = page_pfn(e, page);
+		for (; got; got--, page++) {
+			page->order = 0;
+			pages[n++] = page;
+		}
+	}
+	spin_unlock(&z->lock);
+	for (unsigned i = 0; i < n; i++)
+		prepare_block(e, pages[i], 0);
+	return n;
 }
 
 /* ---- broken frames ---- */

@@ -89,6 +89,16 @@ struct page {
 	};
 };
 
+/* Of migrate/compaction.c: hints, and counters as in /proc/vmstat.  All relaxed. */
+struct compaction {
+	_Atomic bool busy;		     /* somebody is at it */
+	_Atomic u64 migrate_pfn, free_pfn;   /* where the scanners stopped; free_pfn 0: they met */
+	_Atomic u32 considered, defer_shift; /* tries since it failed; a try in 2^shift is made */
+	_Atomic u32 order_failed;	     /* and above: these are put off */
+	_Atomic u64 stall, success, fail;    /* direct compactions, and what came of them */
+	_Atomic u64 migrate_scanned, free_scanned, isolated; /* frames */
+};
+
 struct zone {
 	u64 start_pfn, nr; /* frames */
 	void *direct_map;  /* bytes of frame start_pfn, or NULL: no direct map */
@@ -96,6 +106,7 @@ struct zone {
 	struct list_head free[MAX_ORDER];
 	_Atomic u64 nr_free;	/* written under lock, read anywhere */
 	_Atomic u64 nr_retired; /* broken, and nobody's any more */
+	struct compaction compaction;
 };
 
 /* Called without zone lock when an allocation would leave ZONE_USER with fewer than min frames:
@@ -103,6 +114,10 @@ struct zone {
  * (never called by name from here).  What it allocates itself, it allocates with ALLOC_RESERVE |
  * ALLOC_NORECLAIM, or it would call itself. */
 typedef u64 (*reclaim_fn)(struct engine *e, u64 want);
+
+/* Called in the same way when there are frames enough and no 2^order of them side by side: make
+ * such a block, by moving pages.  True: it did.  Registered by compaction. */
+typedef bool (*compact_fn)(struct engine *e, struct zone *z, unsigned order);
 
 /* GFP-like flags of an allocation. */
 enum alloc_flag {
@@ -122,7 +137,8 @@ void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, voi
  * those of a compound page.  NULL when there is none.
  *
  * ZONE_USER keeps config.marks.min frames back, except for ALLOC_RESERVE.  Short of that, reclaim
- * is called (the caller holds no page-table lock) unless ALLOC_NORECLAIM; when reclaim cannot help
+ * is called (the caller holds no page-table lock) unless ALLOC_NORECLAIM, and for a block first of
+ * all compaction; when reclaim cannot help
  * any more, config.may_exceed gives out what was kept back.  ALLOC_NORECLAIM never exceeds: its
  * callers can do without.
  */
@@ -161,6 +177,17 @@ bool page_refs_are(struct engine *e, const struct page *page, u32 others);
 void page_get(struct page *page);
 /* The same, for who found the page by other ways than a reference: false if it is free. */
 bool page_tryget(struct page *page);
+
+/*
+ * Take up to `most` free frames of [start, *end) off the free lists, from the end downwards, as
+ * single pages with a reference each; those in blocks of max_order and above stay.  *end: what is
+ * below has not been looked at.  Returns how many.  The range lies within 2^(MAX_ORDER - 1)
+ * aligned frames.
+ */
+unsigned zone_take_free(struct engine *e, struct zone *z, u64 start, u64 *end, unsigned max_order,
+			struct page **pages, unsigned most);
+/* Is there a free block of this order or above?  Takes zone->lock. */
+bool zone_has_block(struct zone *z, unsigned order);
 
 u64 page_pfn(const struct engine *e, const struct page *page);
 struct page *pfn_page(const struct engine *e, u64 pfn);
