@@ -34,21 +34,27 @@ static u64 number_in(const char *path, u64 otherwise)
 
 enum pool { POOL_NONE, POOL_EMPTY, POOL_FILLED };
 
-/* Of huge pages of so many KiB.  Pages that may be taken when they are wanted count, too. */
+/* A figure of the pool of huge pages of so many KiB; `none` if there is no such pool. */
+static u64 pool_figure(unsigned kib, const char *name, u64 none)
+{
+	char path[100];
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%ukB/%s", kib, name);
+	return number_in(path, none);
+}
+
+/* Can a page be had of it?  What others have reserved cannot, and what is made when it is wanted
+ * can. */
 static enum pool pool_of(unsigned kib)
 {
-	static const char *const names[] = { "nr_hugepages", "nr_overcommit_hugepages" };
-	char path[100];
-	u64 n = 0;
+	u64 free = pool_figure(kib, "free_hugepages", ~0ULL);
 
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%ukB/%s", kib,
-			 names[i]);
-		if (access(path, R_OK))
-			return POOL_NONE;
-		n += number_in(path, 1);
-	}
-	return n ? POOL_FILLED : POOL_EMPTY;
+	if (free == ~0ULL)
+		return POOL_NONE;
+	return free > pool_figure(kib, "resv_hugepages", 0) ||
+			       pool_figure(kib, "nr_overcommit_hugepages", 1)
+		       ? POOL_FILLED
+		       : POOL_EMPTY;
 }
 
 static unsigned default_huge_kib(void)
