@@ -12,9 +12,6 @@
 
 /* ---- what there is ---- */
 
-/* Not yet: an area that is made for all that the pool is empty. */
-#define MAP_UNKNOWN (MAP_HUGETLB | MAP_NORESERVE)
-
 /* Pages: more than any limit here.  What a real process has beside the arena counts where all of it
  * is to be locked. */
 #define OTHER_PAGES 1000
@@ -45,8 +42,6 @@ bool engine_has(const struct op *op)
 	const u64 *a = op->arg;
 
 	switch ((enum call)op->call) {
-	case CALL_MMAP:
-		return (a[3] & MAP_UNKNOWN) != MAP_UNKNOWN;
 	case CALL_PREAD:
 	case CALL_PWRITE:
 		return has_file(a[0]);
@@ -62,6 +57,7 @@ bool engine_has(const struct op *op)
 		    !in_arena(a[4], a[2]))
 			return false;
 		return true;
+	case CALL_MMAP:
 	case CALL_MUNMAP:
 	case CALL_BRK:
 	case CALL_READ:

@@ -254,6 +254,9 @@ static void make_mmap(struct generator *g, struct op *op)
 		op->arg[3] |= percent(g, 50) ? 1 << 25 : MAP_SYNC;
 	if (percent(g, 1))
 		make_huge(g, op);
+	/* An area of huge pages would reach out of the arena, and stay. */
+	if (op->arg[3] & MAP_HUGETLB)
+		op->arg[3] &= ~(u64)MAP_NORESERVE;
 	remember_range(g, op->arg[0], op->arg[1], op->arg[3] & MAP_GROWSDOWN);
 }
 

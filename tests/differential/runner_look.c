@@ -128,8 +128,9 @@ static enum line_kind parse_area(const struct runner *r, struct objects *objects
 	if (start >= ARENA_END)
 		return LINE_ABOVE;
 	memset(area, 0, sizeof(*area));
-	/* What grew out of the arena below is cut; nothing reaches out above. */
+	/* What grew out of the arena below is cut, and a huge page that reaches out above. */
 	start = max_of(start, ARENA_BASE);
+	end = min_of(end, ARENA_END);
 	area->start = (start - ARENA_BASE) >> PAGE_SHIFT;
 	area->end = (end - ARENA_BASE) >> PAGE_SHIFT;
 	area->perms = (p[1] == 'r' ? SEEN_READ : 0) | (p[2] == 'w' ? SEEN_WRITE : 0) |
