@@ -122,7 +122,8 @@ void report_print(const struct session_options *o, const struct session_result *
 		       "them\n",
 		       (unsigned long long)r->undone);
 	if (r->unsteady)
-		printf("%llu sequences differed once, and not when they were done again\n",
+		printf("%llu sequences differed once, and not when they were done again, or the "
+		       "system had changed\n",
 		       (unsigned long long)r->unsteady);
 	printf("%llu operations in %llu sequences over up to %d processes, ",
 	       (unsigned long long)(c->operations + c->skipped), (unsigned long long)r->sequences,

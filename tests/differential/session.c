@@ -31,6 +31,7 @@ struct job {
 	struct session_result *result;
 	unsigned number;
 	struct pair pair;
+	bool open; /* the pair is */
 	struct sequence sequence;
 };
 
@@ -125,20 +126,63 @@ static bool differs(struct job *j, struct mismatch *m)
 	return true;
 }
 
+static void open_sides(struct job *j)
+{
+	char why[160];
+
+	j->open = pair_open(&j->pair, why);
+	if (j->open)
+		j->result->support = j->pair.support;
+	else
+		trouble(j, why);
+}
+
+static void close_sides(struct job *j)
+{
+	struct session_result *r = j->result;
+
+	if (!j->open)
+		return;
+	r->real_ns += j->pair.real_ns;
+	r->engine_ns += j->pair.engine_ns;
+	for (unsigned i = 0; i < MAX_MASKS; i++)
+		r->masked[i] += j->pair.masked[i];
+	pair_close(&j->pair);
+	j->open = false;
+}
+
+/* The system is not what it was when the sides were opened: there is swap by now, or a pool of huge
+ * pages.  They are opened anew. */
+static bool system_has_changed(struct job *j)
+{
+	struct support now;
+	char why[160];
+
+	if (support_probe(&now, why) && !memcmp(&now, &j->pair.support, sizeof(now)))
+		return false;
+	close_sides(j);
+	open_sides(j);
+	return true;
+}
+
 static void run_sequences(struct job *j)
 {
 	struct session_result *r = j->result;
 	struct mismatch m;
 
-	for (u64 number = j->options->first + j->number; get_sequence(j, number);
+	for (u64 number = j->options->first + j->number; j->open && get_sequence(j, number);
 	     number += j->options->jobs) {
 		if (!all_can(j)) { /* of a file: this kernel, or the engine, has not all of it */
 			r->undone++;
 			continue;
 		}
 		if (differs(j, &m)) {
-			mismatch(j, number, &m);
-			return;
+			if (!system_has_changed(j)) {
+				mismatch(j, number, &m);
+				return;
+			}
+			r->unsteady++;
+			continue;
 		}
 		coverage_count(&r->coverage, &j->pair.support, &j->sequence, j->pair.traced,
 			       j->pair.made);
@@ -149,19 +193,9 @@ static void run_sequences(struct job *j)
 
 static void job_main(struct job *j)
 {
-	struct session_result *r = j->result;
-	char why[160];
-
-	if (!pair_open(&j->pair, why)) {
-		trouble(j, why);
-		return;
-	}
-	r->support = j->pair.support;
+	open_sides(j);
 	run_sequences(j);
-	r->real_ns = j->pair.real_ns;
-	r->engine_ns = j->pair.engine_ns;
-	memcpy(r->masked, j->pair.masked, sizeof(r->masked));
-	pair_close(&j->pair);
+	close_sides(j);
 }
 
 static pid_t start_job(const struct session_options *o, struct shared *shared, unsigned number)

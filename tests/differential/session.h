@@ -34,7 +34,8 @@ struct session_result {
 	u64 number; /* of the sequence that failed */
 	u64 sequences;
 	u64 undone;   /* sequences of files that one of the sides cannot do */
-	u64 unsteady; /* sequences that differed once, and then did not */
+	u64 unsteady; /* sequences that differed once, and then did not, or the system had changed
+		       */
 	double seconds;
 	u64 real_ns, engine_ns; /* time of each side, over all jobs */
 	u64 masked[MAX_MASKS];
