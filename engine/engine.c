@@ -249,7 +249,7 @@ void engine_check(struct engine *e)
 	zone_check(e, ZONE_USER);
 	check_lru(e, &l);
 	hugetlb_check(e);
-	pools = hugetlb_frames(e);
+	pools = hugetlb_frames(e) + atomic_load(&e->nr_device_pages);
 	cached = page_cache_check(e, &slots);
 	list_for_each_entry (mm, &e->mms, link) {
 		mm_check(mm);
@@ -266,7 +266,7 @@ void engine_check(struct engine *e)
 			      e->zones[ZONE_USER].nr_retired ==
 		      e->zones[ZONE_USER].nr,
 	      "%lu frames of programs, of which %lu free, %lu on LRU lists, %lu leaving, "
-	      "%lu in pools",
+	      "%lu in pools and devices",
 	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(l.pages),
 	      ul(l.leaving), ul(pools));
 	CHECK(zone_free_pages(e, ZONE_TABLE) + tables == e->zones[ZONE_TABLE].nr,

@@ -132,6 +132,8 @@ struct engine {
 	/* Migration entries that fork has begun to copy, and has copied, ever.  Who finds the two
 	 * alike, and then the first unchanged, knows that none was made meanwhile. */
 	_Atomic u64 migration_copies, migration_copied;
+	/* Frames that are a device's: backing/dax.h. */
+	_Atomic u64 nr_device_pages;
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;

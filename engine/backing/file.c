@@ -210,7 +210,10 @@ int vfs_fsync_range(struct file *file, u64 start, u64 end)
 	struct address_space *m = file->mapping;
 	u32 now, seen;
 
-	filemap_write_and_wait_range(m, start, end);
+	if (m->ops->sync)
+		m->ops->sync(m, start, end);
+	else
+		filemap_write_and_wait_range(m, start, end);
 	now = atomic_load(&m->wb_err);
 	seen = atomic_exchange(&file->wb_seen, now);
 	return now == seen ? 0 : -(int)(now & 0xffff);

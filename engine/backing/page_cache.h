@@ -76,15 +76,18 @@ struct address_space_ops {
 	bool may_be_sealed; /* see memfd.h */
 	/*
 	 * Files whose pages are not the page cache's have their own of what else is done by
-	 * get_page(); the five come together.  As file_read() and file_write(), which have looked
-	 * at the mode alone; file_truncate() and file_punch_hole() with i_rwsem held for writing
-	 * and seals looked at; evict: nobody has the file any more, let its pages go.
+	 * get_page(); the first five come together.  As file_read() and file_write(), which have
+	 * looked at the mode alone; file_truncate() and file_punch_hole() with i_rwsem held for
+	 * writing and seals looked at; evict: nobody has the file any more, let its pages go.
 	 */
 	s64 (*read)(struct address_space *m, u64 pos, void *buf, u64 n);
 	s64 (*write)(struct address_space *m, u64 pos, const void *buf, u64 n);
 	int (*set_size)(struct address_space *m, u64 size);
 	int (*punch_hole)(struct address_space *m, u64 start, u64 end);
 	void (*evict)(struct address_space *m);
+	/* fsync(2) of the bytes [start, end), without errors; NULL: as for the page cache. */
+	void (*sync)(struct address_space *m, u64 start, u64 end);
+	bool may_map_sync; /* MAP_SYNC is understood */
 	/* Its own invariants, for page_cache_check(); panics with a message. */
 	void (*check)(struct address_space *m);
 	/* The last reference is gone and so are all pages: free it. */

@@ -219,6 +219,7 @@ bool frames_in_flight(struct engine *e, u64 refused)
 	if (unlikely(atomic_load_explicit(&e->migrations, memory_order_relaxed)))
 		return true;
 	known += zone_free_pages(e, ZONE_USER) + hugetlb_frames(e);
+	known += atomic_load_explicit(&e->nr_device_pages, memory_order_relaxed);
 	known += atomic_load_explicit(&e->zones[ZONE_USER].nr_retired, memory_order_relaxed);
 	known += lru_evictable(&e->lru);
 	known += atomic_load_explicit(&e->lru.nr_unevictable, memory_order_relaxed);

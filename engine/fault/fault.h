@@ -36,7 +36,8 @@ enum vm_fault {
 	/* All locks are dropped; let the access fault again.  With MAJOR: the page has been read
 	 * meanwhile; do_user_addr_fault() tries once more by itself. */
 	VM_FAULT_RETRY = 0x400,
-	VM_FAULT_FALLBACK = 0x800, /* no huge page: by single pages */
+	VM_FAULT_NEEDDSYNC = 0x2000, /* MAP_SYNC: the file's metadata must last first */
+	VM_FAULT_FALLBACK = 0x800,   /* no huge page: by single pages */
 };
 #define VM_FAULT_BROKEN (VM_FAULT_HWPOISON | VM_FAULT_HWPOISON_LARGE)
 #define VM_FAULT_ERROR	(VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_BROKEN)

@@ -19,6 +19,7 @@
  * is kept by a reference), and the fault tried once more (VM_FAULT_RETRY with MAJOR): it then finds
  * the page in the cache, or reads it with the lock held.
  */
+#include "engine/backing/dax.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/bytes.h"
 #include "engine/fault/internal.h"
@@ -344,6 +345,8 @@ unsigned do_fault(struct vm_fault_info *vmf)
 	struct vma *vma = vmf->vma;
 
 	vmf->pgoff = vma->pgoff + ((vmf->address - vma->start) >> PAGE_SHIFT);
+	if (unlikely(vma_is_dax(vma)))
+		return dax_fault(vmf);
 	if (!(vmf->flags & FAULT_FLAG_WRITE))
 		return do_read_fault(vmf);
 	if (!(vma->flags & VM_SHARED))

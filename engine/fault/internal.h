@@ -70,6 +70,8 @@ unsigned do_fault(struct vm_fault_info *vmf);
 /* A write to a page of the VMA's file that a shared mapping has read-only (file.c).  The page has
  * a reference of the caller's, which goes. */
 unsigned wp_page_shared(struct vm_fault_info *vmf, struct page *page);
+/* A fault, or a write to a read-only entry, in an area of persistent memory (dax.c). */
+unsigned dax_fault(struct vm_fault_info *vmf);
 /* Drop the lock that the fault came with, and note that. */
 void release_fault_lock(struct vm_fault_info *vmf);
 /*

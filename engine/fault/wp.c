@@ -9,6 +9,7 @@
  * lock entries; the zero page            the entry cleared, flushed and set, and only then is the
  * old page told that it lost an entry
  */
+#include "engine/backing/dax.h"
 #include "engine/base/bytes.h"
 #include "engine/fault/internal.h"
 #include "engine/userfault/hooks.h"
@@ -168,6 +169,8 @@ unsigned do_wp_page(struct vm_fault_info *vmf)
 		if (!drop_uffd_wp(vmf))
 			return 0;
 	}
+	if (unlikely(vma_is_dax(vmf->vma)) && pte_special(vmf->orig))
+		return dax_fault(vmf);
 	if (pte_special(vmf->orig))
 		return wp_page_copy(vmf, NULL);
 	spin_lock(vmf->ptl);

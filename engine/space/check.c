@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every invariant of a space.  Slow; nobody else is active. */
+#include "engine/backing/dax.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/text.h"
 #include "engine/hugetlb/hugetlb.h"
@@ -180,6 +181,17 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 		return;
 	}
 	check_rights(vma, va, pte);
+	if (pte_special(pte) && vma_is_dax(vma) && pte_pfn(pte) != e->zero_pfn) {
+		bool made;
+		u64 pfn;
+
+		dax_get_block(vma->file->mapping, vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
+			      false, &pfn, &made);
+		CHECK(pfn == pte_pfn(pte), "entry at %lx maps a block that is not its own", ul(va));
+		CHECK(!pte_write(pte) || (vma->flags & VM_SHARED),
+		      "entry at %lx of a private area may write to a block", ul(va));
+		return;
+	}
 	if (pte_special(pte)) {
 		CHECK(pte_pfn(pte) == e->zero_pfn && !pte_write(pte),
 		      "entry at %lx is special and not the zero page, read-only", ul(va));

@@ -3,7 +3,9 @@
  * madvise(2) with MADV_HWPOISON and MADV_SOFT_OFFLINE: what would happen if the frames at these
  * addresses failed, or were about to?  For testing, by whoever may (limits.may_break_memory).
  */
+#include "engine/backing/dax.h"
 #include "engine/fault/fault.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/reclaim/memory_failure.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
@@ -42,7 +44,9 @@ static int get_user_page(struct mm *mm, u64 va, struct page **page)
 		down_read(&mm->mmap_lock);
 		vma = find_vma(mm, va);
 		err = -EFAULT;
-		if (vma && vma->start <= va && (vma->flags & VM_READ))
+		/* What pools and devices have does not fail here. */
+		if (vma && vma->start <= va && (vma->flags & VM_READ) && !is_vm_hugetlb(vma) &&
+		    !vma_is_dax(vma))
 			err = faultin_page(vma, va, false);
 		if (!err)
 			*page = get_mapped(mm, va);

@@ -145,6 +145,12 @@ static int check_anonymous(struct request *r)
 	return 0;
 }
 
+/* Flags that only some files know. */
+static u64 more_flags(const struct file *file)
+{
+	return file->mapping && file->mapping->ops->may_map_sync ? UAPI_MAP_SYNC : 0;
+}
+
 /* The same of a file, and what it may be used for. */
 static int check_file(struct request *r)
 {
@@ -158,7 +164,7 @@ static int check_file(struct request *r)
 		r->flags &= LEGACY_FLAGS;
 		/* fall through */
 	case UAPI_MAP_SHARED_VALIDATE:
-		if (r->flags & ~(u64)LEGACY_FLAGS)
+		if (r->flags & ~(u64)(LEGACY_FLAGS | more_flags(r->file)))
 			return -EOPNOTSUPP;
 		if ((r->prot & UAPI_PROT_WRITE) && !(mode & FILE_WRITE))
 			return -EACCES;
