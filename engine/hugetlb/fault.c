@@ -136,8 +136,7 @@ static unsigned fill(struct huge_fault *f, bool *mapped)
 		page_get(page);
 		ret = map_page(f, page, mapped);
 	} else {
-		page_init_flags(page, PG_ANON_EXCLUSIVE);
-		page->index = f->index;
+		huge_page_own(page, f->m, f->index);
 		page_get(page); /* until the claim is settled */
 		ret = map_page(f, page, mapped);
 		if (*mapped) {
@@ -173,6 +172,11 @@ static unsigned hugetlb_no_page(struct huge_fault *f)
 		return VM_FAULT_SIGBUS;
 	}
 	page = hugetlb_find_page(f->m, f->index);
+	if (page && unlikely(page_has_broken(f->m->engine, page))) {
+		page_put(f->m->engine, page);
+		unlock_fault(f);
+		return VM_FAULT_HWPOISON_LARGE | VM_FAULT_SET_LSB(huge_page_shift(f->h));
+	}
 	if (page && (vma->flags & VM_UFFD_MINOR)) {
 		page_put(f->m->engine, page);
 		return tell_userfault(f, VM_UFFD_MINOR);
@@ -274,8 +278,7 @@ static unsigned copy(struct huge_fault *f, struct page *old)
 	if (err)
 		return claim_error(err);
 	copy_huge_page(e, claim.page, old);
-	page_init_flags(claim.page, PG_ANON_EXCLUSIVE);
-	claim.page->index = f->index;
+	huge_page_own(claim.page, f->m, f->index);
 	err = -EEXIST;
 	spin_lock(vmf->ptl);
 	if (pte_same(pte_read(vmf->ptep), vmf->orig))

@@ -134,6 +134,7 @@ static s64 hugetlb_read(struct address_space *m, u64 pos, void *buf, u64 n)
 {
 	const struct hstate *h = hugetlb_inode(m)->h;
 	u64 done = 0, size;
+	int err = 0;
 
 	down_read(&m->invalidate_lock);
 	size = mapping_size(m);
@@ -143,6 +144,11 @@ static s64 hugetlb_read(struct address_space *m, u64 pos, void *buf, u64 n)
 		u64 len = min_of(n - done, huge_page_size(h) - at);
 		struct page *page = hugetlb_find_page(m, huge_pages(h, pos + done));
 
+		if (page && unlikely(page_has_broken(m->engine, page))) {
+			page_put(m->engine, page);
+			err = -EIO;
+			break;
+		}
 		if (!page) {
 			memset((char *)buf + done, 0, len);
 		} else {
@@ -153,7 +159,7 @@ static s64 hugetlb_read(struct address_space *m, u64 pos, void *buf, u64 n)
 		done += len;
 	}
 	up_read(&m->invalidate_lock);
-	return (s64)done;
+	return done ? (s64)done : err;
 }
 
 static s64 hugetlb_write(struct address_space *m, u64 pos, const void *buf, u64 n)

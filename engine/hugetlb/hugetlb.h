@@ -102,6 +102,13 @@ int hugetlb_mpoison(struct vma *vma, u64 va);
 /* As uffd_wp_range(), aligned. */
 int hugetlb_wp_range(struct vma *vma, u64 start, u64 end, bool protect);
 
+/* ---- memory that fails (failure.c) ---- */
+
+/* As memory_failure(), for a frame of a pool's page. */
+int hugetlb_memory_failure(struct engine *e, struct page *frame);
+/* The frame that the area has mapped at va, with a reference to its page; NULL: none. */
+struct page *hugetlb_get_frame(const struct vma *vma, u64 va);
+
 /* ---- checks (check.c) ---- */
 
 /* A huge entry of such an area; panics with a message. */

@@ -50,6 +50,14 @@ int hugetlb_add_page(struct address_space *m, struct page *page, u64 index);
 /* It leaves; the file's reference is the caller's to drop.  invalidate_lock for writing. */
 void hugetlb_delete_page(struct address_space *m, struct page *page);
 
+/* A claimed page is to be a private area's own. */
+static inline void huge_page_own(struct page *page, struct address_space *m, u64 index)
+{
+	page->mapping = m; /* not in it: where the VMAs are that map it */
+	page->index = index;
+	page_set(page, PG_ANON_EXCLUSIVE);
+}
+
 /* ---- promise.c ---- */
 
 /* A page for one place, and what it does to the promises when it gets there. */

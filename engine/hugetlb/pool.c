@@ -253,11 +253,41 @@ struct page *hugetlb_alloc_page(struct hstate *h, bool promised)
 	return page;
 }
 
+/* A free page of which a frame is broken leaves the pool for good.  Lock held. */
+static void retire(struct hstate *h, struct page *page, struct list_head *gone)
+{
+	list_del(&page->lru);
+	h->n.free--;
+	h->n.nr--;
+	if (h->n.surplus > h->n.nr)
+		h->n.surplus = h->n.nr;
+	list_add(&page->lru, gone);
+}
+
+int hugetlb_retire_free(struct hstate *h, struct page *frame)
+{
+	struct page *head = page_head(frame);
+	struct list_head gone;
+	int err = -EBUSY;
+
+	list_init(&gone);
+	spin_lock(&h->lock);
+	if (is_of_pool(head) && head->order == h->order && !list_empty(&head->lru) &&
+	    available(h)) {
+		page_set_hwpoison(h->engine, frame);
+		retire(h, head, &gone);
+		err = 0;
+	}
+	spin_unlock(&h->lock);
+	blocks_free(h, &gone);
+	return err;
+}
+
 /* The last reference to a page of a pool has gone: registered as engine->free_huge. */
 static void free_huge_page(struct engine *e, struct page *page)
 {
 	struct hstate *h = page_hstate(e, page);
-	bool restore = page_test(page, PG_RESTORE_RESERVE);
+	bool restore = page_test(page, PG_RESTORE_RESERVE), broken;
 	struct list_head gone;
 
 	if (page_test(page, PG_LOCKED | PG_FILE) || page_mapcount(page))
@@ -265,12 +295,16 @@ static void free_huge_page(struct engine *e, struct page *page)
 	list_init(&gone);
 	page->mapping = NULL;
 	page->index = 0;
-	atomic_store_explicit(&page->flags, PG_HEAD | PG_HUGETLB, memory_order_relaxed);
+	broken = page_has_broken(e, page);
+	atomic_fetch_and_explicit(&page->flags, PG_HEAD | PG_HUGETLB | PG_HWPOISON,
+				  memory_order_relaxed);
 	spin_lock(&h->lock);
 	/* A promise that comes back needs a page to be kept: this one. */
 	h->n.resv += restore;
 	enqueue(h, page);
-	if (!restore)
+	if (unlikely(broken))
+		retire(h, page, &gone);
+	else if (!restore)
 		drop_surplus(h, 1, &gone);
 	spin_unlock(&h->lock);
 	blocks_free(h, &gone);

@@ -86,6 +86,10 @@ int hugetlb_acct_memory(struct hstate *h, s64 delta);
  */
 struct page *hugetlb_alloc_page(struct hstate *h, bool promised);
 
+/* The frame, of a free page of the pool, is broken: the page leaves the pool, and its other frames
+ * go back to the system.  0, -EBUSY: it is not free, or promised. */
+int hugetlb_retire_free(struct hstate *h, struct page *frame);
+
 /* The pool that the page, the first of its block, is of. */
 struct hstate *page_hstate(const struct engine *e, const struct page *page);
 /* Every invariant of the pools; panics with a message.  Nobody else active. */

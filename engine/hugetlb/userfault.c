@@ -69,8 +69,7 @@ static int place_private(struct place *p, struct huge_claim *claim, bool wp)
 	struct engine *e = p->m->engine;
 	int err;
 
-	page_init_flags(claim->page, PG_ANON_EXCLUSIVE);
-	claim->page->index = p->index;
+	huge_page_own(claim->page, p->m, p->index);
 	page_get(claim->page); /* until the claim is settled */
 	err = install(p, claim->page, wp);
 	if (err) {
@@ -146,7 +145,7 @@ int hugetlb_mcontinue(struct vma *vma, u64 va, bool wp)
 	if (err)
 		return err;
 	page = hugetlb_find_page(p.m, p.index);
-	err = page ? install(&p, page, wp) : -EFAULT;
+	err = !page ? -EFAULT : page_has_broken(p.m->engine, page) ? -EIO : install(&p, page, wp);
 	if (page && err)
 		page_put(p.m->engine, page);
 	end(&p);

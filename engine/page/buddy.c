@@ -418,9 +418,11 @@ static void give_frames(struct engine *e, struct zone *z, struct page *page, uns
 	}
 }
 
-static bool has_broken(const struct page *page, unsigned order)
+bool page_has_broken(const struct engine *e, const struct page *page)
 {
-	for (u64 i = 0; i < 1ULL << order; i++)
+	if (likely(!atomic_load_explicit(&e->nr_poisoned, memory_order_relaxed)))
+		return false;
+	for (u64 i = 0; i < 1ULL << page->order; i++)
 		if (page_test(page + i, PG_HWPOISON))
 			return true;
 	return false;
@@ -505,8 +507,7 @@ static void free_block(struct engine *e, struct page *page)
 	/* Before it is on a free list: a free frame has no flags but PG_BUDDY. */
 	for (i = 0; i < 1ULL << page->order; i++)
 		atomic_fetch_and_explicit(&page[i].flags, PG_HWPOISON, memory_order_relaxed);
-	if (unlikely(atomic_load_explicit(&e->nr_poisoned, memory_order_relaxed)) &&
-	    has_broken(page, page->order))
+	if (unlikely(page_has_broken(e, page)))
 		give_frames(e, zone_of(e, page), page, page->order);
 	else
 		give_contig(e, zone_of(e, page), page, page->order);

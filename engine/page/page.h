@@ -165,6 +165,8 @@ void page_cut(struct page *head, u32 refs, s32 mapped);
 /* The frame, in use, is broken: once it is given back nobody gets it any more.  True: it was marked
  * so before.  Page lock and a reference held. */
 bool page_set_hwpoison(struct engine *e, struct page *page);
+/* Is any of the page's frames broken? */
+bool page_has_broken(const struct engine *e, const struct page *page);
 /* The same for a frame that is free now: it leaves the free lists.  False: it is not free. */
 bool page_take_free(struct engine *e, struct page *page);
 /*

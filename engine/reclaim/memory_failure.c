@@ -15,6 +15,7 @@
 
 #include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/migrate/migrate.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/huge.h"
@@ -126,6 +127,8 @@ int memory_failure(struct engine *e, u64 pfn)
 	page = pfn_page(e, pfn);
 	if (page_test(page, PG_HWPOISON))
 		return -EHWPOISON;
+	if (unlikely(is_of_pool(page)))
+		return hugetlb_memory_failure(e, page);
 	split_page_of(e, page);
 	switch (find_page(e, page)) {
 	case FOUND_FREE:
@@ -182,6 +185,8 @@ int soft_offline_page(struct engine *e, u64 pfn)
 	page = pfn_page(e, pfn);
 	if (page_test(page, PG_HWPOISON))
 		return 0;
+	if (unlikely(is_of_pool(page)))
+		return -EBUSY;
 	split_page_of(e, page);
 	if (page_take_free(e, page))
 		return 0;

@@ -44,12 +44,12 @@ static int get_user_page(struct mm *mm, u64 va, struct page **page)
 		down_read(&mm->mmap_lock);
 		vma = find_vma(mm, va);
 		err = -EFAULT;
-		/* What pools and devices have does not fail here. */
-		if (vma && vma->start <= va && (vma->flags & VM_READ) && !is_vm_hugetlb(vma) &&
-		    !vma_is_dax(vma))
+		/* What devices have does not fail here. */
+		if (vma && vma->start <= va && (vma->flags & VM_READ) && !vma_is_dax(vma))
 			err = faultin_page(vma, va, false);
 		if (!err)
-			*page = get_mapped(mm, va);
+			*page = is_vm_hugetlb(vma) ? hugetlb_get_frame(vma, va)
+						   : get_mapped(mm, va);
 		if (err != -EAGAIN)
 			up_read(&mm->mmap_lock);
 	} while (err == -EAGAIN || (!err && !*page));
@@ -60,22 +60,24 @@ int madvise_inject_error(struct mm *mm, u64 start, u64 end, bool soft)
 {
 	struct engine *e = mm->engine;
 	struct page *page;
+	u64 step, pfn;
 	int err = 0;
-	u64 pfn;
 
 	if (!mm->limits.may_break_memory)
 		return -EPERM;
-	for (; !err && start < end; start += PAGE_SIZE) {
+	for (; !err && start < end; start += step) {
 		err = get_user_page(mm, start, &page);
 		if (err)
 			break;
 		pfn = page_pfn(e, page);
+		/* A huge page of a pool fails once. */
+		step = is_of_pool(page) ? page_frames(page_head(page)) << PAGE_SHIFT : PAGE_SIZE;
 		/* A page that is to be moved must not be held; whatever the frame holds by then. */
 		if (soft)
-			page_put(e, page);
+			page_put(e, page_head(page));
 		err = soft ? soft_offline_page(e, pfn) : memory_failure(e, pfn);
 		if (!soft)
-			page_put(e, page);
+			page_put(e, page_head(page));
 	}
 	return err;
 }

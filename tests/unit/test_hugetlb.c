@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Areas of huge pages: promises, faults, copies, what is cut, moved, protected and unmapped. */
 #include "engine/base/bytes.h"
+#include "engine/reclaim/memory_failure.h"
 #include "tests/unit/huge_world.h"
 
 static int setup(void **state)
@@ -500,6 +501,93 @@ static void map_hugetlb_is_not_for_other_files(void **state)
 	file_put(file);
 }
 
+/* ---- memory that fails ---- */
+
+/* The frame at va, which is mapped. */
+static struct page *frame_at(u64 va)
+{
+	struct page *frame = hugetlb_get_frame(find_vma(mm, va), va);
+
+	assert_non_null(frame);
+	page_put(w.e, page_head(frame));
+	return frame;
+}
+
+static int break_frame(struct page *frame)
+{
+	return memory_failure(w.e, page_pfn(w.e, frame));
+}
+
+static void a_page_that_fails_is_lost_to_all_who_have_it_mapped(void **state)
+{
+	struct mm *child;
+	struct page *frame;
+
+	(void)state;
+	map_anon(0, 2, PRIVATE);
+	hput(HUGE(0), 1);
+	hput(HUGE(1), 2);
+	child = fork_of(mm);
+	frame = frame_at(HUGE(0) + P(7));
+	assert_int_equal(break_frame(frame), 0);
+	assert_int_equal(break_frame(frame), -EHWPOISON);
+	assert_int_equal(try_read(HUGE(0)), FAULT_BUS);
+	assert_int_equal(hget(HUGE(1)), 2);
+	run(child);
+	assert_int_equal(try_write(HUGE(0) + P(100), 1), FAULT_BUS);
+	pool_is(3, 2, 0);				       /* the page has left the pool, */
+	assert_int_equal(w.e->zones[ZONE_USER].nr_retired, 1); /* and one frame the system */
+	end(child);
+	assert_int_equal(vm_unmap(mm, HUGE(0), H(2)), 0);
+	pool_is(3, 3, 0);
+}
+
+static void a_page_of_a_file_that_fails_keeps_its_place_until_the_file_is_cut(void **state)
+{
+	struct file *file = memfd_alloc_file(w.e, MEMFD_HUGETLB);
+	u8 byte;
+
+	(void)state;
+	assert_int_equal(map_huge(0, 2, SHARED, file, 0), HUGE(0));
+	hput(HUGE(1), 1);
+	assert_int_equal(break_frame(frame_at(HUGE(1))), 0);
+	assert_int_equal(try_read(HUGE(1)), FAULT_BUS);
+	assert_int_equal(map_huge(8, 2, PRIVATE | NORESERVE, file, 0), HUGE(8));
+	assert_int_equal(try_write(HUGE(9), 1), FAULT_BUS);
+	assert_int_equal(file_read(file, H(1), &byte, 1), -EIO);
+	pool_is(4, 3, 1);
+	assert_int_equal(file_punch_hole(file, H(1), H(1)), 0);
+	pool_is(3, 3, 1);
+	assert_int_equal(hget(HUGE(1)), 0);
+	file_put(file);
+}
+
+static void a_free_page_that_fails_leaves_the_pool_unless_it_is_promised(void **state)
+{
+	struct page *frame = list_first_entry(&h->free_list, struct page, lru) + 5;
+
+	(void)state;
+	map_anon(0, 4, PRIVATE);
+	assert_int_equal(break_frame(frame), -EBUSY);
+	assert_int_equal(vm_unmap(mm, HUGE(0), H(1)), 0);
+	assert_int_equal(break_frame(frame), 0);
+	pool_is(3, 3, 3);
+}
+
+static void madvise_breaks_one_frame_of_each_huge_page(void **state)
+{
+	(void)state;
+	mm->limits.may_break_memory = true;
+	w.e->config.memory_failure = true;
+	map_anon(0, 3, PRIVATE);
+	assert_int_equal(do_madvise(mm, HUGE(0), H(2), UAPI_MADV_HWPOISON), 0);
+	assert_int_equal(w.e->zones[ZONE_USER].nr_retired, 2);
+	assert_int_equal(try_read(HUGE(1)), FAULT_HWPOISON);
+	assert_int_equal(hget(HUGE(2)), 0);
+	assert_int_equal(do_madvise(mm, HUGE(2), H(1), UAPI_MADV_SOFT_OFFLINE), -EBUSY);
+	pool_is(2, 1, 0);
+}
+
 /* ---- without memory ---- */
 
 /* Each may fail, and then has changed nothing. */
@@ -610,6 +698,10 @@ int main(void)
 		T(a_file_is_read_and_not_written),
 		T(a_file_of_huge_pages_can_be_sealed),
 		T(map_hugetlb_is_not_for_other_files),
+		T(a_page_that_fails_is_lost_to_all_who_have_it_mapped),
+		T(a_page_of_a_file_that_fails_keeps_its_place_until_the_file_is_cut),
+		T(a_free_page_that_fails_leaves_the_pool_unless_it_is_promised),
+		T(madvise_breaks_one_frame_of_each_huge_page),
 		T(out_of_memory_anywhere_leaves_promises_right),
 #ifndef VMF_THREAD_SANITIZER /* which would take a minute for so many bytes */
 		T(a_page_of_1_gib_is_one_entry),

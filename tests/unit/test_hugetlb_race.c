@@ -2,6 +2,7 @@
 /* Areas of huge pages, on two CPUs and from the side of their file at once. */
 #include <pthread.h>
 
+#include "engine/reclaim/memory_failure.h"
 #include "tests/unit/huge_world.h"
 
 static int setup(void **state)
@@ -155,6 +156,76 @@ static void a_storm_leaves_pools_and_promises_as_they_must_be(void **state)
 	pool_is(16, 16, 0);
 }
 
+/* ---- memory that fails meanwhile ---- */
+
+static void *touch_and_drop(void *arg)
+{
+	unsigned n = *(unsigned *)arg;
+	u64 seed = 31 + n;
+
+	for (unsigned i = 0; i < STEPS; i++) {
+		u64 va = some_place(&seed);
+		enum fault_reason reason = soft_write_byte(&w.m->cpus[n], va, 1);
+
+		assert_true(reason == FAULT_OK || reason == FAULT_BUS);
+		if (!rnd_below(&seed, 8))
+			do_madvise(mm, va & ~(H(1) - 1), H(1), UAPI_MADV_DONTNEED);
+	}
+	return NULL;
+}
+
+/* Frames that are mapped, and frames that are free; a child has them, too, now and then. */
+static void *break_frames(void *arg)
+{
+	struct page *first = pfn_page(w.e, w.e->zones[ZONE_USER].start_pfn);
+	u64 seed = 41, nr = w.e->zones[ZONE_USER].nr;
+
+	(void)arg;
+	for (unsigned i = 0; i < 200; i++) {
+		struct page *frame = first + rnd_below(&seed, nr);
+
+		if (!(i % 20)) {
+			struct mm *child = fork_of(mm);
+
+			mm_destroy(child);
+		}
+		if (i % 10 == 5)
+			assert_int_equal(file_punch_hole(file, H(i % PAGES), H(1)), 0);
+		if (is_of_pool(frame) && i % 20 == 3)
+			memory_failure(w.e, page_pfn(w.e, frame));
+	}
+	return NULL;
+}
+
+static void pages_that_fail_in_use_leave_no_trace(void **state)
+{
+	unsigned numbers[2] = { 0, 1 };
+	pthread_t threads[3];
+	struct hstate_counts n;
+
+	(void)state;
+	assert_int_equal(hugetlb_set_pool(h, 16), 16);
+	file = memfd_alloc_file(w.e, MEMFD_HUGETLB);
+	map_anon(0, PAGES, PRIVATE);
+	assert_int_equal(map_huge(8, PAGES, SHARED, file, 0), HUGE(8));
+	assert_int_equal(map_huge(16, PAGES, PRIVATE | NORESERVE, file, 0), HUGE(16));
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, touch_and_drop, &numbers[i]);
+	pthread_create(&threads[2], NULL, break_frames, NULL);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	engine_check(w.e);
+	assert_int_equal(vm_unmap(mm, HUGE(0), H(24)), 0);
+	file_put(file);
+	n = hugetlb_counts(h);
+	assert_int_equal(n.free, n.nr);
+	assert_int_equal(n.resv, 0);
+	/* Each page that left the pool did so for a frame of its own, or for several. */
+	assert_true(n.nr + w.e->zones[ZONE_USER].nr_retired >= 16);
+	assert_true(n.nr < 16);
+	engine_check(w.e);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -162,6 +233,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(of_two_that_touch_the_same_page_neither_takes_it_from_the_other),
 		T(a_storm_leaves_pools_and_promises_as_they_must_be),
+		T(pages_that_fail_in_use_leave_no_trace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
