@@ -4,6 +4,7 @@
 #include "engine/hugetlb/hugetlb.h"
 #include "engine/migrate/compaction.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 
 #include "engine/base/errno.h"
 #include "engine/base/text.h"
@@ -68,6 +69,7 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	spin_init(&e->streams_lock);
 	spin_init(&e->mms_lock);
 	spin_init(&e->collapsing);
+	spin_init(&e->huge_zero_lock);
 	e->collapse_pass = 1;
 	spin_init(&e->anon_vma_lock);
 	spin_init(&e->mappings_lock);
@@ -100,8 +102,9 @@ void engine_fini(struct engine *e)
 		;
 	if (e->zero_pfn != NO_PFN)
 		page_put(e, pfn_page(e, e->zero_pfn));
-	if (e->huge_zero)
-		page_put(e, e->huge_zero);
+	if (e->huge_zero_users)
+		vmf_panic("engine_fini: the huge zero page is mapped");
+	huge_zero_shrink(e);
 	anon_vma_fini(e);
 	give_memory(e, e->pages, e->nr_pages * sizeof(*e->pages));
 	swap_areas_fini(e);

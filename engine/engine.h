@@ -127,13 +127,16 @@ struct engine {
 	_Atomic u64 nr_poisoned;   /* frames that are broken, in use or not */
 	spinlock_t collapsing;	   /* the scan for huge pages is on; tried only */
 	u64 collapse_pass;	   /* how often it has been through all spaces; collapsing */
-	struct page *huge_zero;	   /* a huge page of zeros, from its first use on; or NULL */
 	_Atomic u32 migrations;	   /* under way: each may hold some frames */
 	/* Migration entries that fork has begun to copy, and has copied, ever.  Who finds the two
 	 * alike, and then the first unchanged, knows that none was made meanwhile. */
 	_Atomic u64 migration_copies, migration_copied;
 	/* Frames that are a device's: backing/dax.h. */
 	_Atomic u64 nr_device_pages;
+	/* A huge page of zeros, from its first use on; NULL: none.  And the entries that map it. */
+	struct page *huge_zero;
+	u64 huge_zero_users;
+	spinlock_t huge_zero_lock; /* guards the two */
 	u64 zero_pfn; /* the shared zero page, or NO_PFN: the machine has no use for it */
 	struct engine_stats *stats; /* config.stats, or &own_stats */
 	struct engine_stats own_stats;

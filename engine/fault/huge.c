@@ -36,23 +36,6 @@ bool thp_fits(const struct vma *vma, u64 va)
 
 /* ---- pages ---- */
 
-struct page *huge_zero_page(struct engine *e)
-{
-	struct page *page = __atomic_load_n(&e->huge_zero, __ATOMIC_ACQUIRE), *none = NULL;
-
-	if (page || e->zero_pfn == NO_PFN)
-		return page;
-	page = huge_page_alloc(e);
-	if (!page)
-		return NULL;
-	huge_page_clear(e, page);
-	if (__atomic_compare_exchange_n(&e->huge_zero, &none, page, false, __ATOMIC_ACQ_REL,
-					__ATOMIC_ACQUIRE))
-		return page;
-	page_put(e, page);
-	return none;
-}
-
 struct page *huge_page_alloc(struct engine *e)
 {
 	return page_alloc(e, ZONE_USER, HUGE_ORDER, ALLOC_NORECLAIM);
@@ -115,7 +98,7 @@ static unsigned do_huge_pmd_anonymous_page(struct huge_fault *h)
 
 	if (!vma_anon(vma) && anon_vma_prepare(vma))
 		return VM_FAULT_OOM;
-	page = zero ? huge_zero_page(e) : huge_page_alloc(e);
+	page = zero ? huge_zero_get(e) : huge_page_alloc(e);
 	if (!page)
 		return fallback(e);
 	spare = spare_table_new(mm);
@@ -135,7 +118,9 @@ static unsigned do_huge_pmd_anonymous_page(struct huge_fault *h)
 	}
 	if (!mapped && spare)
 		spare_table_free(mm, spare);
-	if (!mapped && !zero)
+	if (!mapped && zero)
+		huge_zero_put(e, 1);
+	else if (!mapped)
 		page_put(e, page);
 	if (!spare)
 		return fallback(e);
@@ -177,6 +162,8 @@ static enum huge_wp replace_huge_zero(struct huge_fault *h, pte_t orig)
 	spin_unlock(h->ptl);
 	if (err)
 		page_put(e, page);
+	else
+		huge_zero_put(e, 1);
 	h->vmf->res->zero |= !err;
 	return HUGE_WP_DONE;
 }

@@ -2,6 +2,7 @@
 /* When reclaim runs, and for how long. */
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/huge.h"
 
 /* Young pages that are spared without an old one coming before young ones are taken, too; and
  * segments tried without any good before direct reclaim gives up.  Where an allocation may exceed
@@ -69,6 +70,7 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 		most += lru_evictable(&e->lru) /
 			8; /* everything may be looked at twice, before it is "no" */
 	retry_in_time(e);
+	freed = huge_zero_shrink(e);
 	while (freed < want) {
 		struct taken t;
 		u64 n = writeout(e, want - freed, &full);

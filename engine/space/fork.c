@@ -142,6 +142,8 @@ static int copy_huge(struct copy *c, u64 va, pte_t *src, spinlock_t *src_ptl)
 	if (pmd_is_huge(pmd)) {
 		if (page)
 			pmd = share_huge_page(c, va, src, pmd, page);
+		else
+			huge_zero_get(c->from->engine); /* it is there */
 		pte_store(dst, pmd);
 		spare_table_put(c->to, dst, spare);
 		done = 1;

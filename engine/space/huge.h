@@ -95,7 +95,14 @@ bool thp_fits(const struct vma *vma, u64 va);
 struct page *huge_page_alloc(struct engine *e);
 /* Fill it with zeros. */
 void huge_page_clear(struct engine *e, struct page *page);
-/* That of all spaces; NULL: there is none to be had. */
-struct page *huge_zero_page(struct engine *e);
+
+/* ---- huge_zero.c ---- */
+
+/* The huge page of zeros, which one entry more is to map; NULL: none is to be had. */
+struct page *huge_zero_get(struct engine *e);
+/* n entries that mapped it, or were to, are gone, and flushed. */
+void huge_zero_put(struct engine *e, u64 n);
+/* If nobody maps it, it goes.  Frames freed. */
+u64 huge_zero_shrink(struct engine *e);
 
 #endif

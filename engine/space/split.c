@@ -92,6 +92,7 @@ static void split_zero_pmd(struct mm *mm, u64 va, pte_t *pmdp)
 	for (unsigned i = 0; i < HUGE_PAGES; i++)
 		pte_store(&entries[i], pmd_small(pmd, 0));
 	spare_table_link(mm, pmdp, table);
+	huge_zero_put(e, 1);
 }
 
 void split_huge_pmd(struct mm *mm, u64 va)

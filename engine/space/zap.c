@@ -31,6 +31,7 @@ struct zap {
 	bool flush;		/* translations went */
 	s64 rss, swapped;	/* went */
 	s64 rss_file;		/* of rss */
+	u64 huge_zeros;		/* entries of the huge zero page that went */
 	u64 slots[MMU_BATCH];	/* references to drop */
 	unsigned nr_slots;
 	struct page *batch[MMU_BATCH]; /* off the LRU next */
@@ -49,6 +50,7 @@ static void zap_init(struct zap *z, const struct vma *vma, u64 start)
 	z->start = start;
 	z->flush = false;
 	z->rss = z->rss_file = z->swapped = 0;
+	z->huge_zeros = 0;
 	z->nr_slots = z->nr_batch = z->nr_shared = 0;
 	list_init(&z->pages);
 }
@@ -167,6 +169,7 @@ static void zap_finish(struct zap *z)
 {
 	struct engine *e = z->mm->engine;
 
+	huge_zero_put(e, z->huge_zeros);
 	while (!list_empty(&z->pages)) {
 		struct page *page = list_first_entry(&z->pages, struct page, lru);
 
@@ -191,6 +194,7 @@ static bool zap_huge(struct zap *z, u64 va, u64 end, pte_t *pmdp, spinlock_t *pt
 	pmd = mm->engine->mmu->clear_huge(mm, va, pmdp, (pte_t){ 0 });
 	spare_table_free(mm, spare_table_take(mm, pmdp));
 	z->flush = true;
+	z->huge_zeros += pte_special(pmd);
 	if (!pte_special(pmd)) {
 		page = pfn_page(mm->engine, pte_pfn(pmd));
 		z->rss += HUGE_PAGES;

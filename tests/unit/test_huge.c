@@ -6,6 +6,7 @@
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
+#include "engine/userfault/userfault.h"
 #include "tests/unit/one_world.h"
 
 #define HUGE(n) ((n)*HUGE_PAGES) /* page number of the n-th huge page: BASE is aligned */
@@ -168,6 +169,31 @@ static void populate_and_mincore_know_huge_pages(void **state)
 	assert_int_equal(do_mincore(mm, AT(HUGE(0)), PMD_SIZE, vec), 0);
 	for (unsigned i = 0; i < HUGE_PAGES; i++)
 		assert_int_equal(vec[i], 1);
+}
+
+static void the_huge_zero_page_goes_when_nobody_maps_it_and_memory_is_short(void **state)
+{
+	struct mm *child;
+
+	(void)state;
+	map(HUGE(0), HUGE(2), RW);
+	assert_int_equal(get(HUGE(0)), 0);
+	assert_int_equal(get(HUGE(1)), 0);
+	assert_int_equal(mm_fork(mm, &child), 0);
+	assert_int_equal(huge_zero_shrink(w.e), 0);
+	put(HUGE(0), 1);
+	split_huge_pmd(mm, AT(HUGE(1)));
+	assert_int_equal(huge_zero_shrink(w.e), 0); /* the child's */
+	mmput(child);
+	soft_check(w.m);
+	assert_int_equal(w.e->huge_zero_users, 0);
+	assert_non_null(w.e->huge_zero);
+	reclaim_direct(w.e, 1);
+	assert_null(w.e->huge_zero);
+	assert_int_equal(get(HUGE(1)), 0);
+	map(HUGE(4), HUGE(1), RW);
+	assert_int_equal(get(HUGE(4)), 0); /* and comes again */
+	assert_true(is_huge(HUGE(4)));
 }
 
 /* ---- splits ---- */
@@ -489,6 +515,77 @@ static void given_up_huge_pages_are_dropped_or_kept_page_by_page(void **state)
 	assert_int_equal(get(HUGE(0) + 2), 0);
 }
 
+/* ---- userfaultfd ---- */
+
+static struct userfaultfd_ctx *watch(unsigned page, unsigned n, u64 mode)
+{
+	struct userfaultfd_ctx *ctx;
+	u64 features = UAPI_UFFD_FEATURE_WP_ASYNC, ioctls;
+
+	assert_int_equal(userfaultfd_create(mm, 0, &ctx), 0);
+	assert_int_equal(userfaultfd_api(ctx, UAPI_UFFD_API, &features, &ioctls), 0);
+	assert_int_equal(userfaultfd_register(ctx, AT(page), P(n), mode, &ioctls), 0);
+	return ctx;
+}
+
+static void what_a_monitor_protects_is_split_off(void **state)
+{
+	struct userfaultfd_ctx *ctx;
+
+	(void)state;
+	one_huge(1);
+	ctx = watch(HUGE(0), HUGE(1), UAPI_UFFDIO_REGISTER_MODE_WP);
+	assert_true(is_huge(HUGE(0)));
+	assert_int_equal(userfaultfd_writeprotect(ctx, AT(HUGE(0) + 5), P(1),
+						  UAPI_UFFDIO_WRITEPROTECT_MODE_WP),
+			 0);
+	assert_false(is_huge(HUGE(0)));
+	assert_true(pte_uffd_wp(pte_peek(mm, AT(HUGE(0) + 5))));
+	assert_false(pte_uffd_wp(pte_peek(mm, AT(HUGE(0) + 6))));
+	fill(HUGE(0), HUGE_PAGES); /* nobody is asked: WP_ASYNC */
+	assert_false(pte_uffd_wp(pte_peek(mm, AT(HUGE(0) + 5))));
+	userfaultfd_release(ctx);
+}
+
+static void a_page_moves_out_of_a_huge_page(void **state)
+{
+	struct userfaultfd_ctx *ctx;
+	s64 done;
+
+	(void)state;
+	one_huge(1);
+	map(HUGE(2), HUGE(1), RW);
+	ctx = watch(HUGE(2), HUGE(1), UAPI_UFFDIO_REGISTER_MODE_MISSING);
+	assert_int_equal(
+		userfaultfd_move(ctx, mm, AT(HUGE(2) + 1), AT(HUGE(0) + 9), P(1), 0, &done), 0);
+	assert_int_equal(done, P(1));
+	assert_false(is_huge(HUGE(0)));
+	assert_int_equal(get(HUGE(2) + 1), mark_of(HUGE(0) + 9));
+	assert_int_equal(get(HUGE(0) + 9), 0);
+	assert_filled(HUGE(0), 9);
+	assert_filled(HUGE(0) + 10, HUGE_PAGES - 10);
+	userfaultfd_release(ctx);
+}
+
+static void what_a_monitor_fills_comes_by_single_pages(void **state)
+{
+	static u8 bytes[PAGE_SIZE] = { 42 };
+	struct userfaultfd_ctx *ctx;
+	s64 done;
+
+	(void)state;
+	map(HUGE(0), HUGE(1), RW);
+	ctx = watch(HUGE(0), HUGE(1), UAPI_UFFDIO_REGISTER_MODE_MISSING);
+	assert_int_equal(
+		userfaultfd_copy(ctx, NULL, AT(HUGE(0) + 3), (u64)(uintptr_t)bytes, P(1), 0, &done),
+		0);
+	assert_int_equal(get(HUGE(0) + 3), 42);
+	assert_int_equal(atomic_load(&mm->rss), 1);
+	userfaultfd_release(ctx);
+	put(HUGE(0) + 4, 1);
+	assert_false(is_huge(HUGE(0)));
+}
+
 /* ---- pages that come together ---- */
 
 static void a_first_write_brings_as_many_as_the_setting_says(void **state)
@@ -555,6 +652,7 @@ int main(void)
 		huge_test(advice_decides_by_the_setting),
 		huge_test(without_a_free_block_single_pages_come),
 		huge_test(populate_and_mincore_know_huge_pages),
+		huge_test(the_huge_zero_page_goes_when_nobody_maps_it_and_memory_is_short),
 		huge_test(a_split_keeps_every_byte_and_right),
 		huge_test(a_split_of_the_zero_page_maps_single_ones),
 		huge_test(unmapping_all_frees_it_whole),
@@ -576,6 +674,9 @@ int main(void)
 		huge_test(a_frame_about_to_fail_is_emptied_out_of_it),
 		huge_test(guards_within_it_split_it),
 		huge_test(given_up_huge_pages_are_dropped_or_kept_page_by_page),
+		huge_test(what_a_monitor_protects_is_split_off),
+		huge_test(a_page_moves_out_of_a_huge_page),
+		huge_test(what_a_monitor_fills_comes_by_single_pages),
 		huge_test(a_first_write_brings_as_many_as_the_setting_says),
 		huge_test(the_largest_order_comes_where_it_fits),
 		huge_test(what_is_there_already_is_not_brought_again),
