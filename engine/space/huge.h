@@ -73,8 +73,8 @@ int prepare_huge_move(struct mm *mm, u64 from, u64 to, u64 len);
 /*
  * Split what is huge at va: the page, and so all entries that map it, in whatever space.  When it
  * returns there is a table or nothing (or, without mmap_lock for writing, a huge page that has come
- * since).  Cannot fail.  mmap_lock or a VMA lock over va held; no page lock, rmap lock or
- * page-table lock.
+ * since).  Cannot fail; a page of a pool stays as it is.  mmap_lock or a VMA lock over va held; no
+ * page lock, rmap lock or page-table lock.
  */
 void split_huge_pmd(struct mm *mm, u64 va);
 /* The same for all that [start, end) has a part of. */

@@ -105,8 +105,9 @@ void split_huge_pmd(struct mm *mm, u64 va)
 		pte_t pmd = pte_read(pmdp);
 		struct page *page = pfn_page(e, pte_pfn(pmd));
 
-		if (pte_special(pmd)) {
-			split_zero_pmd(mm, va, pmdp);
+		if (pte_special(pmd) || unlikely(is_of_pool(page))) {
+			if (pte_special(pmd))
+				split_zero_pmd(mm, va, pmdp);
 			spin_unlock(ptl);
 			return;
 		}

@@ -97,6 +97,12 @@ static bool add_table(struct mm *mm, pte_t *slot, spinlock_t *lock)
 	return true;
 }
 
+/* Of a pool: nobody who walks single entries has any business there. */
+static bool is_pools(const struct engine *e, pte_t pmd)
+{
+	return pmd_is_huge(pmd) && is_of_pool(pfn_page(e, pte_pfn(pmd)));
+}
+
 pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 {
 	struct engine *e = mm->engine;
@@ -108,6 +114,9 @@ pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 		pte_t entry = pte_read(slot);
 
 		while (unlikely(!pmd_is_table(entry))) {
+			if (unlikely(is_pools(e, entry)))
+				vmf_panic("a table is wanted at %lx, where a page of a pool is",
+					  (unsigned long)va);
 			if (pte_huge(entry))
 				split_huge_pmd(mm, va);
 			else if (!add_table(mm, slot,
@@ -188,12 +197,6 @@ pte_t *pmd_next(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl, bool *huge)
 		*va = ((*va >> level_shift(level)) + 1) << level_shift(level);
 	}
 	return NULL;
-}
-
-/* Of a pool: nobody who walks single entries has any business there. */
-static bool is_pools(const struct engine *e, pte_t pmd)
-{
-	return pmd_is_huge(pmd) && is_of_pool(pfn_page(e, pte_pfn(pmd)));
 }
 
 pte_t *pte_next_table(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl)

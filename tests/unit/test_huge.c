@@ -443,6 +443,25 @@ static void reclaim_takes_huge_pages_apart(void **state)
 	assert_filled(HUGE(0), HUGE(10));
 }
 
+static void every_policy_can_live_with_huge_pages(void **state)
+{
+	const struct reclaim_policy *policies[] = { &policy_lru, &policy_gen, &policy_clock,
+						    &policy_fifo };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(policies); i++) {
+		start((struct world_options){
+			.frames = 4096, .thp = THP_ALWAYS, .policy = policies[i] });
+		map(HUGE(0), HUGE(9), RW);
+		for (unsigned round = 0; round < 3; round++) {
+			fill(HUGE(0), HUGE(9));
+			soft_check(w.m);
+			assert_filled(HUGE(0), HUGE(9));
+		}
+		assert_true(atomic_load(&w.e->stats->thp_split) > 0);
+		teardown(state);
+	}
+}
+
 static void locked_huge_pages_stay(void **state)
 {
 	(void)state;
@@ -668,6 +687,7 @@ int main(void)
 		huge_test(a_page_of_three_spaces_splits_in_all),
 		huge_test(paging_out_splits_and_swaps),
 		huge_test(reclaim_takes_huge_pages_apart),
+		cmocka_unit_test(every_policy_can_live_with_huge_pages),
 		huge_test(locked_huge_pages_stay),
 		huge_test(cold_pages_are_next_whole),
 		huge_test(a_broken_frame_costs_one_page),
