@@ -8,8 +8,8 @@
  * Left out, and why:
  *   - after a child has written to what it shares: the engine splits a page for all spaces at once,
  *     Linux for the child alone.  From then on huge entries and faults are not compared.
- *   - after a part of a huge page was made cold, for the same reason: Linux then splits the page
- * and maps what is all zeros by the zero page.
+ *   - after a part of a huge page, or what is left of one, was made cold: Linux then splits the
+ * page itself and maps what is all zeros by the zero page.
  *   - where Linux found no 2 MiB in one piece, or its khugepaged was at work (its own counters say
  *     so), what differs ends the sequence.
  */
@@ -450,10 +450,13 @@ static bool same(const struct op *op, const struct outcome *real, const struct o
 	return !memcmp(real->huge, engine->huge, sizeof(real->huge));
 }
 
+static u64 split_before; /* the sequence */
+
 static bool sets_apart(const struct op *op)
 {
 	if (op->kind == OP_ADVISE && op->advice == UAPI_MADV_COLD)
-		return op->page % HUGE_PAGES || op->n % HUGE_PAGES;
+		return op->page % HUGE_PAGES || op->n % HUGE_PAGES ||
+		       atomic_load(&w.e->stats->thp_split) != split_before;
 	return op->kind == OP_FORK && (op->prot & PROT_WRITE);
 }
 
@@ -503,6 +506,7 @@ static int session(u64 seed, bool engine_only)
 	bool apart = false;
 	int err = 0;
 
+	split_before = atomic_load(&w.e->stats->thp_split);
 	rnd = seed;
 	vm_unmap(w.mm, at(0), WINDOW * PAGE_SIZE);
 	munmap((void *)(uintptr_t)at(0), WINDOW * PAGE_SIZE);
