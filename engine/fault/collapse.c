@@ -352,7 +352,7 @@ static enum scan_result collapse_one(struct collapse *c, bool *locked)
 	if (result != SCAN_SUCCEED)
 		return result;
 	*locked = false;
-	c->huge = huge_page_alloc(e);
+	c->huge = huge_page_alloc(e, !c->background);
 	if (!c->huge) {
 		up_read(&mm->mmap_lock);
 		return SCAN_ALLOC_HUGE_PAGE_FAIL;

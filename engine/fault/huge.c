@@ -8,7 +8,7 @@
  *   being split   wait, and go on with the table
  *
  * The page comes from what is free in one piece: nothing is reclaimed for it, for what reclaim
- * frees lies scattered.
+ * frees lies scattered.  Where MADV_HUGEPAGE says that it is worth it, pages are moved to make one.
  */
 #include "engine/fault/internal.h"
 #include "engine/space/huge.h"
@@ -36,9 +36,9 @@ bool thp_fits(const struct vma *vma, u64 va)
 
 /* ---- pages ---- */
 
-struct page *huge_page_alloc(struct engine *e)
+struct page *huge_page_alloc(struct engine *e, bool wanted)
 {
-	return page_alloc(e, ZONE_USER, HUGE_ORDER, ALLOC_NORECLAIM);
+	return page_alloc(e, ZONE_USER, HUGE_ORDER, ALLOC_NORECLAIM | (wanted ? ALLOC_COMPACT : 0));
 }
 
 void huge_page_clear(struct engine *e, struct page *page)
@@ -98,7 +98,7 @@ static unsigned do_huge_pmd_anonymous_page(struct huge_fault *h)
 
 	if (!vma_anon(vma) && anon_vma_prepare(vma))
 		return VM_FAULT_OOM;
-	page = zero ? huge_zero_get(e) : huge_page_alloc(e);
+	page = zero ? huge_zero_get(e) : huge_page_alloc(e, vma->flags & VM_HUGEPAGE);
 	if (!page)
 		return fallback(e);
 	spare = spare_table_new(mm);
@@ -143,7 +143,7 @@ static enum huge_wp replace_huge_zero(struct huge_fault *h, pte_t orig)
 {
 	struct mm *mm = h->vmf->vma->mm;
 	struct engine *e = mm->engine;
-	struct page *page = huge_page_alloc(e);
+	struct page *page = huge_page_alloc(e, h->vmf->vma->flags & VM_HUGEPAGE);
 	int err = -EAGAIN;
 
 	if (!page)

@@ -229,6 +229,8 @@ struct page *page_alloc(struct engine *e, enum zone_type type, unsigned order, u
 	/* Reclaim frees pages of programs: it cannot help the other zone. */
 	if (!page && user && !(flags & ALLOC_NORECLAIM))
 		page = alloc_with_reclaim(e, z, order, keep);
+	else if (!page && user && (flags & ALLOC_COMPACT) && compacts(e, z, order, shortfall))
+		page = take_block(z, order, keep, &shortfall);
 	if (page)
 		prepare_block(e, page, flags);
 	return page;

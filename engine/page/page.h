@@ -124,6 +124,7 @@ enum alloc_flag {
 	ALLOC_NORECLAIM = 1u << 0, /* fail instead of reclaiming: locks are held, or prefetch */
 	ALLOC_RESERVE = 1u << 1,   /* may go below the min watermark: reclaim itself, page tables */
 	ALLOC_ZERO = 1u << 2,	   /* ZONE_TABLE only: bytes are zeroed */
+	ALLOC_COMPACT = 1u << 3,   /* with NORECLAIM: compaction is allowed all the same */
 };
 
 /*

@@ -91,8 +91,9 @@ void split_page_of(struct engine *e, struct page *page);
 bool thp_allowed(const struct vma *vma);
 /* Does the huge page that va would be in lie within the VMA? */
 bool thp_fits(const struct vma *vma, u64 va);
-/* 2 MiB of frames in one piece, or NULL; nothing is reclaimed for it. */
-struct page *huge_page_alloc(struct engine *e);
+/* 2 MiB of frames in one piece, or NULL.  Nothing is reclaimed for it; `wanted`: pages may be moved
+ * for it. */
+struct page *huge_page_alloc(struct engine *e, bool wanted);
 /* Fill it with zeros. */
 void huge_page_clear(struct engine *e, struct page *page);
 

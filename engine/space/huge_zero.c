@@ -25,7 +25,7 @@ struct page *huge_zero_get(struct engine *e)
 
 	if (page || e->zero_pfn == NO_PFN)
 		return page;
-	fresh = huge_page_alloc(e);
+	fresh = huge_page_alloc(e, false);
 	if (!fresh)
 		return NULL;
 	huge_page_clear(e, fresh);

@@ -157,6 +157,26 @@ static void without_a_free_block_single_pages_come(void **state)
 		page_put(w.e, held[n]);
 }
 
+/* Frames enough, but each block of 2 MiB has a page in use in it. */
+static void pages_are_moved_for_a_huge_one_where_it_is_wanted(void **state)
+{
+	(void)state;
+	w.e->config.thp = THP_MADVISE;
+	map(HUGE(0), HUGE(7), RW);
+	fill(HUGE(0), HUGE(7));
+	for (unsigned i = 0; i < HUGE(7); i += 4)
+		assert_int_equal(do_madvise(mm, AT(i), P(3), UAPI_MADV_DONTNEED), 0);
+	map(HUGE(8), HUGE(2), RW);
+	w.e->config.thp = THP_ALWAYS;
+	put(HUGE(8), 1);
+	assert_false(is_huge(HUGE(8))); /* not for anybody */
+	assert_int_equal(do_madvise(mm, AT(HUGE(9)), P(HUGE(1)), UAPI_MADV_HUGEPAGE), 0);
+	put(HUGE(9), 1);
+	assert_true(is_huge(HUGE(9)));
+	for (unsigned i = 3; i < HUGE(7); i += 4)
+		assert_int_equal(get(i), mark_of(i));
+}
+
 static void populate_and_mincore_know_huge_pages(void **state)
 {
 	u8 vec[HUGE_PAGES];
@@ -670,6 +690,7 @@ int main(void)
 		huge_test(what_does_not_hold_a_whole_huge_page_gets_single_ones),
 		huge_test(advice_decides_by_the_setting),
 		huge_test(without_a_free_block_single_pages_come),
+		huge_test(pages_are_moved_for_a_huge_one_where_it_is_wanted),
 		huge_test(populate_and_mincore_know_huge_pages),
 		huge_test(the_huge_zero_page_goes_when_nobody_maps_it_and_memory_is_short),
 		huge_test(a_split_keeps_every_byte_and_right),
