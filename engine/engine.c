@@ -16,6 +16,7 @@ struct engine_config engine_default_config(u64 nr_user)
 		.segment = MMU_BATCH,
 		.kept_slots = nr_user,
 		.marks = { .min = 32, .low = 64, .high = 128 },
+		.swappiness = 60,
 		.dirty = { .background = nr_user / 10,
 			   .limit = nr_user / 5,
 			   .expire_ns = 30 * 1000000000ULL },
@@ -56,7 +57,7 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 	e->nr_pages = nr_table + nr_user;
 	e->pages = take_memory(e, e->nr_pages * sizeof(*e->pages));
 	swap_init(&e->swap);
-	if (!e->pages || (store && swapon(e, store, SWAP_PRIO_NEXT) < 0)) {
+	if (!e->pages || (store && swap_area_on(e, store, SWAP_PRIO_NEXT) < 0)) {
 		give_memory(e, e->pages, e->nr_pages * sizeof(*e->pages));
 		return -ENOMEM;
 	}

@@ -59,6 +59,7 @@ struct engine_config {
 	bool kept_within_savings;
 	struct watermarks marks;
 	struct dirty_limits dirty;
+	unsigned swappiness; /* 0 .. 200: how gladly anonymous pages go, compared with files' */
 	const struct reclaim_policy *policy; /* which page goes next; NULL: policy_default */
 	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all
 	 * is pinned), allocations succeed as long as descriptors last.  The program goes on, over

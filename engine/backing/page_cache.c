@@ -228,7 +228,7 @@ int page_cache_add(struct address_space *m, struct page *page, u64 index, void *
 		page_get(page);
 		page->index = index;
 		page->mapping = m;
-		page_set(page, PG_FILE);
+		page_set(page, PG_FILE | (mapping_swaps(m) ? 0 : PG_OF_DISK));
 		count(&m->nr_pages, 1);
 		atomic_fetch_add_explicit(&m->engine->nr_file_pages, 1, memory_order_relaxed);
 		if (there)
@@ -343,7 +343,8 @@ bool page_cache_replace(struct page *page, struct page *to, u32 others)
 	if (alone) {
 		to->index = page->index;
 		to->mapping = m;
-		page_set(to, PG_FILE | PG_UPTODATE | (page_test(page, PG_DIRTY) ? PG_DIRTY : 0));
+		page_set(to, PG_FILE | PG_UPTODATE | (page_test(page, PG_DIRTY) ? PG_DIRTY : 0) |
+				     (mapping_swaps(m) ? 0 : PG_OF_DISK));
 		page_get(to);
 		radix_store(&m->pages, to->index, to); /* there is one: it takes no memory */
 		radix_set_mark(&m->pages, to->index, page_test(page, PG_DIRTY));

@@ -41,9 +41,10 @@ struct swap {
 						  * of it is in use */
 	struct swap_area *order[MAX_SWAP_AREAS]; /* those that give slots, the next first */
 	unsigned nr_order;
-	int least_prio;	  /* given by SWAP_PRIO_NEXT last */
-	_Atomic u64 used; /* slots */
-	_Atomic u64 kept; /* slots kept only for a page that is mapped */
+	int least_prio;	     /* given by SWAP_PRIO_NEXT last */
+	_Atomic s64 nr_free; /* slots that can be had */
+	_Atomic u64 used;    /* slots */
+	_Atomic u64 kept;    /* slots kept only for a page that is mapped */
 	struct {
 		struct swap_area *area; /* NULL: none */
 		struct swap_cluster *cluster;
@@ -63,6 +64,11 @@ static inline struct swap_slot *swap_slot(const struct swap *s, u64 slot)
 bool swap_slot_in_use(const struct swap *s, u64 slot);
 
 void swap_init(struct swap *s);
+/* Is there a slot to be had? */
+static inline bool swap_has_room(const struct swap *s)
+{
+	return atomic_load_explicit(&s->nr_free, memory_order_relaxed) > 0;
+}
 
 /* ---- the store's part: as struct store_ops has it.  The slot has a reference. ---- */
 

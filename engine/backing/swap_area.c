@@ -29,6 +29,11 @@ static void list_cluster(struct swap_area *a, struct swap_cluster *c)
 		list_add_tail(&c->link, &a->crowded);
 }
 
+static void count_free(struct swap *s, s64 n)
+{
+	atomic_fetch_add_explicit(&s->nr_free, n, memory_order_relaxed);
+}
+
 /* ---- taking ---- */
 
 /* What was used before goes first: so the tables take no more memory than they must. */
@@ -131,6 +136,7 @@ s64 swap_take_slot(struct swap *s)
 	c->used |= 1ULL << bit;
 	c->nr_used++;
 	a->used++;
+	count_free(s, -1);
 	return (s64)swp_entry(a->type, (u64)(c - a->clusters) * SWAP_CLUSTER + bit).v;
 }
 
@@ -148,6 +154,8 @@ void swap_give_slot(struct swap *s, u64 slot)
 	if (!c->users)
 		list_cluster(a, c);
 	a->used--;
+	if (atomic_load_explicit(&a->on, memory_order_relaxed))
+		count_free(s, 1);
 	atomic_store_explicit(&a->refusing, false, memory_order_relaxed);
 }
 
@@ -190,6 +198,7 @@ static void put_in_order(struct swap *s, struct swap_area *a)
 		s->order[i] = s->order[i - 1];
 	s->order[i] = a;
 	atomic_store_explicit(&a->on, true, memory_order_relaxed);
+	count_free(s, (s64)(a->store->nr_slots - a->used));
 }
 
 static int enter_area(struct swap *s, struct swap_area *a, int prio)
@@ -211,7 +220,7 @@ static int enter_area(struct swap *s, struct swap_area *a, int prio)
 	return type;
 }
 
-int swapon(struct engine *e, struct store *store, int prio)
+int swap_area_on(struct engine *e, struct store *store, int prio)
 {
 	struct swap *s = &e->swap;
 	struct swap_area *a;
@@ -243,6 +252,7 @@ bool swap_area_stop(struct swap *s, unsigned type)
 		return false;
 	}
 	atomic_store_explicit(&a->on, false, memory_order_relaxed);
+	count_free(s, -(s64)(a->store->nr_slots - a->used));
 	for (i = 0; i < s->nr_order; i++)
 		if (s->order[i] != a)
 			s->order[n++] = s->order[i];

@@ -43,23 +43,24 @@ struct swap_area {
 	_Atomic bool refusing; /* the store had no room when it was last asked for some */
 };
 
-/* swapon()'s prio: below all others so far, as Linux does it. */
+/* swap_area_on()'s prio: below all others so far, as Linux does it. */
 #define SWAP_PRIO_NEXT (-1)
 
 /*
- * As swapon(2): pages may go to this store, too.  prio: 0 .. 32767, or SWAP_PRIO_NEXT.  Returns the
- * area's number; -EINVAL (prio; no slots), -EBUSY (the store is an area already), -EPERM (there are
- * too many), -ENOMEM.  The store is the caller's again after swapoff() or engine_fini().
+ * As swapon(2): pages may go to this store, too.  prio: 0 .. 32767, or SWAP_PRIO_NEXT.
+ * Returns the area's number; -EINVAL (prio; no slots), -EBUSY (the store is an area already),
+ * -EPERM (there are too many), -ENOMEM.  The store is the caller's again after swap_area_off() or
+ * engine_fini().
  */
-int swapon(struct engine *e, struct store *store, int prio);
+int swap_area_on(struct engine *e, struct store *store, int prio);
 /*
- * As swapoff(2): all that is in the area comes back, while programs run, and the area is no more.
- * What cannot be read is marked, so that who touches it gets SIGBUS.  0; -EINVAL (no such area, or
- * it is going already), -ENOMEM (there is no room for it all), -EIO (shared memory that cannot be
- * read): after these two the area is on again, and nothing is lost.  No lock held.
+ * As swapoff(2): all that is in the area comes back, while programs run, and the area is no
+ * more. What cannot be read is marked, so that who touches it gets SIGBUS.  0; -EINVAL (no such
+ * area, or it is going already), -ENOMEM (there is no room for it all), -EIO (shared memory that
+ * cannot be read): after these two the area is on again, and nothing is lost.  No lock held.
  * (fault/swapoff.c)
  */
-int swapoff(struct engine *e, unsigned type);
+int swap_area_off(struct engine *e, unsigned type);
 
 /* ---- for backing/swap.c and fault/swapoff.c ---- */
 

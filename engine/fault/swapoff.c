@@ -209,7 +209,7 @@ static void drop_unnamed(struct engine *e, unsigned type)
 	}
 }
 
-int swapoff(struct engine *e, unsigned type)
+int swap_area_off(struct engine *e, unsigned type)
 {
 	int err = 0;
 

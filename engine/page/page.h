@@ -61,6 +61,7 @@ enum page_flag {
 	PG_HWPOISON = 1u << 24, /* the frame is broken: it is never free again */
 	/* It was there when mremap(2) with DONTUNMAP unlocked its area: it is not reclaimed. */
 	PG_MLOCKED = 1u << 25,
+	PG_OF_DISK = 1u << 26, /* PG_FILE: what it holds is on a disk, or is to go there */
 };
 
 struct page {

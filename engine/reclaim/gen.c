@@ -21,7 +21,6 @@
 #include "engine/space/huge.h"
 
 #define MIN_NR_GENS 2
-#define MAX_NR_GENS NR_LRU_LISTS
 
 /* Births to a generation: this part of all frames. */
 #define BIRTHS 8
@@ -36,7 +35,7 @@ static u64 seq_read(const _Atomic u64 *seq)
 
 static unsigned list_of(u64 seq)
 {
-	return seq % NR_LRU_LISTS;
+	return seq % MAX_NR_GENS;
 }
 
 /* lru->lock held, or nobody else is there. */

@@ -20,6 +20,8 @@
  * was used since it was there last, and else is inactive again.  A page that was taken and missed
  * soon after becomes active at once (workingset.h).
  *
+ * Anonymous pages and those of files have such lists of their own; whose turn it is says balance.c.
+ *
  * Where the machine shows no use, new pages are inactive, and the active list gives pages back from
  * its tail while it is the longer one.
  */
@@ -34,12 +36,25 @@
 
 static void lru_init(struct engine *e)
 {
-	lru_set_joinable(e, 1u << LRU_INACTIVE | 1u << LRU_FRESH);
+	u32 lists = 1u << LRU_INACTIVE | 1u << LRU_FRESH;
+
+	lru_set_joinable(e, lists | lists << LRU_OF_KIND);
 }
 
-static unsigned lru_place(struct engine *e, struct page *page, enum page_arrival why)
+/* The list of that name, of the page's kind. */
+static unsigned list_for(const struct page *page, unsigned name)
 {
-	(void)page;
+	return name + page_kind(page) * LRU_OF_KIND;
+}
+
+/* Which of the three is it on? */
+static unsigned name_of(const struct page *page)
+{
+	return page_list(page) % LRU_OF_KIND;
+}
+
+static unsigned choose_list(const struct engine *e, enum page_arrival why)
+{
 	switch (why) {
 	case ARRIVED_HOT:
 	case ARRIVED_IN_USE:
@@ -51,20 +66,25 @@ static unsigned lru_place(struct engine *e, struct page *page, enum page_arrival
 	}
 }
 
+static unsigned lru_place(struct engine *e, struct page *page, enum page_arrival why)
+{
+	return list_for(page, choose_list(e, why));
+}
+
 static void lru_accessed(struct engine *e, struct page *page)
 {
-	if (page_list(page) != LRU_ACTIVE)
-		lru_activate(e, page, LRU_ACTIVE);
+	if (name_of(page) != LRU_ACTIVE)
+		lru_activate(e, page, list_for(page, LRU_ACTIVE));
 }
 
 static void lru_young(struct engine *e, struct page *page)
 {
-	switch (page_list(page)) {
+	switch (name_of(page)) {
 	case LRU_FRESH:
-		lru_move(e, page, LRU_INACTIVE);
+		lru_move(e, page, list_for(page, LRU_INACTIVE));
 		break;
 	case LRU_INACTIVE:
-		lru_activate(e, page, LRU_ACTIVE);
+		lru_activate(e, page, list_for(page, LRU_ACTIVE));
 		break;
 	}
 }
@@ -72,17 +92,23 @@ static void lru_young(struct engine *e, struct page *page)
 static void deactivate(struct engine *e, struct page *page)
 {
 	page_clear(page, PG_REFERENCED | PG_WORKINGSET);
-	lru_move(e, page, LRU_INACTIVE);
+	lru_move(e, page, list_for(page, LRU_INACTIVE));
 }
 
-static bool fresh_too_long(const struct engine *e)
+static u64 length(const struct engine *e, enum lru_kind kind, unsigned name)
 {
-	return lru_length(e, LRU_FRESH) * WATCHED_SHARE > lru_length(e, LRU_INACTIVE);
+	return lru_length(e, name + kind * LRU_OF_KIND);
 }
 
-static bool active_too_long(const struct engine *e)
+static bool fresh_too_long(const struct engine *e, enum lru_kind kind)
 {
-	return lru_length(e, LRU_ACTIVE) > lru_length(e, LRU_INACTIVE) + lru_length(e, LRU_FRESH);
+	return length(e, kind, LRU_FRESH) * WATCHED_SHARE > length(e, kind, LRU_INACTIVE);
+}
+
+static bool active_too_long(const struct engine *e, enum lru_kind kind)
+{
+	return length(e, kind, LRU_ACTIVE) >
+	       length(e, kind, LRU_INACTIVE) + length(e, kind, LRU_FRESH);
 }
 
 /* The oldest page of a list, locked and with a reference; NULL: there is none now. */
@@ -103,8 +129,9 @@ static struct page *lock_oldest(struct engine *e, unsigned list)
 }
 
 /* The oldest page of a list goes where it is to go, now that it is asked whether it was used. */
-static void move_on(struct engine *e, unsigned list)
+static void move_on(struct engine *e, enum lru_kind kind, unsigned name)
 {
+	unsigned list = name + kind * LRU_OF_KIND;
 	struct page *page = lock_oldest(e, list);
 	bool used;
 
@@ -114,10 +141,10 @@ static void move_on(struct engine *e, unsigned list)
 	spin_lock(&e->lru.lock);
 	if (!lru_has(page, list))
 		; /* it went meanwhile */
-	else if (list == LRU_FRESH)
-		lru_move(e, page, LRU_INACTIVE);
+	else if (name == LRU_FRESH)
+		lru_move(e, page, list_for(page, LRU_INACTIVE));
 	else if (used)
-		lru_move(e, page, LRU_ACTIVE);
+		lru_move(e, page, list);
 	else
 		deactivate(e, page);
 	spin_unlock(&e->lru.lock);
@@ -127,50 +154,78 @@ static void move_on(struct engine *e, unsigned list)
 
 static void lru_watch(struct engine *e)
 {
-	for (unsigned i = 0; i < WATCH_BATCH && fresh_too_long(e); i++)
-		move_on(e, LRU_FRESH);
+	for (unsigned kind = 0; kind < NR_LRU_KINDS; kind++)
+		for (unsigned i = 0; i < WATCH_BATCH && fresh_too_long(e, kind); i++)
+			move_on(e, kind, LRU_FRESH);
 }
 
 static void lru_age(struct engine *e)
 {
 	if (e->mmu->never_young)
 		return;
-	for (unsigned i = 0; i < AGE_BATCH && fresh_too_long(e); i++)
-		move_on(e, LRU_FRESH);
-	for (unsigned i = 0; i < AGE_BATCH && active_too_long(e); i++)
-		move_on(e, LRU_ACTIVE);
+	for (unsigned kind = 0; kind < NR_LRU_KINDS; kind++) {
+		for (unsigned i = 0; i < AGE_BATCH && fresh_too_long(e, kind); i++)
+			move_on(e, kind, LRU_FRESH);
+		for (unsigned i = 0; i < AGE_BATCH && active_too_long(e, kind); i++)
+			move_on(e, kind, LRU_ACTIVE);
+	}
 }
 
 /* Without asking who is used, for nobody knows. */
-static void balance_blind(struct engine *e)
+static void balance_blind(struct engine *e, enum lru_kind kind)
 {
-	for (unsigned i = 0; i < AGE_BATCH && active_too_long(e); i++)
-		deactivate(e, lru_from_tail(e, LRU_ACTIVE, NULL));
+	unsigned active = LRU_ACTIVE + kind * LRU_OF_KIND;
+
+	for (unsigned i = 0; i < AGE_BATCH && active_too_long(e, kind); i++)
+		deactivate(e, lru_from_tail(e, active, NULL));
 }
 
-static struct page *lru_next(struct engine *e, struct page *after)
+/* The next of a kind. */
+static struct page *next_of(struct engine *e, enum lru_kind kind)
 {
+	unsigned lists = kind * LRU_OF_KIND;
 	struct page *page;
 
-	if (after)
-		return lru_from_tail(e, LRU_INACTIVE, after);
 	if (e->mmu->never_young)
-		balance_blind(e);
-	page = lru_from_tail(e, LRU_INACTIVE, NULL);
+		balance_blind(e, kind);
+	page = lru_from_tail(e, lists + LRU_INACTIVE, NULL);
 	/* All are fresh, or all are active and in use: the oldest then. */
-	if (!page && (page = lru_from_tail(e, LRU_FRESH, NULL)))
-		lru_move(e, page, LRU_INACTIVE);
-	if (!page && (page = lru_from_tail(e, LRU_ACTIVE, NULL)))
+	if (!page && (page = lru_from_tail(e, lists + LRU_FRESH, NULL)))
+		lru_move(e, page, lists + LRU_INACTIVE);
+	if (!page && (page = lru_from_tail(e, lists + LRU_ACTIVE, NULL)))
 		deactivate(e, page);
 	return page;
 }
 
+static u64 all_of(const struct engine *e, enum lru_kind kind)
+{
+	return length(e, kind, LRU_INACTIVE) + length(e, kind, LRU_ACTIVE) +
+	       length(e, kind, LRU_FRESH);
+}
+
+/* Behind the last of the kind whose turn it was come those of the other. */
+static struct page *lru_next(struct engine *e, struct page *after)
+{
+	struct lru *lru = &e->lru;
+	struct page *page;
+
+	if (!after) {
+		lru->first = lru_choose_kind(e, all_of(e, KIND_ANON), all_of(e, KIND_FILE));
+		return next_of(e, lru->first);
+	}
+	page = lru_from_tail(e, list_for(after, LRU_INACTIVE), after);
+	if (page || page_kind(after) != lru->first)
+		return page;
+	return lru_from_tail(e, LRU_INACTIVE + !lru->first * LRU_OF_KIND, NULL);
+}
+
 static bool lru_refault_is_hot(struct engine *e, u64 shadow)
 {
-	u64 others = lru_length(e, LRU_FRESH) + lru_length(e, LRU_INACTIVE);
+	u64 active = length(e, KIND_ANON, LRU_ACTIVE) + length(e, KIND_FILE, LRU_ACTIVE);
+	u64 others = lru_evictable(&e->lru) - active;
 
 	/* The share of the inactive list lets the active list begin to grow. */
-	return workingset_distance(e, shadow) <= lru_length(e, LRU_ACTIVE) + others / 8;
+	return workingset_distance(e, shadow) <= active + others / 8;
 }
 
 const struct reclaim_policy policy_lru = {

@@ -76,6 +76,14 @@ static inline bool lru_has(const struct page *page, unsigned list)
 	return page_test(page, PG_LRU) && !page_test(page, PG_UNEVICTABLE) &&
 	       page_list(page) == list;
 }
+static inline enum lru_kind page_kind(const struct page *page)
+{
+	return page_test(page, PG_OF_DISK) ? KIND_FILE : KIND_ANON;
+}
+/* So many pages of a kind had to be brought back. */
+void lru_note_cost(struct engine *e, enum lru_kind kind, u64 pages);
+/* Whose turn is it, if so many of each can go?  lru->lock held. */
+enum lru_kind lru_choose_kind(struct engine *e, u64 anon, u64 file);
 /* Pages on a list. */
 static inline u64 lru_length(const struct engine *e, unsigned list)
 {

@@ -38,10 +38,17 @@ struct page;
 struct reclaim_policy;
 struct vma;
 
-#define NR_LRU_LISTS 4
+/* What a page is, for reclaim: anonymous (shared memory, too: it goes to the swap area), or a
+ * file's. */
+enum lru_kind { KIND_ANON, KIND_FILE, NR_LRU_KINDS };
 
-/* Those of the policy "lru". */
-enum { LRU_INACTIVE, LRU_ACTIVE, LRU_FRESH };
+#define NR_LRU_LISTS 6
+
+/* Those of the policy "lru", of each kind: those of files are LRU_OF_KIND further on. */
+enum { LRU_INACTIVE, LRU_ACTIVE, LRU_FRESH, LRU_OF_KIND };
+
+/* Those of the policy "gen". */
+#define MAX_NR_GENS 4
 
 struct lru {
 	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, page->list */
@@ -55,6 +62,11 @@ struct lru {
 	_Atomic u32 joinable;
 	struct list_head writeout; /* PG_WRITEBACK, oldest first */
 	_Atomic u64 nr_writeout;
+	/* What bringing back pages of each kind has cost lately, in pages; read and written
+	 * anywhere.  And whose turn it is (reclaim/balance.c); under lock. */
+	_Atomic u64 cost[NR_LRU_KINDS];
+	s64 credit[NR_LRU_KINDS];
+	enum lru_kind first;	   /* the kind of the victim that was named last, before others */
 	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
 	/* The policy "gen": its generations; written under lock, read anywhere. */
 	_Atomic u64 min_seq, max_seq;

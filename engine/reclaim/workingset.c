@@ -20,6 +20,7 @@ void workingset_refault(struct engine *e, struct page *page, u64 shadow)
 	if (!shadow)
 		return;
 	stat_add(&e->stats->workingset_refault, 1);
+	lru_note_cost(e, page_kind(page), 1);
 	if (!e->lru.policy->refault_is_hot(e, shadow))
 		return;
 	page_set(page, PG_WORKINGSET);

@@ -1,17 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* mincore(2): which pages are there, in the table or, for a file, in its cache. */
+/* mincore(2): which pages are there, in the table or, for a file, in its cache; or in the swap
+ * cache. */
 #include "engine/backing/page_cache.h"
 #include "engine/hugetlb/hugetlb.h"
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
+/* Swapped out by this entry; is its page still, or already, in the swap cache? */
+static u8 is_cached(const struct vma *vma, u64 va)
+{
+	struct engine *e = vma->mm->engine;
+	struct page *page = NULL;
+	u8 there = 1; /* it has come meanwhile */
+	spinlock_t *ptl;
+	const pte_t *ptep = pte_find(vma->mm, va, &ptl);
+	pte_t pte;
+
+	if (!ptep)
+		return there;
+	spin_lock(ptl); /* with it the entry keeps the slot */
+	pte = pte_read(ptep);
+	if (pte_is_swap(pte)) {
+		page = swap_cache_get(&e->swap, pte_to_swp(pte).v);
+		there = page != NULL;
+	}
+	spin_unlock(ptl);
+	if (page)
+		page_put(e, page);
+	return there;
+}
+
 static u8 is_there(const struct vma *vma, u64 va, pte_t pte)
 {
 	if (pte_mapped(pte) || pte_marker_is(pte, PTE_MARKER_HWPOISON))
 		return 1; /* what is lost was there */
-	if (pte_is_swap(pte) || !vma->file)
-		return 0; /* a private page that is swapped out */
+	if (pte_is_swap(pte))
+		return is_cached(vma, va);
+	if (!vma->file)
+		return 0;
 	return page_cache_present(vma->file->mapping,
 				  vma->pgoff + ((va - vma->start) >> PAGE_SHIFT));
 }

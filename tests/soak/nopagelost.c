@@ -421,7 +421,7 @@ static struct {
 
 static void turn_on(struct shaky *k, int prio)
 {
-	k->type = swapon(w.e, &k->store, prio);
+	k->type = swap_area_on(w.e, &k->store, prio);
 	if (k->type < 0)
 		STORE_DIE("an area cannot be turned on");
 	done.ons++;
@@ -429,7 +429,7 @@ static void turn_on(struct shaky *k, int prio)
 
 static void turn_off(struct shaky *k)
 {
-	int err = swapoff(w.e, (unsigned)k->type);
+	int err = swap_area_off(w.e, (unsigned)k->type);
 
 	if (err == -ENOMEM) {
 		done.no_room++;
@@ -500,7 +500,7 @@ static void make_world(void)
 	mm_destroy(w.mm);
 	w.mm = NULL;
 	w.e->config.oom_kill = true;
-	if (swapoff(w.e, 0))
+	if (swap_area_off(w.e, 0))
 		STORE_DIE("the first area does not go");
 	for (unsigned i = 0; i < AREAS; i++)
 		turn_on(&shaky[i], areas[i].prio);

@@ -737,6 +737,7 @@ static void clean_pages_go_first_to_nowhere_and_are_read_again(void **state)
 	struct file *f = new_file(200, 9);
 
 	(void)state;
+	w.e->config.swappiness = 0;
 	assert_int_equal(vfs_fsync_range(f, 0, ~0ULL), 0);
 	map_file(mm, 0, 200, VM_READ, SHARED, f);
 	map(1000, 200, RW);

@@ -34,7 +34,7 @@ static void start_all(unsigned n)
 	static const char *const names[CPUS] = { "first", "second", "third", "fourth" };
 
 	start((struct world_options){ .frames = FRAMES, .cpus = CPUS });
-	assert_int_equal(swapoff(w.e, 0), 0);
+	assert_int_equal(swap_area_off(w.e, 0), 0);
 	w.e->config.oom_kill = true;
 	own(mm, 100, names[0], 0);
 	for (unsigned i = 1; i < n; i++) {
@@ -121,7 +121,7 @@ static void what_is_swapped_out_counts_and_so_do_tables(void **state)
 	fill(0, 0, 40);
 	before = oom_badness(mm, 1000);
 	assert_int_equal(before, 40 + mm->tables);
-	assert_int_equal(swapon(w.e, &flaky.store, 0), 0);
+	assert_int_equal(swap_area_on(w.e, &flaky.store, 0), 0);
 	reclaim_range(mm, AT(0), AT(40));
 	assert_int_equal(mm->swapped, 40);
 	assert_int_equal(oom_badness(mm, 1000), before);
@@ -194,7 +194,7 @@ static void nobody_is_killed_while_pages_can_go(void **state)
 {
 	(void)state;
 	start_all(2);
-	assert_int_equal(swapon(w.e, &flaky.store, 0), 0);
+	assert_int_equal(swap_area_on(w.e, &flaky.store, 0), 0);
 	fill(1, 0, 300);
 	assert_int_equal(fill(0, 0, 300), FAULT_OK);
 	expect_bytes(1, 300);

@@ -191,7 +191,7 @@ static void gen_is_a_queue_of_births_where_nothing_is_used(void **state)
 	(void)state;
 	start_with(&policy_gen, 100);
 	assert_true(w.e->lru.max_seq >= 3); /* a walk for every 33 births */
-	assert_true(w.e->lru.max_seq - w.e->lru.min_seq < NR_LRU_LISTS);
+	assert_true(w.e->lru.max_seq - w.e->lru.min_seq < MAX_NR_GENS);
 	make_old(0, 100);
 	victims_are(0, 34);
 }
@@ -209,7 +209,7 @@ static void gen_makes_young_what_a_walk_finds_used(void **state)
 		put(i, i);
 	assert_int_equal(w.e->lru.max_seq, seq + 1);
 	for (unsigned i = 3; i < 6; i++)
-		assert_int_equal(page_list(page_at(i)), seq % NR_LRU_LISTS);
+		assert_int_equal(page_list(page_at(i)), seq % MAX_NR_GENS);
 	victims_are(0, 3);
 	victims_are(6, 30);
 	assert_non_null(page_at(4));
@@ -222,7 +222,7 @@ static void gen_spares_what_is_used_at_the_last_moment(void **state)
 	make_old(0, 100);
 	use(0, 1);
 	victims_are(1, 3);
-	assert_int_equal(page_list(page_at(0)), w.e->lru.max_seq % NR_LRU_LISTS);
+	assert_int_equal(page_list(page_at(0)), w.e->lru.max_seq % MAX_NR_GENS);
 }
 
 static void gen_comes_to_the_youngest_in_the_end(void **state)
@@ -334,12 +334,12 @@ static void pages_of_a_file_missed_soon(bool shared_memory)
 	assert_int_equal(shared_memory ? f->mapping->nr_swapped : f->mapping->nr_shadows, 4);
 	assert_int_equal(w.e->nr_shadows, shared_memory ? 0 : 4);
 	assert_int_equal(get(1000), 0);
-	assert_int_equal(page_list(page_at(1000)), LRU_ACTIVE);
+	assert_int_equal(page_list(page_at(1000)) % LRU_OF_KIND, LRU_ACTIVE);
 	assert_int_equal(w.e->stats->workingset_refault, 1);
 	assert_int_equal(w.e->stats->workingset_activate, 1);
 	page_out(0, 150);
 	assert_int_equal(get(1001), 1);
-	assert_int_not_equal(page_list(page_at(1001)), LRU_ACTIVE);
+	assert_int_not_equal(page_list(page_at(1001)) % LRU_OF_KIND, LRU_ACTIVE);
 	assert_int_equal(w.e->stats->workingset_refault, 2);
 	assert_int_equal(w.e->stats->workingset_activate, 1);
 	engine_check(w.e);
@@ -412,7 +412,7 @@ static void gen_remembers_as_long_as_generations_last(void **state)
 	page_out(0, 2);
 	get(0);
 	assert_int_equal(w.e->stats->workingset_activate, 1);
-	assert_int_equal(page_list(page_at(0)), w.e->lru.max_seq % NR_LRU_LISTS);
+	assert_int_equal(page_list(page_at(0)), w.e->lru.max_seq % MAX_NR_GENS);
 	for (unsigned i = 0; i < 600; i++)
 		put(200 + i, i);
 	get(1);

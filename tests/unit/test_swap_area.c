@@ -18,7 +18,7 @@ static unsigned area_on(u64 slots, int prio)
 
 	assert_int_equal(memory_store_create(&world_memory, COMPRESS_NONE, slots, 0, 1, &store), 0);
 	stores[nr_stores++] = store;
-	type = swapon(w.e, store, prio);
+	type = swap_area_on(w.e, store, prio);
 	assert_true(type > 0);
 	return type;
 }
@@ -130,7 +130,7 @@ static void when_all_are_full_pages_stay_and_are_counted(void **state)
 	(void)state;
 	start_with(64, (struct world_options){ .slots = 1 });
 	area_on(20, 9);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	page_out(0, 64);
 	assert_int_equal(mm->swapped, 20);
 	assert_int_equal(mm->rss, 44);
@@ -185,9 +185,9 @@ static void a_store_is_an_area_once(void **state)
 {
 	(void)state;
 	start((struct world_options){ 0 });
-	assert_int_equal(swapon(w.e, &flaky.store, 3), -EBUSY);
-	assert_int_equal(swapon(w.e, &flaky.store, -2), -EINVAL);
-	assert_int_equal(swapon(w.e, &flaky.store, 32768), -EINVAL);
+	assert_int_equal(swap_area_on(w.e, &flaky.store, 3), -EBUSY);
+	assert_int_equal(swap_area_on(w.e, &flaky.store, -2), -EINVAL);
+	assert_int_equal(swap_area_on(w.e, &flaky.store, 32768), -EINVAL);
 }
 
 static void there_are_only_so_many(void **state)
@@ -199,11 +199,11 @@ static void there_are_only_so_many(void **state)
 	for (unsigned i = 0; i < MAX_SWAP_AREAS; i++) {
 		many[i] = flaky.store;
 		many[i].nr_slots = 10;
-		assert_int_equal(swapon(w.e, &many[i], 0),
+		assert_int_equal(swap_area_on(w.e, &many[i], 0),
 				 i == MAX_SWAP_AREAS - 1 ? -EPERM : (int)i + 1);
 	}
 	for (unsigned i = 1; i < MAX_SWAP_AREAS; i++)
-		assert_int_equal(swapoff(w.e, i), 0);
+		assert_int_equal(swap_area_off(w.e, i), 0);
 }
 
 /* ---- off ---- */
@@ -217,7 +217,7 @@ static void swapoff_brings_everything_back(void **state)
 	other = area_on(256, SWAP_PRIO_NEXT);
 	page_out(0, 64);
 	get(3); /* with a copy kept */
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	assert_int_equal(mm->swapped, 0);
 	assert_int_equal(mm->rss, 64);
 	assert_int_equal(w.e->swap.used, 0);
@@ -234,7 +234,7 @@ static void swapoff_finds_pages_that_may_not_be_accessed(void **state)
 	start_with(8, (struct world_options){ 0 });
 	page_out(0, 8);
 	assert_int_equal(vm_protect(mm, AT(0), P(8), 0), 0);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	assert_int_equal(mm->rss, 8);
 	assert_int_equal(vm_protect(mm, AT(0), P(8), RW), 0);
 	expect_all(0, 8);
@@ -249,7 +249,7 @@ static void swapoff_brings_back_what_a_child_shares(void **state)
 	page_out(0, 8);
 	assert_int_equal(mm_fork(mm, &child), 0);
 	get(2);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	assert_int_equal(mm->rss + child->rss, 16);
 	assert_int_equal(w.e->swap.used, 0);
 	expect_all(0, 8);
@@ -269,7 +269,7 @@ static void swapoff_takes_what_is_just_on_its_way_out(void **state)
 		;
 	assert_int_equal(nr_writeout(w.e), 16);
 	vm_advise(mm, AT(0), P(4), VADV_DONTNEED); /* nobody's now */
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	assert_int_equal(nr_writeout(w.e), 0);
 	expect_all(4, 16);
 }
@@ -285,7 +285,7 @@ static void swapoff_brings_shared_memory_back(void **state)
 	fill(0, 32);
 	page_out(0, 32);
 	assert_int_equal(file->mapping->nr_swapped, 32);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	assert_int_equal(file->mapping->nr_swapped, 0);
 	expect_all(0, 32);
 	file_put(file);
@@ -297,11 +297,11 @@ static void swapoff_without_room_leaves_the_area_on_and_whole(void **state)
 	start((struct world_options){ .frames = 128 });
 	map(0, 400, RW);
 	fill(0, 400);
-	assert_int_equal(swapoff(w.e, FIRST), -ENOMEM);
+	assert_int_equal(swap_area_off(w.e, FIRST), -ENOMEM);
 	expect_all(0, 400);
-	assert_int_equal(swapoff(w.e, FIRST), -ENOMEM);
+	assert_int_equal(swap_area_off(w.e, FIRST), -ENOMEM);
 	assert_int_equal(vm_unmap(mm, AT(0), P(380)), 0);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	expect_all(380, 400);
 }
 
@@ -314,7 +314,7 @@ static void swapoff_goes_to_another_area_when_memory_is_short(void **state)
 	map(0, 400, RW);
 	fill(0, 400);
 	other = area_on(512, SWAP_PRIO_NEXT);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	assert_true(used(other) > 270);
 	assert_int_equal(flaky_kept(), 0);
 	expect_all(0, 400);
@@ -329,7 +329,7 @@ static void what_swapoff_cannot_read_is_sigbus_and_the_rest_lives(void **state)
 	page_out(0, 16);
 	flaky.load_error = -EIO;
 	flaky.error_slot = swp_offset((swp_entry_t){ slot_of_page(5) });
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	assert_int_equal(soft_read_byte(w.cpu, AT(5), &byte), FAULT_BUS);
 	assert_int_equal(soft_write_byte(w.cpu, AT(5), 1), FAULT_BUS);
 	expect_all(0, 5);
@@ -348,10 +348,10 @@ static void shared_memory_that_cannot_be_read_keeps_the_area_on(void **state)
 	fill(0, 4);
 	page_out(0, 4);
 	flaky.load_error = -EIO;
-	assert_int_equal(swapoff(w.e, FIRST), -EIO);
+	assert_int_equal(swap_area_off(w.e, FIRST), -EIO);
 	flaky.load_error = 0;
 	expect_all(0, 4);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
 	file_put(file);
 }
 
@@ -359,15 +359,15 @@ static void there_is_no_swapoff_of_nothing(void **state)
 {
 	(void)state;
 	start((struct world_options){ 0 });
-	assert_int_equal(swapoff(w.e, 1), -EINVAL);
-	assert_int_equal(swapoff(w.e, MAX_SWAP_AREAS), -EINVAL);
-	assert_int_equal(swapoff(w.e, FIRST), 0);
-	assert_int_equal(swapoff(w.e, FIRST), -EINVAL);
+	assert_int_equal(swap_area_off(w.e, 1), -EINVAL);
+	assert_int_equal(swap_area_off(w.e, MAX_SWAP_AREAS), -EINVAL);
+	assert_int_equal(swap_area_off(w.e, FIRST), 0);
+	assert_int_equal(swap_area_off(w.e, FIRST), -EINVAL);
 	map(0, 4, RW);
 	fill(0, 4);
 	page_out(0, 4);
 	assert_int_equal(mm->rss, 4);
-	assert_int_equal(swapon(w.e, &flaky.store, 0), FIRST);
+	assert_int_equal(swap_area_on(w.e, &flaky.store, 0), FIRST);
 	page_out(0, 4);
 	assert_int_equal(mm->rss, 0);
 	expect_all(0, 4);

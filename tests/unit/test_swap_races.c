@@ -119,7 +119,7 @@ static void a_fault_on_a_page_that_is_being_written_out_waits(void **state)
 
 static void swap_off(void)
 {
-	assert_int_equal(swapoff(w.e, 0), 0);
+	assert_int_equal(swap_area_off(w.e, 0), 0);
 }
 
 static void swapoff_begins(void)

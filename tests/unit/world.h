@@ -22,6 +22,7 @@ struct world_options {
 	bool kept_within_savings;
 	unsigned cpus; /* 0: 1 */
 	bool may_exceed;
+	int swappiness; /* 0: 60; -1: 0 */
 	enum compression compress;
 	struct store *store; /* NULL: a memory store */
 	const struct reclaim_policy *policy;
@@ -69,6 +70,7 @@ static inline int world_create(struct world *w, struct world_options o)
 		.kept_within_savings = o.kept_within_savings,
 		.marks = { .min = frames / 16, .low = frames / 8, .high = frames / 4 },
 		.may_exceed = o.may_exceed,
+		.swappiness = o.swappiness ? (unsigned)max_of(o.swappiness, 0) : 60,
 		.policy = o.policy,
 		.thp = o.thp,
 	};
