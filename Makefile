@@ -45,9 +45,11 @@ plant: ## plant faults in a copy of the engine, one at a time: each must be foun
 e2e: all ## real programs and system calls, bare and under vmfault, at full size
 	@tests/e2e/run.py --full
 
-soak: all tsan ## eight threads at once for a minute, twice; two million operations compared with the kernel; the full-size programs, three times over
+soak: all tsan ## eight threads at once for a minute, twice, and failing stores for ten; two million operations compared with the kernel; the full-size programs, three times over
 	@build-tsan/tests/soak/threads --seconds 60
 	@build-tsan/tests/soak/nopagelost --seconds 60
+	@build/tests/soak/nopagelost --seconds 600
+	@build/tests/differential/pageout --operations 20000 || [ $$? -eq 77 ]
 	@build/tools/vmfault oracle --operations 2000000
 	@tests/e2e/run.py --full --repeat 3
 

@@ -18,8 +18,8 @@
  * after a fault that brought it back, some entries map it and others name its slot; it sits in the
  * swap cache and nobody can write to it.
  *
- * Pages of files go in one step, one by one: written out if they are dirty, or (shared memory)
- * saved in a swap slot that the file itself remembers (reclaim/file.c).
+ * Pages of files go in one step, one by one: those that are dirty are left to the flusher, shared
+ * memory is saved in a swap slot that the file itself remembers (reclaim/file.c).
  *
  * Who is next, and what being found young or coming back soon is worth, is the policy's to say.
  */

@@ -206,6 +206,25 @@ static void there_are_only_so_many(void **state)
 		assert_int_equal(swap_area_off(w.e, i), 0);
 }
 
+/* ---- mincore ---- */
+
+static void a_page_is_there_while_it_is_in_the_swap_cache(void **state)
+{
+	struct taken t;
+	u8 there[4];
+
+	(void)state;
+	start_with(4, (struct world_options){ 0 });
+	while (take_segment(w.e, true, &t) && !t.taken)
+		;
+	assert_int_equal(mm->rss, 0);
+	assert_int_equal(do_mincore(mm, AT(0), P(4), there), 0);
+	assert_memory_equal(there, ((u8[4]){ 1, 1, 1, 1 }), 4);
+	reclaim_write_out(w.e, 10);
+	assert_int_equal(do_mincore(mm, AT(0), P(4), there), 0);
+	assert_memory_equal(there, ((u8[4]){ 0, 0, 0, 0 }), 4);
+}
+
 /* ---- off ---- */
 
 static void swapoff_brings_everything_back(void **state)
@@ -386,6 +405,7 @@ int main(void)
 		T(neighbours_go_to_neighbouring_slots),
 		T(a_store_is_an_area_once),
 		T(there_are_only_so_many),
+		T(a_page_is_there_while_it_is_in_the_swap_cache),
 		T(swapoff_brings_everything_back),
 		T(swapoff_finds_pages_that_may_not_be_accessed),
 		T(swapoff_brings_back_what_a_child_shares),
