@@ -36,22 +36,27 @@ bool swap_slot_in_use(const struct swap *s, u64 nr)
 	       swap_slot(s, nr)->count;
 }
 
+/* With the lock; read anywhere. */
 static void count_used(struct swap *s, s64 n)
 {
-	atomic_fetch_add_explicit(&s->used, n, memory_order_relaxed);
+	atomic_store_explicit(&s->used,
+			      atomic_load_explicit(&s->used, memory_order_relaxed) + (u64)n,
+			      memory_order_relaxed);
 }
 
 static struct swap_slot *slot_of(struct swap *s, u64 nr)
 {
-	VMF_ASSERT(spin_is_locked(&s->lock));
-	if (unlikely(!swap_slot_in_use(s, nr)))
+	struct swap_slot *slot = swap_slot(s, nr);
+
+	VMF_ASSERT(spin_is_locked(&s->lock) && swp_type((swp_entry_t){ nr }) < MAX_SWAP_AREAS);
+	if (unlikely(!slot->count))
 		vmf_panic("swap: slot %lu is not in use", (unsigned long)nr);
-	return swap_slot(s, nr);
+	return slot;
 }
 
-static s64 take_slot(struct swap *s)
+static s64 take_slot(struct swap *s, unsigned cpu)
 {
-	s64 nr = swap_take_slot(s);
+	s64 nr = swap_take_slot(s, cpu);
 
 	if (nr < 0)
 		return nr;
@@ -146,10 +151,11 @@ static void drop_slots(struct swap *s, const u64 *slots, unsigned n)
 
 s64 swap_alloc(struct swap *s)
 {
+	unsigned cpu = machine_cpu();
 	s64 nr;
 
 	spin_lock(&s->lock);
-	nr = take_slot(s);
+	nr = take_slot(s, cpu);
 	spin_unlock(&s->lock);
 	return nr;
 }
@@ -357,7 +363,7 @@ unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_e
 {
 	struct swap *s = &e->swap;
 	u64 shadow = workingset_eviction(e, n);
-	unsigned i;
+	unsigned cpu = machine_cpu(), i;
 
 	spin_lock(&s->lock);
 	for (i = 0; i < n; i++) {
@@ -370,7 +376,7 @@ unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_e
 			slot = slot_of(s, nr);
 			set_kept(s, slot, false);
 		} else {
-			nr = take_slot(s);
+			nr = take_slot(s, cpu);
 			if (nr < 0)
 				break;
 			slot = swap_slot(s, nr);

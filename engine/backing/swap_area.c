@@ -31,7 +31,9 @@ static void list_cluster(struct swap_area *a, struct swap_cluster *c)
 
 static void count_free(struct swap *s, s64 n)
 {
-	atomic_fetch_add_explicit(&s->nr_free, n, memory_order_relaxed);
+	atomic_store_explicit(&s->nr_free,
+			      atomic_load_explicit(&s->nr_free, memory_order_relaxed) + n,
+			      memory_order_relaxed);
 }
 
 /* ---- taking ---- */
@@ -121,13 +123,14 @@ static bool may_go_on(const struct swap *s, unsigned cpu)
 	       !atomic_load_explicit(&a->refusing, memory_order_relaxed);
 }
 
-s64 swap_take_slot(struct swap *s)
+s64 swap_take_slot(struct swap *s, unsigned cpu)
 {
-	unsigned cpu = machine_cpu() % SWAP_CPUS, bit;
 	struct swap_cluster *c;
 	struct swap_area *a;
+	unsigned bit;
 
 	VMF_ASSERT(spin_is_locked(&s->lock));
+	cpu %= SWAP_CPUS;
 	if (!may_go_on(s, cpu) && !next_cluster(s, cpu))
 		return -ENOSPC;
 	a = s->current[cpu].area;

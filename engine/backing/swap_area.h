@@ -64,8 +64,8 @@ int swap_area_off(struct engine *e, unsigned type);
 
 /* ---- for backing/swap.c and fault/swapoff.c ---- */
 
-/* A slot that nobody uses, or -ENOSPC. */
-s64 swap_take_slot(struct swap *s);
+/* A slot that nobody uses, or -ENOSPC.  cpu: whose cluster it is to come from. */
+s64 swap_take_slot(struct swap *s, unsigned cpu);
 /* It is nobody's any more, and the store knows. */
 void swap_give_slot(struct swap *s, u64 slot);
 /* The area gives no slots from now on.  False: there is none, or it is so already.  Lock not held.
