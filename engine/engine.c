@@ -29,7 +29,8 @@ static bool config_is_valid(const struct engine_config *c, u64 nr_user)
 {
 	return c->prefetch >= 1 && c->prefetch <= MMU_BATCH && c->segment >= 1 &&
 	       c->segment <= MMU_BATCH && c->marks.min < c->marks.low &&
-	       c->marks.low < c->marks.high && c->marks.min < nr_user;
+	       c->marks.low < c->marks.high && c->marks.min < nr_user &&
+	       numa_config_is_valid(&c->nodes, nr_user);
 }
 
 static void *take_memory(struct engine *e, u64 bytes)
@@ -62,7 +63,7 @@ int engine_init(struct engine *e, const struct mmu_ops *mmu, const struct engine
 		return -ENOMEM;
 	}
 	zone_init(e, ZONE_TABLE, 0, nr_table, table_map);
-	zone_init(e, ZONE_USER, nr_table, nr_user, user_map);
+	nodes_init(e, &config->nodes, nr_table, nr_user, user_map);
 	reclaim_init(e);
 	flusher_init(&e->flusher);
 	hugetlb_init(e);
@@ -267,12 +268,12 @@ void engine_check(struct engine *e)
 	      "%lu pages of files on the LRU lists, %lu in the page cache, %lu counted", ul(l.file),
 	      ul(cached), ul(e->nr_file_pages));
 	CHECK(zone_free_pages(e, ZONE_USER) + l.pages + l.leaving + zero + pools +
-			      e->zones[ZONE_USER].nr_retired ==
-		      e->zones[ZONE_USER].nr,
+			      user_frames_retired(e) ==
+		      user_frames(e),
 	      "%lu frames of programs, of which %lu free, %lu on LRU lists, %lu leaving, "
 	      "%lu in pools and devices",
-	      ul(e->zones[ZONE_USER].nr), ul(zone_free_pages(e, ZONE_USER)), ul(l.pages),
-	      ul(l.leaving), ul(pools));
+	      ul(user_frames(e)), ul(zone_free_pages(e, ZONE_USER)), ul(l.pages), ul(l.leaving),
+	      ul(pools));
 	CHECK(zone_free_pages(e, ZONE_TABLE) + tables == e->zones[ZONE_TABLE].nr,
 	      "%lu frames for tables, of which %lu free, %lu in use", ul(e->zones[ZONE_TABLE].nr),
 	      ul(zone_free_pages(e, ZONE_TABLE)), ul(tables));

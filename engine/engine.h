@@ -31,10 +31,13 @@ struct engine_stats {
 	_Atomic u64 store_errors; /* loads that failed: the thread got SIGBUS */
 	_Atomic u64 store_full;	  /* saves refused: the page stayed */
 	_Atomic u64 lazyfreed;	  /* pages dropped that the program had given up */
-	_Atomic u64 dirty_met;	  /* dirty pages of files that reclaim left to the flusher */
-	_Atomic u64 no_slots;	  /* pages that stayed: no swap area had a slot */
-	_Atomic u64 oom_kills;	  /* spaces */
-	_Atomic u64 oom_reaped;	  /* pages that they had, and nobody else */
+	/* As in /proc/vmstat: entries made to fault, such faults, those on the page's own node,
+	 * pages moved for them. */
+	_Atomic u64 numa_pte_updates, numa_hint_faults, numa_hint_faults_local, numa_pages_migrated;
+	_Atomic u64 dirty_met;	/* dirty pages of files that reclaim left to the flusher */
+	_Atomic u64 no_slots;	/* pages that stayed: no swap area had a slot */
+	_Atomic u64 oom_kills;	/* spaces */
+	_Atomic u64 oom_reaped; /* pages that they had, and nobody else */
 	/* Huge pages: that came with a fault; faults that wanted one and had to do without; split;
 	 * made from single pages. */
 	_Atomic u64 thp_fault_alloc, thp_fault_fallback, thp_split, thp_collapse;
@@ -60,6 +63,7 @@ struct engine_config {
 	struct watermarks marks;
 	struct dirty_limits dirty;
 	unsigned swappiness; /* 0 .. 200: how gladly anonymous pages go, compared with files' */
+	struct numa_config nodes;
 	const struct reclaim_policy *policy; /* which page goes next; NULL: policy_default */
 	/* The min watermark is a wish, not a wall: when reclaim cannot help (the store is full, all
 	 * is pinned), allocations succeed as long as descriptors last.  The program goes on, over
@@ -103,6 +107,7 @@ struct engine {
 	struct page *pages; /* [nr_pages], by pfn */
 	u64 nr_pages;
 	struct zone zones[NR_ZONES];
+	struct numa numa;
 	reclaim_fn reclaim;
 	struct hstate hstates[NR_HSTATES];		  /* pools of huge pages */
 	spinlock_t huge_fault_locks[NR_HUGE_FAULT_LOCKS]; /* see hugetlb/hugetlb.h */

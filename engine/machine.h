@@ -157,6 +157,9 @@ struct mmu_ops {
 	/* A frame goes back to the allocator; forget its bytes.  The frame is in no table. */
 	void (*release)(struct engine *e, struct page *page);
 
+	/* The node (page/node.h) of the CPU that this runs on.  NULL: there is one node. */
+	unsigned (*node)(const struct engine *e);
+
 	/* Set where the machine does not report a first write to a page that was set read-only
 	 * and zero: the engine then maps no shared zero page but a frame for each page. */
 	bool silent_write;

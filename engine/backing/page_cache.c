@@ -271,7 +271,7 @@ static bool room_for_shadow(struct address_space *m)
 
 	do {
 		if (atomic_fetch_add_explicit(&e->nr_shadows, 1, memory_order_relaxed) <
-		    e->zones[ZONE_USER].nr) {
+		    user_frames(e)) {
 			count(&m->nr_shadows, 1);
 			return true;
 		}

@@ -76,7 +76,7 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 	if (!none)
 		return 0;
 	run_shrink(&run, none);
-	if (!run_alloc(e, &run, pages))
+	if (!run_alloc(vmf, &run, pages))
 		return VM_FAULT_OOM;
 	nr = run.n;
 	for (unsigned i = 0; i < nr; i++)

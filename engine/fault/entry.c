@@ -13,6 +13,7 @@
  *       marker             as none, or it fails
  *       present, read-only do_wp_page
  *       being moved        migration_entry_wait
+ *       PROT_NONE          do_numa_page: who uses the page was asked
  */
 #include "engine/base/check.h"
 #include "engine/fault/internal.h"
@@ -84,6 +85,8 @@ static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 		return handle_pte_marker(vmf);
 	if (unlikely(pte_migrating(vmf->orig)))
 		return migration_entry_wait(vmf);
+	if (unlikely(pte_protnone(vmf->orig)) && (vmf->vma->flags & VM_ACCESS))
+		return do_numa_page(vmf);
 	if ((vmf->flags & FAULT_FLAG_ABSENT) && e->mmu->pages_vanish)
 		return do_vanished_page(vmf);
 	if ((vmf->flags & FAULT_FLAG_WRITE) && !pte_write(vmf->orig))
@@ -220,10 +223,10 @@ bool frames_in_flight(struct engine *e, u64 refused)
 		return true;
 	known += zone_free_pages(e, ZONE_USER) + hugetlb_frames(e);
 	known += atomic_load_explicit(&e->nr_device_pages, memory_order_relaxed);
-	known += atomic_load_explicit(&e->zones[ZONE_USER].nr_retired, memory_order_relaxed);
+	known += user_frames_retired(e);
 	known += lru_evictable(&e->lru);
 	known += atomic_load_explicit(&e->lru.nr_unevictable, memory_order_relaxed);
-	return known < e->zones[ZONE_USER].nr;
+	return known < user_frames(e);
 }
 
 /* With mmap_lock held for reading, or NULL. */

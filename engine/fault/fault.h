@@ -113,6 +113,16 @@ unsigned handle_mm_fault(struct vma *vma, u64 address, unsigned flags, struct fa
  * mmap_lock has been dropped, and whatever is there now may be tried.  mmap_lock held for reading.
  */
 int faultin_page(struct vma *vma, u64 va, bool write);
+
+/* ---- NUMA hinting (numa.c) ---- */
+
+/* Have the next access to each page of [start, end) of the VMA fault, to see which node it comes
+ * from.  Returns how many entries changed.  mmap_lock held. */
+u64 change_prot_numa(struct vma *vma, u64 start, u64 end);
+/* The same for the next `pages` pages of the space, going around: for whoever has time, now and
+ * then.  0 where there is one node, or if mmap_lock is not to be had.  Takes mmap_lock for reading;
+ * one at a time for each space. */
+u64 task_numa_work(struct mm *mm, u64 pages);
 /*
  * Bring in what areas have of [start, end), each page as the program would be likely to use it:
  * private writable ones for writing.  Not VM_LOCKONFAULT ones.  0, -EFAULT (it may not be

@@ -237,7 +237,7 @@ static struct page *alloc_cow_page(struct vm_fault_info *vmf, unsigned *ret)
 	/* Without mmap_lock there is one: lock_vma() sees to it. */
 	if (!vma_anon(vmf->vma) && anon_vma_prepare(vmf->vma))
 		return NULL;
-	page = page_alloc(e, ZONE_USER, 0, 0);
+	page = vma_alloc_page(vmf->vma, vmf->address, 0, 0);
 	if (!page)
 		return NULL;
 	page_init_flags(page, PG_ANON_EXCLUSIVE);

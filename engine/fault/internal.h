@@ -47,7 +47,7 @@ void run_shrink(struct run *run, unsigned n);
  * Frames for a run, in order of address; the page asked for may reclaim, the others only take what
  * is there.  Shrinks the run.  False: not even one.
  */
-bool run_alloc(struct engine *e, struct run *run, struct page **pages);
+bool run_alloc(const struct vm_fault_info *vmf, struct run *run, struct page **pages);
 void run_free(struct engine *e, struct page **pages, unsigned n, bool staged);
 /* The pages, staged and mapped nowhere, are mapped with set() and told of their entries; what these
  * allow goes by the VMA, by whether the page is the one asked for, and by whether it is exclusive.
@@ -65,6 +65,8 @@ unsigned do_anonymous_folio(struct vm_fault_info *vmf);
 unsigned do_anonymous_page(struct vm_fault_info *vmf);
 unsigned do_swap_page(struct vm_fault_info *vmf);
 unsigned do_wp_page(struct vm_fault_info *vmf);
+/* An entry that nobody may access in an area that may be accessed (numa.c). */
+unsigned do_numa_page(struct vm_fault_info *vmf);
 /* No entry, in a VMA of a file (file.c). */
 unsigned do_fault(struct vm_fault_info *vmf);
 /* A write to a page of the VMA's file that a shared mapping has read-only (file.c).  The page has

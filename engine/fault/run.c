@@ -13,15 +13,15 @@ void run_shrink(struct run *run, unsigned n)
 	run->n = n;
 }
 
-bool run_alloc(struct engine *e, struct run *run, struct page **pages)
+bool run_alloc(const struct vm_fault_info *vmf, struct run *run, struct page **pages)
 {
 	unsigned n;
 
-	pages[0] = page_alloc(e, ZONE_USER, 0, 0);
+	pages[0] = vma_alloc_page(vmf->vma, run->start, 0, 0);
 	if (!pages[0])
 		return false;
 	for (n = 1; n < run->n; n++) {
-		pages[n] = page_alloc(e, ZONE_USER, 0, ALLOC_NORECLAIM);
+		pages[n] = vma_alloc_page(vmf->vma, run->start + n * PAGE_SIZE, 0, ALLOC_NORECLAIM);
 		if (!pages[n])
 			break;
 	}

@@ -288,7 +288,7 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	run_shrink(&run, n);
 
 	nr = run.n;
-	if (!run_alloc(e, &run, pages)) {
+	if (!run_alloc(vmf, &run, pages)) {
 		swap_unpin(&e->swap, slots, nr);
 		return VM_FAULT_OOM;
 	}

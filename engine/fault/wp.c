@@ -15,9 +15,10 @@
 #include "engine/userfault/hooks.h"
 
 /* One staged frame with the bytes of `from`, or (NULL) zeros; or NULL and *ret. */
-static struct page *staged_copy(struct engine *e, struct page *from, unsigned *ret)
+static struct page *staged_copy(const struct vm_fault_info *vmf, struct page *from, unsigned *ret)
 {
-	struct page *page = page_alloc(e, ZONE_USER, 0, 0);
+	struct engine *e = vmf->vma->mm->engine;
+	struct page *page = vma_alloc_page(vmf->vma, vmf->address, 0, 0);
 
 	*ret = VM_FAULT_OOM;
 	if (!page)
@@ -87,7 +88,7 @@ static unsigned wp_page_copy(struct vm_fault_info *vmf, struct page *old)
 		return VM_FAULT_OOM;
 	/* While our entry maps the old page nobody writes to it.  If it does not any more, the copy
 	 * is thrown away. */
-	page = staged_copy(e, old, &ret);
+	page = staged_copy(vmf, old, &ret);
 	if (!page)
 		return ret;
 	spin_lock(vmf->ptl);
@@ -214,7 +215,7 @@ unsigned do_vanished_page(struct vm_fault_info *vmf)
 	unsigned ret;
 	int n = 0;
 
-	page = staged_copy(e, NULL, &ret);
+	page = staged_copy(vmf, NULL, &ret);
 	if (!page)
 		return ret;
 	spin_lock(vmf->ptl);

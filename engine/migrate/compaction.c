@@ -166,24 +166,22 @@ static unsigned isolate_pages(struct compact *c, u64 *pfn, u64 end, struct page 
 	return n;
 }
 
-/* Empty [pfn, end), or begin to.  False: it is not emptied. */
-static bool empty_block(struct compact *c, u64 pfn, u64 end)
+/* Empty [pfn, end), or begin to. */
+static void empty_block(struct compact *c, u64 pfn, u64 end)
 {
 	const struct migrate_target target = { .get = get_free, .put = put_free, .arg = c };
 	struct page *pages[CLUSTER];
 	int status[CLUSTER];
 	bool all = true;
 
-	while (pfn < end && (all || c->order < 0)) {
-		unsigned moved, n = isolate_pages(c, &pfn, end, pages);
+	while (pfn < min_of(end, c->free_pfn) && (all || c->order < 0)) {
+		unsigned moved, n = isolate_pages(c, &pfn, min_of(end, c->free_pfn), pages);
 
+		c->migrate_pfn = pfn;
 		moved = migrate_pages(c->e, pages, n, &target, c->mode, status);
 		c->moved += moved;
 		all &= moved == n;
-		if (have_met(c))
-			return false;
 	}
-	return all;
 }
 
 /* The next block that the migrate scanner comes to, or what of it is of the order asked for. */
@@ -198,9 +196,9 @@ static void next_block(struct compact *c)
 		c->migrate_pfn = c->free_pfn;
 		return;
 	}
-	c->migrate_pfn = end;
 	if (c->order < 0 || is_worth_it(c, start))
 		empty_block(c, start, end);
+	c->migrate_pfn = end;
 }
 
 static enum compact_result compact_zone(struct compact *c)
@@ -231,7 +229,8 @@ static enum compact_result compact_zone(struct compact *c)
 static bool compaction_suitable(const struct engine *e, const struct zone *z, unsigned order)
 {
 	return atomic_load_explicit(&z->nr_free, memory_order_relaxed) >=
-	       e->config.marks.min + (2ULL << order);
+	       node_share(e, page_nid(pfn_page(e, z->start_pfn)), e->config.marks.min) +
+		       (2ULL << order);
 }
 
 static bool compaction_deferred(struct compaction *state, unsigned order)
@@ -305,14 +304,20 @@ static bool compact_for_allocation(struct engine *e, struct zone *z, unsigned or
 
 u64 compact_memory(struct engine *e)
 {
-	struct zone *z = &e->zones[ZONE_USER];
-	struct compact c = { .e = e, .z = z, .order = -1, .mode = MIGRATE_SYNC };
+	u64 moved = 0;
 
-	if (!can_migrate(e) || !claim(z))
-		return 0;
-	compact_zone(&c);
-	disclaim(z);
-	return c.moved;
+	for (unsigned nid = 0; can_migrate(e) && nid < e->numa.nr; nid++) {
+		struct compact c = {
+			.e = e, .z = node_zone(e, nid), .order = -1, .mode = MIGRATE_SYNC
+		};
+
+		if (!claim(c.z))
+			continue;
+		compact_zone(&c);
+		disclaim(c.z);
+		moved += c.moved;
+	}
+	return moved;
 }
 
 void compaction_init(struct engine *e)

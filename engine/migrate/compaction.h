@@ -38,7 +38,7 @@ void compaction_init(struct engine *e);
  * reclaim. */
 enum compact_result try_to_compact(struct engine *e, struct zone *z, unsigned order);
 
-/* Move all that can be moved of ZONE_USER together, waiting for pages that are locked: by hand, as
+/* On each node move all that can be moved together, waiting for pages that are locked: by hand, as
  * /proc/sys/vm/compact_memory.  Returns pages moved.  No lock held but mmap_lock for reading. */
 u64 compact_memory(struct engine *e);
 

@@ -58,7 +58,8 @@
 #define ASYNC_PASSES 3
 
 /* What a page is, beyond where it is: goes to the new frame. */
-#define PG_MOVES (PG_REFERENCED | PG_PREFETCHED | PG_WORKINGSET | PG_LAZYFREE | PG_MLOCKED)
+#define PG_MOVES                                                                                   \
+	(PG_REFERENCED | PG_PREFETCHED | PG_WORKINGSET | PG_LAZYFREE | PG_MLOCKED | PG_RECLAIM)
 
 bool can_migrate(const struct engine *e)
 {
@@ -196,6 +197,7 @@ static bool take_place(struct engine *e, struct page *page, struct page *to)
 		atomic_store_explicit(&to->mapcount, 1, memory_order_release);
 	}
 	page_set(to, atomic_load(&page->flags) & PG_MOVES);
+	atomic_store_explicit(&to->last_nid, atomic_load(&page->last_nid), memory_order_relaxed);
 	lru_replace(e, page, to);
 	return true;
 }

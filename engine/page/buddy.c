@@ -172,6 +172,7 @@ static void prepare_block(struct engine *e, struct page *page, unsigned flags)
 
 		atomic_store_explicit(&p->flags, kind, memory_order_relaxed);
 		atomic_store_explicit(&p->mapcount, 0, memory_order_relaxed);
+		atomic_store_explicit(&p->last_nid, MAX_NUMNODES, memory_order_relaxed);
 		p->anon_vma = NULL;
 		if (i) {
 			p->head = page;
@@ -193,44 +194,93 @@ static bool compacts(struct engine *e, struct zone *z, unsigned order, u64 short
 	return order && !shortfall && e->compact && e->compact(e, z, order);
 }
 
-static struct page *alloc_with_reclaim(struct engine *e, struct zone *z, unsigned order, u64 keep)
+/* What an allocation of programs' frames may take, and where it begins. */
+struct route {
+	unsigned order, nid;
+	nodemask_t allowed;
+};
+
+/* From the nearest node that has a block.  NULL: *short_of lacks the least, *shortfall frames. */
+static struct page *take_nearest(struct engine *e, const struct route *r, u64 keep, u64 *shortfall,
+				 struct zone **short_of)
 {
+	const u8 *nodes = e->numa.fallback[r->nid];
+
+	*shortfall = ~0ULL;
+	*short_of = NULL;
+	for (unsigned i = 0; i < e->numa.nr; i++) {
+		struct zone *z = node_zone(e, nodes[i]);
+		struct page *page;
+		u64 lacking;
+
+		if (!node_isset(nodes[i], r->allowed))
+			continue;
+		page = take_block(z, r->order, node_share(e, nodes[i], keep), &lacking);
+		if (page)
+			return page;
+		if (lacking < *shortfall) {
+			*shortfall = lacking;
+			*short_of = z;
+		}
+	}
+	return NULL;
+}
+
+static struct page *alloc_with_reclaim(struct engine *e, const struct route *r, u64 keep)
+{
+	unsigned order = r->order;
 	struct page *page;
+	struct zone *z;
 	u64 shortfall;
 	unsigned round;
 
 	for (round = 0; round < RECLAIM_ROUNDS; round++) {
-		page = take_block(z, order, keep, &shortfall);
-		if (page)
+		page = take_nearest(e, r, keep, &shortfall, &z);
+		if (page || !z)
 			return page;
 		if (compacts(e, z, order, shortfall))
 			continue;
-		if (!e->reclaim || !e->reclaim(e, max_of(shortfall, 1ULL << order)))
+		if (!e->reclaim || !e->reclaim(e, max_of(shortfall, 1ULL << order), r->allowed))
 			break;
 	}
 	/* Others may have freed something while reclaim found nothing. */
-	page = take_block(z, order, keep, &shortfall);
-	if (!page && keep && e->config.may_exceed)
-		page = take_block(z, order, 0, &shortfall);
+	page = take_nearest(e, r, keep, &shortfall, &z);
+	if (!page && keep && e->config.may_exceed && r->allowed == NODE_MASK_ALL)
+		page = take_nearest(e, r, 0, &shortfall, &z);
+	return page;
+}
+
+struct page *page_alloc_nodes(struct engine *e, unsigned order, unsigned flags, unsigned nid,
+			      nodemask_t allowed)
+{
+	struct route r = { .order = order, .nid = nid, .allowed = allowed };
+	u64 shortfall, keep = flags & ALLOC_RESERVE ? 0 : e->config.marks.min;
+	struct page *page;
+	struct zone *z;
+
+	if (order >= MAX_ORDER)
+		return NULL;
+	page = take_nearest(e, &r, keep, &shortfall, &z);
+	if (!page && !(flags & ALLOC_NORECLAIM))
+		page = alloc_with_reclaim(e, &r, keep);
+	else if (!page && (flags & ALLOC_COMPACT) && z && compacts(e, z, order, shortfall))
+		page = take_nearest(e, &r, keep, &shortfall, &z);
+	if (page)
+		prepare_block(e, page, flags);
 	return page;
 }
 
 struct page *page_alloc(struct engine *e, enum zone_type type, unsigned order, unsigned flags)
 {
-	struct zone *z = &e->zones[type];
-	bool user = type == ZONE_USER;
-	u64 keep = user && !(flags & ALLOC_RESERVE) ? e->config.marks.min : 0;
 	struct page *page;
 	u64 shortfall;
 
+	if (type != ZONE_TABLE)
+		return page_alloc_nodes(e, order, flags, numa_node_id(e), NODE_MASK_ALL);
 	if (order >= MAX_ORDER)
 		return NULL;
-	page = take_block(z, order, keep, &shortfall);
-	/* Reclaim frees pages of programs: it cannot help the other zone. */
-	if (!page && user && !(flags & ALLOC_NORECLAIM))
-		page = alloc_with_reclaim(e, z, order, keep);
-	else if (!page && user && (flags & ALLOC_COMPACT) && compacts(e, z, order, shortfall))
-		page = take_block(z, order, keep, &shortfall);
+	/* Reclaim frees pages of programs: it cannot help here. */
+	page = take_block(&e->zones[type], order, 0, &shortfall);
 	if (page)
 		prepare_block(e, page, flags);
 	return page;
@@ -276,15 +326,19 @@ static struct page *take_contig(struct engine *e, struct zone *z, unsigned order
 
 struct page *page_alloc_contig(struct engine *e, enum zone_type type, unsigned order)
 {
-	struct zone *z = &e->zones[type];
-	u64 keep = type == ZONE_USER ? e->config.marks.min : 0;
-	struct page *page;
+	unsigned nodes = type == ZONE_USER ? e->numa.nr : 1;
+	struct page *page = NULL;
 
 	if (order < MAX_ORDER)
 		return page_alloc(e, type, order, ALLOC_NORECLAIM);
-	spin_lock(&z->lock);
-	page = take_contig(e, z, order, keep);
-	spin_unlock(&z->lock);
+	for (unsigned i = 0; i < nodes && !page; i++) {
+		struct zone *z = &e->zones[type + i];
+		u64 keep = type == ZONE_USER ? node_share(e, i, e->config.marks.min) : 0;
+
+		spin_lock(&z->lock);
+		page = take_contig(e, z, order, keep);
+		spin_unlock(&z->lock);
+	}
 	if (page)
 		prepare_block(e, page, 0);
 	return page;
@@ -552,7 +606,11 @@ void *page_direct(const struct engine *e, const struct page *page)
 
 u64 zone_free_pages(const struct engine *e, enum zone_type zone)
 {
-	return count_of_free(&e->zones[zone]);
+	u64 n = count_of_free(&e->zones[zone]);
+
+	for (unsigned i = 1; zone == ZONE_USER && i < e->numa.nr; i++)
+		n += count_of_free(&e->zones[ZONE_USER + i]);
+	return n;
 }
 
 static void check_free_block(const struct engine *e, const struct zone *z, const struct page *page,
@@ -580,9 +638,8 @@ static void check_free_block(const struct engine *e, const struct zone *z, const
 	}
 }
 
-void zone_check(const struct engine *e, enum zone_type type)
+static void check_zone(const struct engine *e, const struct zone *z)
 {
-	const struct zone *z = &e->zones[type];
 	const struct page *page;
 	u64 counted = 0;
 	unsigned order;
@@ -595,4 +652,11 @@ void zone_check(const struct engine *e, enum zone_type type)
 	if (counted != count_of_free(z))
 		vmf_panic("zone_check: %lu frames on the free lists, %lu counted",
 			  (unsigned long)counted, (unsigned long)count_of_free(z));
+}
+
+void zone_check(const struct engine *e, enum zone_type zone)
+{
+	check_zone(e, &e->zones[zone]);
+	for (unsigned i = 1; zone == ZONE_USER && i < e->numa.nr; i++)
+		check_zone(e, &e->zones[ZONE_USER + i]);
 }

@@ -2,7 +2,8 @@
 /*
  * Physical memory: frame descriptors and the buddy allocator.
  *
- * A frame number (pfn) indexes one array of descriptors.  Two zones:
+ * A frame number (pfn) indexes one array of descriptors.  Two zones, of which the second is one for
+ * each node (node.h):
  *   ZONE_TABLE  always directly mapped: page tables live here;
  *   ZONE_USER   pages of programs.  On soft and x86 directly mapped, too; on linux a frame is a
  *               licence to keep one page resident, and its bytes are wherever the machine says.
@@ -21,12 +22,14 @@
 #include "engine/base/list.h"
 #include "engine/base/lock.h"
 #include "engine/mmu/pte.h"
+#include "engine/page/node.h"
 
 struct engine;
 struct anon_vma;
 struct address_space;
 
-enum zone_type { ZONE_TABLE, ZONE_USER, NR_ZONES };
+/* ZONE_USER is node 0's; node n's is ZONE_USER + n. */
+enum zone_type { ZONE_TABLE, ZONE_USER, NR_ZONES = ZONE_USER + MAX_NUMNODES };
 
 #define MAX_ORDER 11 /* orders 0 .. 10: up to 4 MiB */
 
@@ -70,6 +73,7 @@ struct page {
 	_Atomic u32 flags;
 	u8 order; /* of the block, for PG_BUDDY and, in each of its frames, while allocated */
 	u8 zone;
+	_Atomic u8 last_nid;  /* of the last NUMA hinting fault; MAX_NUMNODES: none */
 	_Atomic u8 list;      /* PG_LRU, not PG_UNEVICTABLE: which of the policy's; lru->lock */
 	struct list_head lru; /* free list, LRU list or write-out list */
 	/* Where its entries can be found.  Page lock (and its entry's page-table lock, to change
@@ -110,11 +114,11 @@ struct zone {
 	struct compaction compaction;
 };
 
-/* Called without zone lock when an allocation would leave ZONE_USER with fewer than min frames:
- * free about `want` frames.  Returns the number freed; 0: it cannot help.  Registered by reclaim
- * (never called by name from here).  What it allocates itself, it allocates with ALLOC_RESERVE |
- * ALLOC_NORECLAIM, or it would call itself. */
-typedef u64 (*reclaim_fn)(struct engine *e, u64 want);
+/* Called without zone lock when an allocation would leave a node with fewer than min frames:
+ * free about `want` frames of these nodes.  Returns the number freed; 0: it cannot help. Registered
+ * by reclaim (never called by name from here).  What it allocates itself, it allocates with
+ * ALLOC_RESERVE | ALLOC_NORECLAIM, or it would call itself. */
+typedef u64 (*reclaim_fn)(struct engine *e, u64 want, nodemask_t nodes);
 
 /* Called in the same way when there are frames enough and no 2^order of them side by side: make
  * such a block, by moving pages.  True: it did.  Registered by compaction. */
@@ -138,13 +142,18 @@ void zone_init(struct engine *e, enum zone_type type, u64 start_pfn, u64 nr, voi
  * Allocate 2^order frames, naturally aligned, as one page: refcount 1, on no list, no flags but
  * those of a compound page.  NULL when there is none.
  *
- * ZONE_USER keeps config.marks.min frames back, except for ALLOC_RESERVE.  Short of that, reclaim
+ * ZONE_USER is the node of this CPU, and when that is short, the next ones by distance.  Each keeps
+ * its share of config.marks.min frames back, except for ALLOC_RESERVE.  Short of that, reclaim
  * is called (the caller holds no page-table lock) unless ALLOC_NORECLAIM, and for a block first of
  * all compaction; when reclaim cannot help
  * any more, config.may_exceed gives out what was kept back.  ALLOC_NORECLAIM never exceeds: its
  * callers can do without.
  */
 struct page *page_alloc(struct engine *e, enum zone_type zone, unsigned order, unsigned flags);
+/* The same for frames of programs, from `nid` on by distance, and from `allowed` nodes only.  What
+ * it keeps back is the same, but may_exceed is for NODE_MASK_ALL only. */
+struct page *page_alloc_nodes(struct engine *e, unsigned order, unsigned flags, unsigned nid,
+			      nodemask_t allowed);
 /*
  * The same for any order, without reclaim.  Of more than the buddy allocator's largest block only
  * frames that are all free beside one another serve, and they are looked for one by one: for who
@@ -197,10 +206,11 @@ u64 page_pfn(const struct engine *e, const struct page *page);
 struct page *pfn_page(const struct engine *e, u64 pfn);
 /* Bytes of a frame of a directly mapped zone; NULL in a zone that is not. */
 void *page_direct(const struct engine *e, const struct page *page);
-/* Frames free in the zone now. */
+/* Frames free in the zone now; ZONE_USER: on all nodes. */
 u64 zone_free_pages(const struct engine *e, enum zone_type zone);
-/* Walk the free lists: blocks aligned, inside the zone, marked, not two buddies free side by side,
- * as many frames as nr_free says.  Panics with a message.  Nobody else active. */
+/* Walk the free lists (ZONE_USER: of all nodes): blocks aligned, inside the zone, marked, not two
+ * buddies free side by side, as many frames as nr_free says.  Panics with a message.  Nobody else
+ * active. */
 void zone_check(const struct engine *e, enum zone_type zone);
 
 static inline s32 page_mapcount(const struct page *p)

@@ -231,8 +231,7 @@ static void new_generation(struct engine *e)
 
 static bool generation_is_due(const struct engine *e)
 {
-	return atomic_load_explicit(&e->lru.born, memory_order_relaxed) >
-	       e->zones[ZONE_USER].nr / BIRTHS;
+	return atomic_load_explicit(&e->lru.born, memory_order_relaxed) > user_frames(e) / BIRTHS;
 }
 
 static void gen_watch(struct engine *e)

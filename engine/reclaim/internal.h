@@ -83,8 +83,9 @@ struct taken {
 };
 
 /* Take one segment around a victim that the policy names, or a victim that is mapped more than
- * once from all its entries.  `force`: young pages, too.  False: there is none. */
-bool take_segment(struct engine *e, bool force, struct taken *t);
+ * once from all its entries.  `force`: young pages, too; nodes: where the victim lies.  False:
+ * there is none. */
+bool take_segment(struct engine *e, bool force, nodemask_t nodes, struct taken *t);
 /* The store or the swap area is full: take one page that needs neither, a clean or dirty page of a
  * file.  False: there is none in reach. */
 bool take_without_slot(struct engine *e, struct taken *t);

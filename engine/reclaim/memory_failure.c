@@ -25,9 +25,7 @@
 
 static bool is_frame(const struct engine *e, u64 pfn)
 {
-	const struct zone *z = &e->zones[ZONE_USER];
-
-	return pfn - z->start_pfn < z->nr && can_migrate(e);
+	return pfn_is_user(e, pfn) && can_migrate(e);
 }
 
 /* What the page at hand is found to be. */

@@ -30,7 +30,7 @@ static u64 count_of(const _Atomic s64 *counter)
 
 static u64 total_pages(const struct engine *e)
 {
-	u64 total = e->zones[ZONE_USER].nr;
+	u64 total = user_frames(e);
 
 	for (unsigned i = 0; i < MAX_SWAP_AREAS; i++)
 		if (e->swap.areas[i])
@@ -82,7 +82,7 @@ static void tell_of_memory(struct engine *e)
 		"Mem-Info: evictable:%lu unevictable:%lu writeback:%lu free:%lu free_swap:%lukB",
 		ul(lru_evictable(lru)), ul(lru->nr_unevictable), ul(nr_writeout(e)),
 		ul(zone_free_pages(e, ZONE_USER)),
-		kb(total_pages(e) - e->zones[ZONE_USER].nr - e->swap.used));
+		kb(total_pages(e) - user_frames(e) - e->swap.used));
 }
 
 static void tell_of_tasks(struct engine *e)

@@ -29,7 +29,7 @@ void reclaim_init(struct engine *e)
 	lru->policy = e->config.policy ? e->config.policy : &policy_default;
 	lru->watch = e->mmu->never_young ? NULL : lru->policy->watch;
 	lru->policy->init(e);
-	e->reclaim = reclaim_direct;
+	e->reclaim = reclaim_nodes;
 }
 
 static u64 nr_free(struct engine *e)
@@ -60,8 +60,22 @@ static bool free_without_slot(struct engine *e, u64 *freed)
 	return t.freed || (t.dirty && flusher_wait_for_round(e));
 }
 
-/* Free about `want` frames, or as many as there are.  *not_now is set if there may be more soon. */
-static u64 reclaim(struct engine *e, u64 want, bool *not_now)
+/* Nodes that have less than their share of so many frames free.  Where there is one node it is not
+ * asked: the whole is. */
+static nodemask_t nodes_below(struct engine *e, u64 mark)
+{
+	nodemask_t nodes = 0;
+
+	for (unsigned nid = 0; e->numa.nr > 1 && nid < e->numa.nr; nid++)
+		if (atomic_load_explicit(&node_zone(e, nid)->nr_free, memory_order_relaxed) <
+		    node_share(e, nid, mark))
+			nodes |= 1u << nid;
+	return nodes;
+}
+
+/* Free about `want` frames of these nodes, or as many as there are.  *not_now is set if there may
+ * be more soon. */
+static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 {
 	u64 freed = 0, tries = 0, spared = 0, dirty = 0, most = TRIES_BEFORE_END;
 	bool full, retried = false;
@@ -85,7 +99,7 @@ static u64 reclaim(struct engine *e, u64 want, bool *not_now)
 		}
 		if (n)
 			continue;
-		if (!take_segment(e, spared >= SPARED_BEFORE_FORCE, &t)) {
+		if (!take_segment(e, spared >= SPARED_BEFORE_FORCE, nodes, &t)) {
 			if (retried)
 				break;
 			retried = true;
@@ -138,13 +152,18 @@ static void note_outcome(struct engine *e, u64 freed)
 
 u64 reclaim_direct(struct engine *e, u64 want)
 {
+	return reclaim_nodes(e, want, NODE_MASK_ALL);
+}
+
+u64 reclaim_nodes(struct engine *e, u64 want, nodemask_t nodes)
+{
 	bool not_now = false;
 	u64 start, freed;
 
 	if (pass_over(e))
 		return 0;
 	start = machine_now_ns();
-	freed = reclaim(e, want, &not_now);
+	freed = reclaim(e, want, nodes, &not_now);
 	if (freed || !not_now)
 		note_outcome(e, freed);
 	stat_add(&e->stats->direct_reclaim_ns, machine_now_ns() - start);
@@ -162,30 +181,33 @@ bool reclaim_step(struct engine *e, u64 pages)
 {
 	const struct watermarks *marks = &e->config.marks;
 	bool full = false, progress = false;
+	nodemask_t below = nodes_below(e, marks->low);
 	u64 free = nr_free(e);
 
-	if (free >= marks->high)
+	if (free >= marks->high && !below)
 		return false;
 	if (nr_writeout(e)) {
 		progress = writeout(e, pages, &full) > 0;
 		free = nr_free(e);
 	}
-	if (!full && free + nr_writeout(e) < marks->low) {
+	if (!full && (below || free + nr_writeout(e) < marks->low)) {
 		struct taken t;
 
-		if (take_segment(e, false, &t))
+		if (take_segment(e, false, below ? below : NODE_MASK_ALL, &t))
 			progress |= t.taken || t.freed || t.aged;
 	}
-	return progress && free < marks->high && (free < marks->low || nr_writeout(e));
+	return progress && (below || (free < marks->high && (free < marks->low || nr_writeout(e))));
 }
 
 u64 reclaim_balance(struct engine *e)
 {
 	u64 freed = 0, free, high = e->config.marks.high;
+	nodemask_t below = 0;
 	bool not_now = false;
 
-	while ((free = nr_free(e)) < high) {
-		u64 n = reclaim(e, min_of(high - free, (u64)MMU_BATCH), &not_now);
+	while ((free = nr_free(e)) < high || (below = nodes_below(e, high))) {
+		u64 want = free < high ? min_of(high - free, (u64)MMU_BATCH) : MMU_BATCH;
+		u64 n = reclaim(e, want, free < high ? NODE_MASK_ALL : below, &not_now);
 
 		if (!n)
 			break;

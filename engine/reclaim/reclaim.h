@@ -29,6 +29,7 @@
 #include "engine/base/list.h"
 #include "engine/base/lock.h"
 #include "engine/mmu/pte.h"
+#include "engine/page/node.h"
 
 struct anon_vma;
 struct anon_vma_chain;
@@ -111,6 +112,8 @@ void lru_retry_unevictable(struct engine *e, unsigned n);
 /* Direct reclaim: take and write out until about `want` frames came free.  Frames freed.
  * Counts the time in e->stats->direct_reclaim_ns.  No page-table lock held. */
 u64 reclaim_direct(struct engine *e, u64 want);
+/* The same, of pages on these nodes.  What was on its way out before may be elsewhere. */
+u64 reclaim_nodes(struct engine *e, u64 want, nodemask_t nodes);
 /*
  * A slice of background work, which the machine does after a fault is resolved: write out up to
  * `pages` pages (a good figure: one or two more than the fault brought in), take a new segment if

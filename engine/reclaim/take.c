@@ -32,12 +32,18 @@ struct group {
 	struct mm *mm;	     /* its */
 	struct page *victim; /* locked by the caller, or NULL */
 	unsigned at;	     /* where in the group the victim is */
+	nodemask_t nodes;    /* from which its neighbours may join it */
 	struct page *pages[MMU_BATCH];
 	struct mmu_take takes[MMU_BATCH];
 	unsigned n;
 	struct page *young[MMU_BATCH];
 	unsigned nr_young;
 };
+
+static bool is_on(const struct page *page, nodemask_t nodes)
+{
+	return node_isset(page_nid(page), nodes);
+}
 
 /* Who may go?  Page-table lock held. */
 static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsigned n, bool all,
@@ -53,8 +59,8 @@ static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsi
 		if (!pte_mapped(pte) || pte_special(pte))
 			continue;
 		page = pfn_page(e, pte_pfn(pte));
-		if (page != g->victim &&
-		    (page_test(page, not_these) || !(lists >> page_list(page) & 1)))
+		if (page != g->victim && (page_test(page, not_these) || !is_on(page, g->nodes) ||
+					  !(lists >> page_list(page) & 1)))
 			continue;
 		if (unlikely(page_mapcount(page) > 1))
 			continue;
@@ -367,8 +373,26 @@ static void take_huge(struct engine *e, struct page *head, bool force, struct ta
 
 /* ---- choosing ---- */
 
-/* The page that is next, locked and with a reference, still on its list. */
-static struct page *pick_victim(struct engine *e)
+/* Pages looked at for one on the right node, on each list. */
+#define NODE_LOOK 4096
+
+/* The policy's next on these nodes, or else any there.  lru->lock held. */
+static struct page *next_on(struct engine *e, nodemask_t nodes)
+{
+	struct page *page = e->lru.policy->next(e, NULL);
+	unsigned look = NODE_LOOK;
+
+	while (page && !is_on(page, nodes) && look--)
+		page = e->lru.policy->next(e, page);
+	for (unsigned list = 0; list < NR_LRU_LISTS && (!page || !is_on(page, nodes)); list++)
+		for (page = lru_from_tail(e, list, NULL), look = NODE_LOOK;
+		     page && !is_on(page, nodes) && look--;)
+			page = lru_from_tail(e, list, page);
+	return page && is_on(page, nodes) ? page : NULL;
+}
+
+/* The page on these nodes that is next, locked and with a reference, still on its list. */
+static struct page *pick_victim(struct engine *e, nodemask_t nodes)
 {
 	const struct reclaim_policy *policy = e->lru.policy;
 	struct page *page = NULL;
@@ -377,7 +401,7 @@ static struct page *pick_victim(struct engine *e)
 		policy->age(e);
 	spin_lock(&e->lru.lock);
 	for (unsigned i = 0; i < VICTIM_TRIES; i++) {
-		page = policy->next(e, NULL);
+		page = next_on(e, nodes);
 		if (!page)
 			break;
 		if (page_trylock(page)) {
@@ -433,9 +457,9 @@ bool take_without_slot(struct engine *e, struct taken *t)
 	return true;
 }
 
-bool take_segment(struct engine *e, bool force, struct taken *t)
+bool take_segment(struct engine *e, bool force, nodemask_t nodes, struct taken *t)
 {
-	struct page *victim = pick_victim(e);
+	struct page *victim = pick_victim(e, nodes);
 	struct rmap_walk w;
 	struct group g;
 	struct vma *vma;
@@ -496,6 +520,7 @@ bool take_segment(struct engine *e, bool force, struct taken *t)
 	g.vma = vma;
 	g.mm = vma->mm;
 	g.victim = victim;
+	g.nodes = nodes;
 	g.at = (va - start) >> PAGE_SHIFT;
 	g.n = g.nr_young = 0;
 	if (!take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, false, force, t)) {
@@ -528,6 +553,7 @@ void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct ta
 	g.vma = vma;
 	g.mm = vma->mm;
 	g.victim = NULL;
+	g.nodes = NODE_MASK_ALL;
 	g.n = g.nr_young = 0;
 	lazy = t->freed;
 	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, true, true, t);

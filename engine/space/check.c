@@ -150,8 +150,10 @@ static void check_rights(const struct vma *vma, u64 va, pte_t pte)
 {
 	u64 allowed = vma_pte_bits(vma);
 
-	CHECK(pte_present(pte) == !!(allowed & PTE_PRESENT), "entry at %lx: PROT_NONE is wrong",
-	      ul(va));
+	/* That nobody may access it may be a question to who does (fault/numa.c). */
+	CHECK(pte_present(pte) == !!(allowed & PTE_PRESENT) ||
+		      (vma->mm->engine->numa.nr > 1 && pte_protnone(pte)),
+	      "entry at %lx: PROT_NONE is wrong", ul(va));
 	CHECK(!pte_write(pte) || (allowed & PTE_WRITE), "entry at %lx allows writing", ul(va));
 	CHECK(pte_nx(pte) || !(allowed & PTE_NX), "entry at %lx allows fetching", ul(va));
 }

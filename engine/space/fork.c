@@ -214,6 +214,7 @@ static struct vma *dup_vma(struct mm *mm, const struct vma *vma)
 		vma_inherit_guard(new, vma);
 	if (vma->file)
 		new->file = file_get(vma->file);
+	new->policy = vma->policy;
 	/* Behind the parent's in the file's tree: who unmaps comes there later. */
 	vma_link(mm, new);
 	vm_stat_account(mm, new->flags, (s64)vma_pages(new));
@@ -274,6 +275,7 @@ int mm_fork(struct mm *parent, struct mm **child)
 	down_write(&parent->mmap_lock);
 	down_write(&c.to->mmap_lock);
 	c.to->limits = parent->limits;
+	c.to->policy = parent->policy;
 	c.to->mmap_min = parent->mmap_min;
 	c.to->lsm_mmap_min = parent->lsm_mmap_min;
 	c.to->start_brk = parent->start_brk;

@@ -34,6 +34,8 @@ struct vma *vma_isolate(struct vma *vma, u64 start, u64 end);
  * is drained.  NULL: no memory, or too many VMAs, of which those count that do not merge; then it
  * may have been cut at start. */
 struct vma *vma_modify_flags(struct vma *vma, u64 start, u64 end, u32 flags);
+/* The same with a policy for its memory. */
+struct vma *vma_modify(struct vma *vma, u64 start, u64 end, u32 flags, struct mempolicy policy);
 /* Merge with the neighbours where possible; returns the VMA that holds it all. */
 struct vma *vma_merge(struct vma *vma);
 /* The same of a VMA that has grown, with the one above alone: one without an anon_vma takes its,

@@ -19,6 +19,7 @@
 #include "engine/base/rbtree.h"
 #include "engine/page/page.h"
 #include "engine/reclaim/oom.h"
+#include "engine/space/mempolicy.h"
 
 struct engine;
 struct file;
@@ -120,7 +121,8 @@ struct vma {
 	bool detached;	      /* no longer in the tree */
 	_Atomic bool maybe_guard; /* its table has had guards: fork has to copy it */
 	struct mm *mm;
-	struct file *file; /* NULL: anonymous; pgoff counts from the file's start */
+	struct file *file;	 /* NULL: anonymous; pgoff counts from the file's start */
+	struct mempolicy policy; /* where its memory is to come from; default: as the space says */
 	/* Who serves its faults; NULL unless flags & VM_UFFD.  Changes as flags do: mmap_lock for
 	 * writing, drained. */
 	struct userfaultfd_ctx *uffd;
@@ -155,6 +157,7 @@ struct mm_limits {
 	u64 as, data, stack, memlock; /* bytes: RLIMIT_AS and so on */
 	bool may_lock_all;	      /* memlock does not bind: CAP_IPC_LOCK */
 	bool may_break_memory;	      /* MADV_HWPOISON, MADV_SOFT_OFFLINE: CAP_SYS_ADMIN */
+	bool may_move_shared;	      /* MPOL_MF_MOVE_ALL: CAP_SYS_NICE */
 	u64 map_count;		      /* VMAs: vm.max_map_count */
 	u64 commit;		      /* bytes of one mapping: all memory and swap there is */
 };
@@ -181,6 +184,8 @@ struct mm {
 	 * of data that count with it against RLIMIT_DATA. */
 	u64 start_brk, brk, data_bytes;
 	struct mm_limits limits;
+	struct mempolicy policy;     /* of areas that have none; mmap_lock for writing */
+	u64 numa_scan_offset;	     /* address: task_numa_work() goes on there */
 	_Atomic s64 rss;	     /* pages mapped (without the shared zero page) */
 	_Atomic s64 rss_file;	     /* of these: entries that map pages of files */
 	_Atomic s64 swapped;	     /* entries that are swap entries */

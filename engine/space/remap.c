@@ -28,6 +28,7 @@ static struct vma *copy_vma(struct vma *vma, u64 old, u64 to, u64 len)
 		copy->file = file_get(vma->file);
 	if (copy) {
 		copy->uffd = vma->uffd;
+		copy->policy = vma->policy;
 		vma_inherit_guard(copy, vma);
 	}
 	return copy;

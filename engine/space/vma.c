@@ -227,6 +227,7 @@ struct vma *vma_split(struct vma *vma, u64 addr)
 	upper->uffd = vma->uffd;
 	if (is_vm_hugetlb(vma))
 		hugetlb_vma_split(upper, vma);
+	upper->policy = vma->policy;
 	vma_inherit_guard(upper, vma);
 	vma_drain(vma);
 	/* No huge page lies across the cut, and no fault makes one any more. */
@@ -260,7 +261,8 @@ static bool continues(const struct vma *below, const struct vma *above)
 {
 	return below->end == above->start && below->flags == above->flags &&
 	       !(below->flags & VM_DONTEXPAND) && below->file == above->file &&
-	       below->uffd == above->uffd && vma_pgoff_end(below) == above->pgoff;
+	       below->uffd == above->uffd && mpol_equal(&below->policy, &above->policy) &&
+	       vma_pgoff_end(below) == above->pgoff;
 }
 
 bool vma_mergeable(const struct vma *below, const struct vma *above)
@@ -342,8 +344,8 @@ struct vma *vma_isolate(struct vma *vma, u64 start, u64 end)
 	return vma;
 }
 
-/* Would [start, end) of it become part of a neighbour with these flags? */
-static bool merges_as(const struct vma *vma, u64 start, u64 end, u32 flags)
+/* Would [start, end) of it become part of a neighbour with these flags and this policy? */
+static bool merges_as(const struct vma *vma, u64 start, u64 end, u32 flags, struct mempolicy policy)
 {
 	const struct vma *prev = vma_prev(vma), *next = vma_next(vma);
 	struct vma part = { .start = start,
@@ -352,6 +354,7 @@ static bool merges_as(const struct vma *vma, u64 start, u64 end, u32 flags)
 			    .pgoff = vma->pgoff + ((start - vma->start) >> PAGE_SHIFT),
 			    .file = vma->file,
 			    .uffd = vma->uffd,
+			    .policy = policy,
 			    .anon_vma = vma->anon_vma,
 			    .anon_vma_chain = vma->anon_vma_chain };
 
@@ -369,9 +372,14 @@ static struct vma *split_within_limit(struct vma *vma, u64 addr)
 
 struct vma *vma_modify_flags(struct vma *vma, u64 start, u64 end, u32 flags)
 {
+	return vma_modify(vma, start, end, flags, vma->policy);
+}
+
+struct vma *vma_modify(struct vma *vma, u64 start, u64 end, u32 flags, struct mempolicy policy)
+{
 	start = max_of(vma->start, start);
 	end = min_of(vma->end, end);
-	if (merges_as(vma, start, end, flags)) {
+	if (merges_as(vma, start, end, flags, policy)) {
 		vma = vma_isolate(vma, start, end);
 	} else {
 		bool cut = start > vma->start;
@@ -392,6 +400,7 @@ struct vma *vma_modify_flags(struct vma *vma, u64 start, u64 end, u32 flags)
 	vma_drain(vma);
 	/* Reclaim looks at VM_LOCKED. */
 	__atomic_store_n(&vma->flags, flags, __ATOMIC_RELAXED);
+	vma->policy = policy;
 	return vma;
 }
 

@@ -175,8 +175,26 @@ static void load_with_pcid(struct soft_cpu *cpu, struct mm *mm)
 	c->stamp = stamp;
 }
 
+/* By value: a thread may go on when the machine that it drove is gone. */
+static _Thread_local struct {
+	const struct engine *engine;
+	unsigned node;
+} running;
+
+static void runs_here(const struct soft_cpu *cpu)
+{
+	running.engine = &cpu->machine->engine;
+	running.node = cpu->node;
+}
+
+unsigned soft_node(const struct engine *e)
+{
+	return running.engine == e ? running.node : 0;
+}
+
 void soft_load_mm(struct soft_cpu *cpu, struct mm *mm)
 {
+	runs_here(cpu);
 	if (cpu->machine->pcids) {
 		load_with_pcid(cpu, mm);
 		return;
@@ -304,6 +322,7 @@ static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, const struct
 				cpu->machine->general_protection(cpu);
 			return FAULT_MAPERR;
 		}
+		runs_here(cpu);
 		reason = cpu->machine->trap(cpu, cpu->cr2, cpu->error_code).reason;
 		if (reason == FAULT_RETRY)
 			sched_yield();
@@ -435,6 +454,7 @@ enum fault_reason soft_add_u64(struct soft_cpu *cpu, u64 va, u64 add, u64 *old)
 void soft_cpu_init(struct soft_cpu *cpu, struct soft_machine *m, unsigned number)
 {
 	memset(cpu, 0, sizeof(*cpu));
+	running.engine = NULL; /* it may have been at this very address */
 	cpu->machine = m;
 	cpu->number = number;
 	atomic_init(&cpu->attention, m->checked ? SOFT_CHECKED : 0);

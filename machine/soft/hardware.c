@@ -92,7 +92,8 @@ int soft_create_hardware(const struct soft_options *o, struct soft_machine **mac
 		return -ENOMEM;
 	}
 	zone_init(e, ZONE_TABLE, 0, m->nr_table, m->memory);
-	zone_init(e, ZONE_USER, m->nr_table, m->nr_user, m->memory + (m->nr_table << PAGE_SHIFT));
+	nodes_init(e, &(struct numa_config){ 0 }, m->nr_table, m->nr_user,
+		   m->memory + (m->nr_table << PAGE_SHIFT));
 	*machine = m;
 	return 0;
 }

@@ -209,6 +209,7 @@ const struct mmu_ops soft_mmu_ops = {
 	.take = soft_take,
 	.flush = soft_flush,
 	.release = soft_release,
+	.node = soft_node,
 	.silent_write = false,
 	.shares_pages = true,
 };

@@ -65,6 +65,9 @@ int soft_create(const struct soft_options *o, struct soft_machine **machine)
 		return err;
 	}
 	m->engine.machine = m;
+	/* Neighbours share a node. */
+	for (unsigned i = 0; i < m->nr_cpus; i++)
+		m->cpus[i].node = i * m->engine.numa.nr / m->nr_cpus;
 	*machine = m;
 	return 0;
 }

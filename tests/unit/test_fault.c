@@ -218,7 +218,7 @@ static void a_page_on_its_way_out_is_given_a_second_chance(void **state)
 	map(0, 4, RW);
 	for (unsigned i = 0; i < 4; i++)
 		put(i, i + 1);
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	assert_int_equal(t.taken, 4);
 	assert_int_equal(mm->rss, 0);

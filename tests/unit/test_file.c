@@ -843,7 +843,7 @@ static void used_pages_outlive_unused_ones(void **state)
 		soft_load_mm(w.cpu, NULL);
 		soft_load_mm(w.cpu, mm); /* so that the next touch walks */
 		for (unsigned i = 0; i < 5; i++)
-			take_segment(w.e, false, &t);
+			take_segment(w.e, false, NODE_MASK_ALL, &t);
 	}
 	assert_int_equal(major(), 0); /* none had to be read again */
 	assert_int_equal(atomic_load(&hot->mapping->nr_pages), 8);

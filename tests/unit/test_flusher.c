@@ -81,7 +81,7 @@ static void what_reclaim_has_met_is_written_and_is_the_next_to_go(void **state)
 	reclaim_range(mm, AT(0), AT(1));
 	assert_int_equal(flusher_run(w.e, now()), 1);
 	do
-		take_segment(w.e, true, &t);
+		take_segment(w.e, true, NODE_MASK_ALL, &t);
 	while (!t.taken && !t.freed);
 	assert_int_equal(t.freed, 1);
 	assert_int_equal(mm->rss_file, 0);

@@ -169,7 +169,7 @@ static void take_page_0(void)
 {
 	struct taken t;
 
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	assert_int_equal(t.taken, 1);
 	write_on(cpu0, 1, 9); /* its TLB is as before for what was not taken */
@@ -355,7 +355,7 @@ static void a_page_dropped_while_it_is_taken_elsewhere_goes_to_the_writer(void *
 	(void)state;
 	shared_page();
 	on_take.turn = the_other_side_drops_it;
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	assert_int_equal(t.taken, 1);
 	assert_int_equal(mm->rss + child->rss, 0);
 	assert_int_equal(mm->swapped + child->swapped, 1);
@@ -473,7 +473,7 @@ static void who_finds_a_page_that_is_just_being_unmapped_tries_again(void **stat
 	shared_page();
 	w.m->takes = 0;
 	w.m->inject.take_busy_every = 2; /* one entry goes, the other stays */
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	w.m->inject.take_busy_every = 0;
 	if (!page_of(mm, 0)) {
 		/* It is the parent's that went: let the two change places. */

@@ -84,7 +84,7 @@ static void a_page_that_comes_back_while_somebody_copies_it_is_not_written_to(vo
 	mm_destroy(fork_of(mm));
 	page = page_of(mm, 0);
 	page_get(page);
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	get(0);
 	assert_ptr_equal(page_of(mm, 0), page);
@@ -177,10 +177,10 @@ static void a_shared_page_is_taken_from_all_its_entries(void **state)
 		children[i] = fork_of(i ? children[i - 1] : mm);
 	assert_int_equal(page_mapcount(page), 4);
 	/* Young in one of them: spared once. */
-	assert_true(take_segment(w.e, false, &t));
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 0);
 	assert_int_equal(t.aged, 1);
-	assert_true(take_segment(w.e, false, &t));
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 1);
 	assert_int_equal(page_mapcount(page), 0);
 	assert_int_equal(swap_slot(&w.e->swap, 0)->count, 5);
@@ -190,7 +190,7 @@ static void a_shared_page_is_taken_from_all_its_entries(void **state)
 	put_in(children[1], 0, 8);
 	soft_check(w.m);
 	while (!w.e->lru.nr_writeout)
-		take_segment(w.e, true, &t);
+		take_segment(w.e, true, NODE_MASK_ALL, &t);
 	soft_check(w.m);
 	while (writeout(w.e, 8, &full))
 		;
@@ -216,7 +216,7 @@ static void an_entry_that_cannot_be_taken_keeps_the_page(void **state)
 	child = fork_of(mm);
 	w.m->takes = 0;
 	w.m->inject.take_busy_every = 2;
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	w.m->inject.take_busy_every = 0;
 	assert_int_equal(t.taken, 0);
 	assert_int_equal(page_mapcount(page), 1);
@@ -248,7 +248,7 @@ static void a_page_that_an_entry_names_is_no_kept_copy(void **state)
 	w.m->takes = 0;
 	w.m->inject.take_busy_every = 2;
 	for (unsigned i = 0; i < 4 && !(mm->swapped + child->swapped); i++)
-		take_segment(w.e, true, &t);
+		take_segment(w.e, true, NODE_MASK_ALL, &t);
 	w.m->inject.take_busy_every = 0;
 	assert_int_equal(mm->swapped + child->swapped, 1);
 	assert_int_equal(w.e->swap.kept, 1);
@@ -269,7 +269,7 @@ static void a_locked_entry_keeps_the_page_from_all(void **state)
 	assert_int_equal(vm_map(mm, AT(0), P(1), RW, VMAP_FIXED, VM_LOCKED), AT(0));
 	put(0, 7);
 	child = fork_of(mm);
-	assert_true(take_segment(w.e, true, &t));
+	assert_true(take_segment(w.e, true, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 0);
 	assert_int_equal(mm->rss + child->rss, 2);
 	assert_int_equal(w.e->lru.nr_unevictable, 1);
@@ -286,7 +286,7 @@ static void without_slots_a_shared_page_stays(void **state)
 	put(0, 7);
 	child = fork_of(mm);
 	use_up_the_slots();
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	assert_true(t.no_slots);
 	assert_int_equal(mm->rss + child->rss, 2);
 	give_back_the_slots();
@@ -324,7 +324,7 @@ static void a_page_unmapped_here_and_swapped_out_there_goes_to_the_writer(void *
 	child = fork_of(mm);
 	w.m->takes = 0;
 	w.m->inject.take_busy_every = 2; /* the child's stays, or the parent's */
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	w.m->inject.take_busy_every = 0;
 	if (mm->rss) {
 		assert_int_equal(vm_unmap(mm, AT(0), P(1)), 0);

@@ -306,7 +306,7 @@ static void reclaim_once(void)
 {
 	struct taken t;
 
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	seen = (u8)t.taken;
 }
 

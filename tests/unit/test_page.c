@@ -30,7 +30,7 @@ static int setup(void **state)
 	table_map = aligned_alloc(PAGE_SIZE, TABLE * PAGE_SIZE);
 	memset(table_map, 0xa5, TABLE * PAGE_SIZE);
 	zone_init(&e, ZONE_TABLE, 0, TABLE, table_map);
-	zone_init(&e, ZONE_USER, TABLE, USER, NULL);
+	nodes_init(&e, &(struct numa_config){ 0 }, TABLE, USER, NULL);
 	atomic_store(&released, 0);
 	return 0;
 }
@@ -162,10 +162,11 @@ static void all_of_a_zone_can_be_had_once(void **state)
 static struct page *held[USER];
 static u64 nr_held, reclaim_calls, reclaim_wanted, reclaim_gives;
 
-static u64 give_some(struct engine *engine, u64 want)
+static u64 give_some(struct engine *engine, u64 want, nodemask_t nodes)
 {
 	u64 freed = 0;
 
+	(void)nodes;
 	reclaim_calls++;
 	reclaim_wanted = want;
 	for (; freed < want && reclaim_gives && nr_held; freed++, reclaim_gives--)

@@ -199,11 +199,11 @@ static const char *what_it_leaves_by(void)
 		flusher_ask(w.e, 1);
 		flusher_run(w.e, 0);
 		while (page_cache_present(file->mapping, 0))
-			assert_true(take_segment(w.e, true, &t));
+			assert_true(take_segment(w.e, true, NODE_MASK_ALL, &t));
 		return cache;
 	}
 	while (pte_present(entry(mm)))
-		assert_true(take_segment(w.e, true, &t));
+		assert_true(take_segment(w.e, true, NODE_MASK_ALL, &t));
 	if (pte_is_swap(entry(mm))) {
 		struct page *cached = swap_cache_get(&w.e->swap, pte_to_swp(entry(mm)).v);
 

@@ -62,7 +62,7 @@ static unsigned next_victim(void)
 	for (unsigned i = 0; i < 1000; i++)
 		before[i] = page_at(i);
 	for (unsigned tries = 0; tries < 1000; tries++) {
-		assert_true(take_segment(w.e, false, &t));
+		assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 		if (t.taken + t.freed)
 			break;
 	}
@@ -106,7 +106,7 @@ static void fifo_asks_nobody(void **state)
 	start_with(&policy_fifo, 8);
 	use(0, 3);
 	victims_are(0, 2);
-	assert_true(take_segment(w.e, false, &t));
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 1);
 	assert_null(page_at(2));
 	victims_are(3, 8);

@@ -40,7 +40,7 @@ static void neighbours_go_in_one_call(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		put(i, i);
 	make_old(0, 100);
-	assert_true(take_segment(w.e, false, &t));
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 64); /* the aligned group of the oldest */
 	assert_int_equal(w.e->stats->segments, 1);
 	assert_int_equal(mm->rss, 36);
@@ -60,7 +60,7 @@ static void a_segment_ends_with_the_vma(void **state)
 	for (unsigned i = 0; i < 20; i++)
 		put(i, i);
 	make_old(0, 20);
-	take_segment(w.e, false, &t);
+	take_segment(w.e, false, NODE_MASK_ALL, &t);
 	assert_int_equal(t.taken, 10);
 }
 
@@ -75,7 +75,7 @@ static void the_size_of_a_segment_is_chosen(void **state)
 		put(i, i);
 	make_old(0, 100);
 	for (unsigned i = 0; i < 5; i++) {
-		take_segment(w.e, false, &t);
+		take_segment(w.e, false, NODE_MASK_ALL, &t);
 		assert_in_range(t.taken, 1, 7);
 	}
 }
@@ -94,12 +94,12 @@ static void the_runs_of_a_segment_are_limited(void **state)
 		put(i + 1, i + 1);
 	}
 	make_old(0, 64);
-	assert_true(take_segment(w.e, false, &t));
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 6);
 	for (unsigned i = 0; i < 60; i++)
 		assert_int_equal(page_at(i) != NULL, i < 30 && i % 10 < 2);
 	/* What is after it is gone; now from the next oldest on. */
-	assert_true(take_segment(w.e, false, &t));
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 6);
 	assert_int_equal(mm->rss, 0);
 	for (unsigned i = 0; i < 60; i += 10)
@@ -120,12 +120,12 @@ static void young_pages_are_spared(void **state)
 	assert_int_equal(page_list(page_at(5)), LRU_INACTIVE);
 	get(63);
 	assert_int_equal(page_list(page_at(63)), LRU_FRESH);
-	take_segment(w.e, false, &t);
+	take_segment(w.e, false, NODE_MASK_ALL, &t);
 	assert_int_equal(t.taken, 62);
 	/* One that had been watched has shown that it is used; of the other nothing was known. */
 	assert_int_equal(page_list(page_at(5)), LRU_ACTIVE);
 	assert_int_equal(page_list(page_at(63)), LRU_INACTIVE);
-	take_segment(w.e, false, &t);
+	take_segment(w.e, false, NODE_MASK_ALL, &t);
 	assert_int_equal(t.taken, 1);
 	assert_non_null(page_at(5));
 	assert_null(page_at(63));
@@ -195,7 +195,7 @@ static void what_the_machine_cannot_take_stays_and_is_counted(void **state)
 	(void)state;
 	start_with_old_segment();
 	w.m->inject.take_busy_every = 4;
-	take_segment(w.e, false, &t);
+	take_segment(w.e, false, NODE_MASK_ALL, &t);
 	w.m->inject.take_busy_every = 0;
 	assert_int_equal(t.taken, 12);
 	assert_int_equal(w.e->stats->untakeable, 4);
@@ -213,11 +213,11 @@ static void what_could_not_be_taken_is_left_alone_and_tried_again_later(void **s
 	(void)state;
 	start_with_old_segment();
 	w.m->inject.take_busy_every = 1;
-	assert_true(take_segment(w.e, false, &t));
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	assert_int_equal(lru->nr_unevictable, 16);
 	engine_check(w.e);
 	/* Nobody meets them while there is nothing else; then they have their turn. */
-	assert_false(take_segment(w.e, false, &t));
+	assert_false(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	w.m->inject.take_busy_every = 0;
 	assert_int_equal(reclaim_direct(w.e, 16), 16);
 	assert_int_equal(lru->nr_unevictable, 0);
@@ -387,7 +387,7 @@ static void a_step_writes_no_more_than_it_was_told(void **state)
 
 	(void)state;
 	start_with_old_pages();
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	free = nr_free();
 	assert_true(reclaim_step(w.e, 3));
 	assert_int_equal(nr_free(), free + 3);
@@ -401,7 +401,7 @@ static void writing_out_alone_takes_nothing(void **state)
 	(void)state;
 	start_with_old_pages();
 	assert_int_equal(reclaim_write_out(w.e, 3), 0);
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	taken = atomic_load(&lru->nr_writeout);
 	assert_true(taken > 3);
 	assert_int_equal(reclaim_write_out(w.e, 3), 3);

@@ -181,7 +181,7 @@ static void a_page_unmapped_on_its_way_out_is_nobodys(void **state)
 	start_mapped((struct world_options){ 0 });
 	for (unsigned i = 0; i < 4; i++)
 		put(i, i + 1);
-	take_segment(w.e, true, &t);
+	take_segment(w.e, true, NODE_MASK_ALL, &t);
 	assert_int_equal(t.taken, 4);
 	vm_advise(w.mm, AT(0), P(4), VADV_DONTNEED);
 	engine_check(w.e);
@@ -213,7 +213,7 @@ static void a_page_that_somebody_is_loading_is_not_written_out(void **state)
 	/* Meanwhile another brings the page in, changes it, and it is taken again: the entry is
 	 * the same as before. */
 	put(0, 2);
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	/* The slow one can tell, because the writer waits for it. */
 	assert_int_equal(writeout(w.e, 10, &full), 0);

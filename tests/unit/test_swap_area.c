@@ -215,7 +215,7 @@ static void a_page_is_there_while_it_is_in_the_swap_cache(void **state)
 
 	(void)state;
 	start_with(4, (struct world_options){ 0 });
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	assert_int_equal(mm->rss, 0);
 	assert_int_equal(do_mincore(mm, AT(0), P(4), there), 0);
@@ -284,7 +284,7 @@ static void swapoff_takes_what_is_just_on_its_way_out(void **state)
 
 	(void)state;
 	start_with(16, (struct world_options){ 0 });
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	assert_int_equal(nr_writeout(w.e), 16);
 	vm_advise(mm, AT(0), P(4), VADV_DONTNEED); /* nobody's now */

@@ -175,7 +175,7 @@ static void a_page_that_is_just_being_taken_comes_back(void **state)
 	for (unsigned i = 0; i < 8; i++)
 		write_on(cpu0, i, 1);
 	at.take = a_write_begins_on_cpu1;
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	join();
 	assert_int_equal(t.taken, 8);
@@ -196,7 +196,7 @@ static void no_translation_of_a_segment_outlives_its_flush(void **state)
 		write_on(cpu0, i, 1 + i);
 		write_on(cpu1, i, 1 + i);
 	}
-	while (take_segment(w.e, true, &t) && !t.taken)
+	while (take_segment(w.e, true, NODE_MASK_ALL, &t) && !t.taken)
 		;
 	assert_int_equal(t.taken, 8);
 	assert_int_equal(writeout(w.e, 8, &full), 8); /* the frames are anybody's now */

@@ -28,6 +28,7 @@ struct world_options {
 	const struct reclaim_policy *policy;
 	bool unchecked;
 	enum thp_mode thp;
+	struct numa_config nodes;
 };
 
 struct world {
@@ -73,6 +74,7 @@ static inline int world_create(struct world *w, struct world_options o)
 		.swappiness = o.swappiness ? (unsigned)max_of(o.swappiness, 0) : 60,
 		.policy = o.policy,
 		.thp = o.thp,
+		.nodes = o.nodes,
 	};
 	struct soft_options so = {
 		.table_frames = 1024,

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* Policies: what programs say, and which node a page comes from by that; see mempolicy.h. */
+#include "engine/space/mempolicy.h"
+
+#include "engine/fault/fault.h"
+#include "engine/space/internal.h"
+#include "engine/space/uapi.h"
+
+/* ---- what programs say ---- */
+
+int mpol_check_mode(u64 mode_flags)
+{
+	u32 flags = (u32)mode_flags & UAPI_MPOL_MODE_FLAGS, mode = (u32)mode_flags & ~flags;
+	const u32 exclusive = UAPI_MPOL_F_STATIC_NODES | UAPI_MPOL_F_RELATIVE_NODES;
+
+	if (mode >= UAPI_NR_MPOL || (flags & exclusive) == exclusive)
+		return -EINVAL;
+	if ((flags & UAPI_MPOL_F_NUMA_BALANCING) && mode != UAPI_MPOL_BIND &&
+	    mode != UAPI_MPOL_PREFERRED_MANY)
+		return -EINVAL;
+	return 0;
+}
+
+/* Bit n of what is given means the n-th of the nodes that there are, going around. */
+static nodemask_t relative_nodes(u64 given, nodemask_t there)
+{
+	nodemask_t nodes = 0;
+
+	for (unsigned i = 0; i < 64; i++) {
+		nodemask_t left = there;
+
+		if (!(given >> i & 1))
+			continue;
+		for (unsigned n = i % nodes_weight(there); n; n--)
+			left &= left - 1;
+		nodes |= left & -left;
+	}
+	return nodes;
+}
+
+int mpol_parse(const struct engine *e, u64 mode_flags, u64 given, struct mempolicy *policy)
+{
+	u32 flags = (u32)mode_flags & UAPI_MPOL_MODE_FLAGS, mode = (u32)mode_flags & ~flags;
+	bool follows = flags & (UAPI_MPOL_F_STATIC_NODES | UAPI_MPOL_F_RELATIVE_NODES);
+	int err = mpol_check_mode(mode_flags);
+
+	*policy = (struct mempolicy){ 0 };
+	if (err)
+		return err;
+	if (mode == UAPI_MPOL_DEFAULT)
+		return given ? -EINVAL : 0;
+	if (mode == UAPI_MPOL_PREFERRED && !given)
+		mode = UAPI_MPOL_LOCAL;
+	if (mode == UAPI_MPOL_LOCAL) {
+		policy->mode = mode;
+		return given || follows ? -EINVAL : 0;
+	}
+	policy->mode = mode;
+	policy->flags = flags;
+	policy->given = flags ? given : 0; /* any of them: so does Linux */
+	policy->nodes = flags & UAPI_MPOL_F_RELATIVE_NODES ? relative_nodes(given, node_states(e))
+							   : (nodemask_t)given & node_states(e);
+	if (mode == UAPI_MPOL_PREFERRED)
+		policy->nodes &= -policy->nodes;
+	return policy->nodes ? 0 : -EINVAL;
+}
+
+/* More than so many bits are not even looked at. */
+#define MOST_BITS (PAGE_SIZE * 8)
+/* Linux's MAX_NUMNODES: no node has such a number. */
+#define NO_NODE_BIT 1024
+
+int get_nodes(u64 *nodes, const u64 *nmask, u64 maxnode)
+{
+	*nodes = 0;
+	if (--maxnode == 0 || !nmask)
+		return 0;
+	if (maxnode > MOST_BITS)
+		return -EINVAL;
+	for (u64 i = 0; i < (maxnode + 63) / 64; i++) {
+		u64 left = maxnode - 64 * i, word = nmask[i];
+
+		if (left < 64)
+			word &= (1ULL << left) - 1;
+		if (word && 64 * i >= NO_NODE_BIT)
+			return -EINVAL;
+		*nodes |= !i ? word : word ? 1ULL << 63 : 0;
+	}
+	return 0;
+}
+
+int do_set_mempolicy(struct mm *mm, u64 mode, const u64 *nmask, u64 maxnode)
+{
+	struct mempolicy policy;
+	u64 nodes;
+	int err = mpol_check_mode(mode);
+
+	err = err ?: get_nodes(&nodes, nmask, maxnode);
+	err = err ?: mpol_parse(mm->engine, mode, nodes, &policy);
+	if (err)
+		return err;
+	down_write(&mm->mmap_lock);
+	mm->policy = policy;
+	up_write(&mm->mmap_lock);
+	return 0;
+}
+
+/* The node of the page at addr, which is brought in. */
+static int node_of_page(struct mm *mm, u64 addr)
+{
+	int nid = -EFAULT;
+
+	for (;;) {
+		struct vma *vma = find_vma(mm, addr);
+		spinlock_t *ptl;
+		pte_t *ptep, pte;
+		int err;
+
+		if (!vma || vma->start > addr)
+			return -EFAULT;
+		err = faultin_page(vma, addr, false);
+		if (err == -EAGAIN) {
+			down_read(&mm->mmap_lock);
+			continue;
+		}
+		if (err)
+			return err;
+		ptep = pte_find(mm, addr, &ptl);
+		if (!ptep)
+			continue;
+		spin_lock(ptl);
+		pte = pte_read(ptep);
+		if (pte_present(pte))
+			nid = (int)page_nid(pfn_page(mm->engine, pte_pfn(pte)));
+		spin_unlock(ptl);
+		if (nid >= 0)
+			return nid;
+	}
+}
+
+/* What MPOL_F_NODE asks for: the page's, or the next that the space's interleaving takes. */
+static int which_node(struct mm *mm, const struct mempolicy *policy, u64 addr, u64 flags)
+{
+	if (flags & UAPI_MPOL_F_ADDR)
+		return node_of_page(mm, addr & PAGE_MASK);
+	if (policy->mode == UAPI_MPOL_INTERLEAVE || policy->mode == UAPI_MPOL_WEIGHTED_INTERLEAVE)
+		return (int)first_node(policy->nodes);
+	return -EINVAL;
+}
+
+static int look_up(struct mm *mm, int *mode, u64 *nodes, u64 addr, u64 flags)
+{
+	const struct mempolicy *policy = &mm->policy;
+	struct mempolicy found;
+
+	if (flags & UAPI_MPOL_F_ADDR) {
+		const struct vma *vma = find_vma(mm, addr);
+
+		if (!vma || vma->start > addr)
+			return -EFAULT;
+		policy = &vma->policy;
+	}
+	found = *policy; /* the lock may be dropped */
+	*nodes = (found.given ? found.given : found.nodes) & ~(1ULL << 63);
+	*mode = found.mode | found.flags;
+	if (flags & UAPI_MPOL_F_NODE)
+		*mode = which_node(mm, &found, addr, flags);
+	return *mode < 0 ? *mode : 0;
+}
+
+int do_get_mempolicy(struct mm *mm, int *mode, u64 *nmask, u64 maxnode, u64 addr, u64 flags)
+{
+	const u64 known = UAPI_MPOL_F_NODE | UAPI_MPOL_F_ADDR | UAPI_MPOL_F_MEMS_ALLOWED;
+	u64 nodes = node_states(mm->engine);
+	int found = 0, err = 0;
+
+	if (nmask && maxnode < mm->engine->numa.nr)
+		return -EINVAL;
+	if (flags & ~known)
+		return -EINVAL;
+	if (flags & UAPI_MPOL_F_MEMS_ALLOWED) {
+		if (flags & (UAPI_MPOL_F_NODE | UAPI_MPOL_F_ADDR))
+			return -EINVAL;
+	} else {
+		if (addr && !(flags & UAPI_MPOL_F_ADDR))
+			return -EINVAL;
+		down_read(&mm->mmap_lock);
+		err = look_up(mm, &found, &nodes, addr, flags);
+		up_read(&mm->mmap_lock);
+	}
+	if (err)
+		return err;
+	if (mode)
+		*mode = found;
+	if (nmask && maxnode > MOST_BITS)
+		return -EINVAL;
+	for (u64 i = 0; nmask && i < (maxnode + 62) / 64; i++)
+		nmask[i] = i ? 0 : nodes;
+	return 0;
+}
+
+/* ---- which node ---- */
+
+const struct mempolicy *vma_policy(const struct vma *vma)
+{
+	return vma->policy.mode != UAPI_MPOL_DEFAULT ? &vma->policy : &vma->mm->policy;
+}
+
+static unsigned nth_node(nodemask_t nodes, u64 n)
+{
+	for (n %= nodes_weight(nodes); n; n--)
+		nodes &= nodes - 1;
+	return first_node(nodes);
+}
+
+static unsigned weight_of(const struct engine *e, unsigned nid)
+{
+	return max_of((unsigned)atomic_load_explicit(&e->numa.weight[nid], memory_order_relaxed),
+		      1u);
+}
+
+static unsigned weighted_node(const struct engine *e, nodemask_t nodes, u64 n)
+{
+	nodemask_t left;
+	u64 sum = 0;
+
+	for (left = nodes; left; left &= left - 1)
+		sum += weight_of(e, first_node(left));
+	n %= sum;
+	for (left = nodes; n >= weight_of(e, first_node(left)); left &= left - 1)
+		n -= weight_of(e, first_node(left));
+	return first_node(left);
+}
+
+/* The node that is asked first; *allowed: of which nodes it may come at all. */
+static unsigned policy_node(const struct engine *e, const struct mempolicy *p, u64 index,
+			    nodemask_t *allowed)
+{
+	*allowed = NODE_MASK_ALL;
+	switch (p->mode) {
+	case UAPI_MPOL_PREFERRED:
+		return first_node(p->nodes);
+	case UAPI_MPOL_BIND:
+		*allowed = p->nodes;
+		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
+	case UAPI_MPOL_PREFERRED_MANY:
+		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
+	case UAPI_MPOL_INTERLEAVE:
+		return nth_node(p->nodes, index);
+	case UAPI_MPOL_WEIGHTED_INTERLEAVE:
+		return weighted_node(e, p->nodes, index);
+	default:
+		return numa_node_id(e);
+	}
+}
+
+struct page *policy_alloc_page(struct engine *e, const struct mempolicy *p, u64 index,
+			       unsigned order, unsigned flags)
+{
+	struct page *page = NULL;
+	nodemask_t allowed;
+	unsigned nid = policy_node(e, p, index, &allowed);
+
+	if (p->mode == UAPI_MPOL_PREFERRED_MANY)
+		page = page_alloc_nodes(e, order, flags | ALLOC_NORECLAIM, nid, p->nodes);
+	return page ? page : page_alloc_nodes(e, order, flags, nid, allowed);
+}
+
+struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsigned flags)
+{
+	struct engine *e = vma->mm->engine;
+
+	if (likely(e->numa.nr == 1))
+		return page_alloc(e, ZONE_USER, order, flags);
+	return policy_alloc_page(e, vma_policy(vma), vma_page_index(vma, va) >> order, order,
+				 flags);
+}

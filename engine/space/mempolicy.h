@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which node memory is to come from: of an area, or else of the space, or else the nearest.
+ *
+ *   default, local   the CPU's node, then others by distance
+ *   preferred        one node, then others by distance from it
+ *   preferred-many   any of several without reclaiming, then others
+ *   bind             several, nearest first, and no others
+ *   interleave       page by page in turn; weighted: as many pages as each node's weight says
+ *
+ * Names, numbers and errors are Linux's (set_mempolicy(2), mbind(2)).  A policy is a value: it is
+ * copied with its area, and areas merge only if theirs are equal.
+ */
+#ifndef VMF_SPACE_MEMPOLICY_H
+#define VMF_SPACE_MEMPOLICY_H
+
+#include "engine/page/node.h"
+
+struct mm;
+struct vma;
+
+enum uapi_mpol {
+	UAPI_MPOL_DEFAULT,
+	UAPI_MPOL_PREFERRED,
+	UAPI_MPOL_BIND,
+	UAPI_MPOL_INTERLEAVE,
+	UAPI_MPOL_LOCAL,
+	UAPI_MPOL_PREFERRED_MANY,
+	UAPI_MPOL_WEIGHTED_INTERLEAVE,
+	UAPI_NR_MPOL
+};
+
+/* Of a mode. */
+enum uapi_mpol_mode_flag {
+	UAPI_MPOL_F_NUMA_BALANCING = 1 << 13,
+	UAPI_MPOL_F_RELATIVE_NODES = 1 << 14,
+	UAPI_MPOL_F_STATIC_NODES = 1 << 15,
+};
+#define UAPI_MPOL_MODE_FLAGS                                                                       \
+	(UAPI_MPOL_F_NUMA_BALANCING | UAPI_MPOL_F_RELATIVE_NODES | UAPI_MPOL_F_STATIC_NODES)
+
+/* Of get_mempolicy(2), and of mbind(2). */
+enum { UAPI_MPOL_F_NODE = 1, UAPI_MPOL_F_ADDR = 2, UAPI_MPOL_F_MEMS_ALLOWED = 4 };
+enum { UAPI_MPOL_MF_STRICT = 1, UAPI_MPOL_MF_MOVE = 2, UAPI_MPOL_MF_MOVE_ALL = 4 };
+
+struct mempolicy {
+	u16 mode, flags;
+	nodemask_t nodes; /* that there are */
+	u64 given;	  /* of a mode with flags: as they were given */
+};
+
+static inline bool mpol_equal(const struct mempolicy *a, const struct mempolicy *b)
+{
+	return a->mode == b->mode && a->flags == b->flags && a->nodes == b->nodes &&
+	       a->given == b->given;
+}
+
+/* Is it a mode with flags that go with it?  0, -EINVAL. */
+int mpol_check_mode(u64 mode_flags);
+/* A mode with its flags, and nodes, as programs give them.  0, -EINVAL. */
+int mpol_parse(const struct engine *e, u64 mode, u64 nodes, struct mempolicy *policy);
+/* The nodes that a program names by `nmask`, of maxnode - 1 bits.  There may be as many as Linux
+ * has numbers for; of those above 62 it is only known that there are any (bit 63).  0, -EINVAL. */
+int get_nodes(u64 *nodes, const u64 *nmask, u64 maxnode);
+/* What holds for a page of the area: its own, or the space's. */
+const struct mempolicy *vma_policy(const struct vma *vma);
+/* A page by that policy, for the index-th place (of its size) of a file or a space.  As
+ * page_alloc_nodes(). */
+struct page *policy_alloc_page(struct engine *e, const struct mempolicy *policy, u64 index,
+			       unsigned order, unsigned flags);
+/* As page_alloc() for the page (or the huge page) at va.  mmap_lock or the VMA's held. */
+struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsigned flags);
+
+/*
+ * The calls (mbind(2) is in migrate/numa.h).  Addresses and lengths in bytes; nmask: words of 64
+ * bits, maxnode as the calls have it.  0 or a negative errno; all take mmap_lock.
+ */
+int do_set_mempolicy(struct mm *mm, u64 mode, const u64 *nmask, u64 maxnode);
+int do_get_mempolicy(struct mm *mm, int *mode, u64 *nmask, u64 maxnode, u64 addr, u64 flags);
+
+#endif
