@@ -284,7 +284,7 @@ struct vma *find_vma(const struct mm *mm, u64 addr);
 struct vma *find_extend_vma(struct mm *mm, u64 address, bool may_wait);
 /* Let a stack grow down to address, below it.  0; -EFAULT (it is none), -EPERM (too low), -ENOMEM
  * (limits, or what lies below is too near).  mmap_lock held for writing. */
-int expand_stack_locked(struct vma *vma, u64 address);
+int expand_stack(struct vma *vma, u64 address);
 /* The VMA that holds addr, read-locked (vma->lock), without waiting for mmap_lock; NULL: take
  * mmap_lock (it is being written, or there is no VMA, or the VMA may need an anon_vma and has none
  * yet). */

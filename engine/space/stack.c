@@ -25,7 +25,7 @@ static bool keeps_gap(const struct vma *vma, u64 start)
 	       start - prev->end >= STACK_GUARD_GAP;
 }
 
-int expand_stack_locked(struct vma *vma, u64 address)
+int expand_stack(struct vma *vma, u64 address)
 {
 	struct mm *mm = vma->mm;
 	u64 start = address & PAGE_MASK, pages = (vma->start - start) >> PAGE_SHIFT;
@@ -60,7 +60,7 @@ struct vma *find_extend_vma(struct mm *mm, u64 address, bool may_wait)
 		down_write(&mm->mmap_lock);
 	/* Whatever may be there by now. */
 	vma = find_vma(mm, address);
-	err = !vma ? -EFAULT : vma->start <= address ? 0 : expand_stack_locked(vma, address);
+	err = !vma ? -EFAULT : vma->start <= address ? 0 : expand_stack(vma, address);
 	if (err) {
 		up_write(&mm->mmap_lock);
 		return NULL;

@@ -88,12 +88,12 @@ static void touch_and_meanwhile(unsigned page, void (*meanwhile)(void))
 
 static void grow_it_by_100(void)
 {
-	assert_int_equal(expand_stack_locked(find_vma(mm, AT(TOP)), AT(TOP - 100)), 0);
+	assert_int_equal(expand_stack(find_vma(mm, AT(TOP)), AT(TOP - 100)), 0);
 }
 
 static void grow_it_by_5(void)
 {
-	assert_int_equal(expand_stack_locked(find_vma(mm, AT(TOP)), AT(TOP - 5)), 0);
+	assert_int_equal(expand_stack(find_vma(mm, AT(TOP)), AT(TOP - 5)), 0);
 }
 
 static void who_comes_second_finds_the_stack_grown(void **state)
@@ -137,7 +137,7 @@ static void two_faults_below_one_stack_are_both_served(void **state)
 
 static void grow_the_lower(void)
 {
-	assert_int_equal(expand_stack_locked(find_vma(mm, AT(LOWER)), AT(LOWER - 50)), 0);
+	assert_int_equal(expand_stack(find_vma(mm, AT(LOWER)), AT(LOWER - 50)), 0);
 }
 
 /* Up to the lower stack's end: no gap is kept between two. */
