@@ -77,7 +77,7 @@ static void poison_entries(struct address_space *m, struct page *page)
 /* invalidate_lock held for writing, and a reference to the page. */
 static int fail_page(struct address_space *m, struct page *page, struct page *frame)
 {
-	if (page->mapping != m)
+	if (huge_page_mapping(page) != m)
 		return -EBUSY;
 	if (page_set_hwpoison(m->engine, frame))
 		return -EHWPOISON;
@@ -95,7 +95,7 @@ int hugetlb_memory_failure(struct engine *e, struct page *frame)
 
 	if (!page_tryget(page))
 		return hugetlb_retire_free(page_hstate(e, page), frame);
-	m = get_mapping(e, page->mapping);
+	m = get_mapping(e, huge_page_mapping(page));
 	if (m && mapping_is_hugetlb(m)) {
 		down_write(&m->invalidate_lock);
 		err = fail_page(m, page, frame);

@@ -226,7 +226,7 @@ static void unmap_ref_private(struct huge_fault *f, const struct page *page)
 		spinlock_t *ptl;
 		pte_t *ptep;
 
-		if (vma == f->vma || (vma->flags & VM_MAYSHARE) || vma->resv)
+		if (vma == f->vma || (vma_flags(vma) & VM_MAYSHARE) || vma->resv)
 			continue;
 		ptep = huge_pte_find(f->h, vma->mm, va, &ptl);
 		if (!ptep || pte_pfn(pte_read(ptep)) != page_pfn(f->m->engine, page))

@@ -35,7 +35,7 @@ int hugetlb_add_page(struct address_space *m, struct page *page, u64 index)
 	spin_lock(&m->tree_lock);
 	err = radix_store(&m->pages, index, page);
 	if (!err) {
-		page->mapping = m;
+		huge_page_set_mapping(page, m);
 		page->index = index;
 		page_set(page, PG_FILE | PG_UPTODATE);
 		hugetlb_inode(m)->nr_pages++;
@@ -48,7 +48,7 @@ void hugetlb_delete_page(struct address_space *m, struct page *page)
 {
 	spin_lock(&m->tree_lock);
 	radix_store(&m->pages, page->index, NULL);
-	page->mapping = NULL;
+	huge_page_set_mapping(page, NULL);
 	page_clear(page, PG_FILE | PG_UPTODATE);
 	hugetlb_inode(m)->nr_pages--;
 	spin_unlock(&m->tree_lock);

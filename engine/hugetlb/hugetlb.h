@@ -26,11 +26,9 @@
 #include "engine/hugetlb/pool.h"
 #include "engine/hugetlb/reserve.h"
 
-/* It never changes; but who comes by the file, without the area's lock, meets changes of other
- * flags. */
 static inline bool is_vm_hugetlb(const struct vma *vma)
 {
-	return unlikely(__atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_HUGETLB);
+	return unlikely(vma_flags(vma) & VM_HUGETLB);
 }
 
 /* ---- files (file.c) ---- */

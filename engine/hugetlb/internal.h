@@ -50,10 +50,21 @@ int hugetlb_add_page(struct address_space *m, struct page *page, u64 index);
 /* It leaves; the file's reference is the caller's to drop.  invalidate_lock for writing. */
 void hugetlb_delete_page(struct address_space *m, struct page *page);
 
+/* Where its entries are found.  Who has met the page by its frame reads it without a lock, finds
+ * out whether there is such a file, and looks again with the file's invalidate_lock. */
+static inline void huge_page_set_mapping(struct page *page, struct address_space *m)
+{
+	__atomic_store_n(&page->mapping, m, __ATOMIC_RELAXED);
+}
+static inline struct address_space *huge_page_mapping(const struct page *page)
+{
+	return __atomic_load_n(&page->mapping, __ATOMIC_RELAXED);
+}
+
 /* A claimed page is to be a private area's own. */
 static inline void huge_page_own(struct page *page, struct address_space *m, u64 index)
 {
-	page->mapping = m; /* not in it: where the VMAs are that map it */
+	huge_page_set_mapping(page, m); /* not in it: where the VMAs are that map it */
 	page->index = index;
 	page_set(page, PG_ANON_EXCLUSIVE);
 }

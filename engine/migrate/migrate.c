@@ -147,7 +147,7 @@ static void change_sides(struct thaw *t, struct page *page)
 
 static bool thaw_entry(struct page *page, struct rmap_entry *entry, void *arg)
 {
-	u64 access = __atomic_load_n(&entry->vma->flags, __ATOMIC_RELAXED) & VM_ACCESS;
+	u64 access = vma_flags(entry->vma) & VM_ACCESS;
 	struct thaw *t = arg;
 	u64 bits = entry->pte.v & ~(PTE_PFN_MASK | PTE_PRESENT | PTE_GLOBAL | PTE_MIGRATING);
 

@@ -58,7 +58,7 @@ void rmap_walk_file(struct address_space *m, struct page *page, rmap_fn fn, void
  * comes back, and nothing goes after mlock(2) has returned. */
 static inline bool vma_is_locked(const struct vma *vma)
 {
-	return __atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_LOCKED;
+	return vma_flags(vma) & VM_LOCKED;
 }
 /* Cut a compound page on a list, with `mapped` references and mappings for each of its pages: they
  * take its place.  Page lock held, and nobody can reach them otherwise. */

@@ -15,8 +15,7 @@
 
 bool page_is_lazy(const struct page *page, const struct vma *vma)
 {
-	return (__atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_DROPPABLE) ||
-	       page_test(page, PG_LAZYFREE);
+	return (vma_flags(vma) & VM_DROPPABLE) || page_test(page, PG_LAZYFREE);
 }
 
 /* ---- giving up ---- */
@@ -143,7 +142,7 @@ static void put_back(struct mm *mm, struct lazy_group *g, unsigned i)
 static unsigned settle(struct vma *vma, struct lazy_group *g, const struct page *held)
 {
 	struct engine *e = vma->mm->engine;
-	bool droppable = __atomic_load_n(&vma->flags, __ATOMIC_RELAXED) & VM_DROPPABLE;
+	bool droppable = vma_flags(vma) & VM_DROPPABLE;
 	unsigned gone = 0;
 
 	for (unsigned i = 0; i < g->n; i++) {

@@ -125,8 +125,11 @@ void mm_destroy(struct mm *mm)
 	leave_list(mm);
 	down_write(&mm->mmap_lock);
 	/* Seals hold as long as the space does. */
-	list_for_each_entry (vma, &mm->vmas, link)
-		__atomic_store_n(&vma->flags, vma->flags & ~(u32)VM_SEALED, __ATOMIC_RELAXED);
+	list_for_each_entry (vma, &mm->vmas, link) {
+		if (vma->flags & VM_SEALED)
+			__atomic_store_n(&vma->flags, vma->flags & ~(u32)VM_SEALED,
+					 __ATOMIC_RELAXED);
+	}
 	unmap_silently(mm, mm->low, mm->high);
 	VMF_ASSERT(!mm->map_count);
 	up_write(&mm->mmap_lock);

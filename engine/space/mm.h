@@ -296,6 +296,12 @@ struct vma *vma_prev(const struct vma *vma);
 /* Highest address of a hole of len bytes below `below`, or 0.  O(log n).  mmap_lock held. */
 u64 vma_find_hole(const struct mm *mm, u64 len, u64 below);
 
+/* Its flags, for who keeps it from going but not from changing: by the tree of its file, by its
+ * anon_vma, or with a lock of a page that it maps. */
+static inline u32 vma_flags(const struct vma *vma)
+{
+	return __atomic_load_n(&vma->flags, __ATOMIC_RELAXED);
+}
 /* Give the VMA an anon_vma if it has none: a neighbour's where the two might merge one day.
  * 0, -ENOMEM.  mmap_lock held. */
 int anon_vma_prepare(struct vma *vma);
@@ -343,10 +349,7 @@ void zap_range(struct vma *vma, u64 start, u64 end, bool unmap);
  */
 static inline bool vma_keeps_uffd_wp(const struct vma *vma, pte_t pte)
 {
-	u32 flags =
-		__atomic_load_n(&vma->flags, __ATOMIC_RELAXED); /* reclaim comes without its lock */
-
-	return unlikely(flags & VM_UFFD_WP) && vma->file && pte_uffd_wp(pte);
+	return unlikely(vma_flags(vma) & VM_UFFD_WP) && vma->file && pte_uffd_wp(pte);
 }
 /* Move the entries of [from, from + len) to `to`, where none are.  mmap_lock and the anon_vma lock
  * for writing.  0, -ENOMEM (all is still where it was). */
