@@ -159,6 +159,8 @@ u64 keeper_resident_now(void);
 int keeper_program_nice(void);
 /* May threads of this process be scheduled as we like? */
 bool keeper_is_privileged(void);
+
+/* ---- the end of paging (stop.c) ---- */
 /* Bring back all pages and leave the program alone. */
 void agent_stop(const char *why);
 

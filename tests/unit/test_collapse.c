@@ -4,6 +4,7 @@
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
+#include "tests/unit/marks.h"
 #include "tests/unit/one_world.h"
 
 #define HUGE(n) ((n)*HUGE_PAGES)
@@ -34,23 +35,6 @@ static s64 collapse(unsigned page, unsigned n)
 static s64 advise(unsigned page, unsigned n, u32 advice)
 {
 	return do_madvise(mm, AT(page), P(n), advice);
-}
-
-static u8 mark_of(unsigned page)
-{
-	return (u8)(page * 31 + 7);
-}
-
-static void fill(unsigned page, unsigned n)
-{
-	for (unsigned i = page; i < page + n; i++)
-		put(i, mark_of(i));
-}
-
-static void assert_filled(unsigned page, unsigned n)
-{
-	for (unsigned i = page; i < page + n; i++)
-		assert_int_equal(get(i), mark_of(i));
 }
 
 static void collapsed_pages_keep_their_bytes_and_cost_no_fault(void **state)

@@ -7,6 +7,7 @@
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
 #include "engine/userfault/userfault.h"
+#include "tests/unit/marks.h"
 #include "tests/unit/one_world.h"
 
 #define HUGE(n) ((n)*HUGE_PAGES) /* page number of the n-th huge page: BASE is aligned */
@@ -34,24 +35,6 @@ static bool is_huge(unsigned page)
 static u64 faults(void)
 {
 	return atomic_load(&mm->minor);
-}
-
-static u8 mark_of(unsigned page)
-{
-	return (u8)(page * 31 + 7);
-}
-
-/* A mark in each page of [page, page + n). */
-static void fill(unsigned page, unsigned n)
-{
-	for (unsigned i = page; i < page + n; i++)
-		put(i, mark_of(i));
-}
-
-static void assert_filled(unsigned page, unsigned n)
-{
-	for (unsigned i = page; i < page + n; i++)
-		assert_int_equal(get(i), mark_of(i));
 }
 
 static void assert_zero(unsigned page, unsigned n)

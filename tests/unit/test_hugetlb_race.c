@@ -134,25 +134,31 @@ static void *others(void *arg)
 	return NULL;
 }
 
-static void a_storm_leaves_pools_and_promises_as_they_must_be(void **state)
+/* Two threads that use areas of all kinds over a pool of 16 pages, and one that disturbs them. */
+static void storm(void *(*use)(void *), void *(*disturb)(void *))
 {
 	unsigned numbers[2] = { 0, 1 };
 	pthread_t threads[3];
 
-	(void)state;
 	assert_int_equal(hugetlb_set_pool(h, 16), 16);
 	file = memfd_alloc_file(w.e, MEMFD_HUGETLB);
 	map_anon(0, PAGES, PRIVATE);
 	assert_int_equal(map_huge(8, PAGES, SHARED, file, 0), HUGE(8));
 	assert_int_equal(map_huge(16, PAGES, PRIVATE | NORESERVE, file, 0), HUGE(16));
 	for (unsigned i = 0; i < 2; i++)
-		pthread_create(&threads[i], NULL, program, &numbers[i]);
-	pthread_create(&threads[2], NULL, others, NULL);
+		pthread_create(&threads[i], NULL, use, &numbers[i]);
+	pthread_create(&threads[2], NULL, disturb, NULL);
 	for (unsigned i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);
 	engine_check(w.e);
 	assert_int_equal(vm_unmap(mm, HUGE(0), H(24)), 0);
 	file_put(file);
+}
+
+static void a_storm_leaves_pools_and_promises_as_they_must_be(void **state)
+{
+	(void)state;
+	storm(program, others);
 	pool_is(16, 16, 0);
 }
 
@@ -199,24 +205,10 @@ static void *break_frames(void *arg)
 
 static void pages_that_fail_in_use_leave_no_trace(void **state)
 {
-	unsigned numbers[2] = { 0, 1 };
-	pthread_t threads[3];
 	struct hstate_counts n;
 
 	(void)state;
-	assert_int_equal(hugetlb_set_pool(h, 16), 16);
-	file = memfd_alloc_file(w.e, MEMFD_HUGETLB);
-	map_anon(0, PAGES, PRIVATE);
-	assert_int_equal(map_huge(8, PAGES, SHARED, file, 0), HUGE(8));
-	assert_int_equal(map_huge(16, PAGES, PRIVATE | NORESERVE, file, 0), HUGE(16));
-	for (unsigned i = 0; i < 2; i++)
-		pthread_create(&threads[i], NULL, touch_and_drop, &numbers[i]);
-	pthread_create(&threads[2], NULL, break_frames, NULL);
-	for (unsigned i = 0; i < 3; i++)
-		pthread_join(threads[i], NULL);
-	engine_check(w.e);
-	assert_int_equal(vm_unmap(mm, HUGE(0), H(24)), 0);
-	file_put(file);
+	storm(touch_and_drop, break_frames);
 	n = hugetlb_counts(h);
 	assert_int_equal(n.free, n.nr);
 	assert_int_equal(n.resv, 0);
