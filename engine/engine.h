@@ -24,6 +24,7 @@ struct engine_stats {
 	_Atomic u64 evicted_clean, evicted_dirty, same_filled;
 	_Atomic u64 untakeable;		 /* pages that the machine could not take, times tried */
 	_Atomic u64 direct_reclaim_ns;	 /* time in reclaim_direct */
+	_Atomic u64 direct_freed;	 /* frames that came free there */
 	_Atomic u64 segments;		 /* calls of mmu->take */
 	_Atomic u64 activated, refaults; /* pages */
 	/* Pages that were asked for again and of which a shadow was left; of these, hot ones. */

@@ -94,6 +94,10 @@ static void add_slot(struct figures *f, const struct report_slot *slot)
 	f->kept += get(&slot->kept_bytes);
 	f->native += get(&slot->native);
 	sum_events(&f->events, &slot->stats);
+	for (unsigned i = 0; i < NR_ROOM_WRITERS; i++) {
+		f->written[i].pages += get(&slot->written[i].pages);
+		f->written[i].ns += get(&slot->written[i].ns);
+	}
 	for (unsigned i = 0; i < LATENCY_BUCKETS; i++)
 		f->latency[i] += get(&slot->latency[i]);
 	largest(&f->latency_max, get(&slot->latency_max_ns));

@@ -36,6 +36,9 @@ struct figures {
 
 	u64 raw, stored, kept, native; /* sums */
 	struct engine_stats events;    /* sums */
+	struct {
+		u64 pages, ns;
+	} written[NR_ROOM_WRITERS]; /* sums */
 	u64 latency[LATENCY_BUCKETS], latency_max;
 
 	struct note notes[MAX_NOTES];

@@ -92,12 +92,38 @@ static json_t *processes(const struct figures *f)
 	return o;
 }
 
+static json_t *share(u64 pages, u64 ns)
+{
+	json_t *o = json_object();
+
+	set(o, "pages", pages);
+	set(o, "ns", ns);
+	return o;
+}
+
+static json_t *written(const struct figures *f)
+{
+	static const char *const names[NR_ROOM_WRITERS] = {
+		[ROOM_SPARE] = "spare",
+		[ROOM_AFTER_FAULT] = "after_fault",
+		[ROOM_WAITING] = "waiting",
+	};
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < NR_ROOM_WRITERS; i++)
+		json_object_set_new(o, names[i], share(f->written[i].pages, f->written[i].ns));
+	json_object_set_new(o, "direct",
+			    share(f->events.direct_freed, f->events.direct_reclaim_ns));
+	return o;
+}
+
 static json_t *reclaim(const struct figures *f)
 {
 	const struct engine_stats *e = &f->events;
 	json_t *o = json_object();
 
 	set(o, "direct_ns", e->direct_reclaim_ns);
+	json_object_set_new(o, "written", written(f));
 	set(o, "segments", e->segments);
 	set(o, "activated", e->activated);
 	set(o, "refaults", e->refaults);

@@ -55,6 +55,11 @@ static const char *time_text(char text[TEXT], double ns)
 
 /* ---- rows ---- */
 
+struct share {
+	const char *who;
+	u64 pages, ns;
+};
+
 static void row(const char *name)
 {
 	fprintf(stderr, "  %-15s", name);
@@ -129,6 +134,33 @@ static void fault_rows(const struct figures *f)
 	end();
 }
 
+/* Who wrote evicted pages out: its share of them, and the time it took. */
+static void writer_row(const struct figures *f)
+{
+	const struct share shares[] = {
+		{ "on spare CPUs", f->written[ROOM_SPARE].pages, f->written[ROOM_SPARE].ns },
+		{ "after faults",
+		  f->written[ROOM_AFTER_FAULT].pages + f->written[ROOM_WAITING].pages,
+		  f->written[ROOM_AFTER_FAULT].ns + f->written[ROOM_WAITING].ns },
+		{ "direct reclaim", f->events.direct_freed, f->events.direct_reclaim_ns },
+	};
+	const char *before = "";
+	char text[TEXT];
+	u64 all = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(shares); i++)
+		all += shares[i].pages;
+	row("written out");
+	for (unsigned i = 0; i < ARRAY_SIZE(shares); i++) {
+		const struct share *s = &shares[i];
+
+		fprintf(stderr, "%s %s %.0f %% in %s", before, s->who,
+			all ? 100.0 * s->pages / all : 0.0, time_text(text, s->ns));
+		before = " ";
+	}
+	end();
+}
+
 static void eviction_rows(const struct figures *f)
 {
 	char a[TEXT], b[TEXT], c[TEXT], share[TEXT] = "";
@@ -145,9 +177,7 @@ static void eviction_rows(const struct figures *f)
 	fprintf(stderr, " at most %s as %s%s", bytes_text(a, f->raw), bytes_text(b, f->stored),
 		share);
 	end();
-	row("direct reclaim");
-	cell("", time_text(a, f->events.direct_reclaim_ns));
-	end();
+	writer_row(f);
 }
 
 static void unmanaged_row(const struct figures *f)

@@ -167,6 +167,7 @@ u64 reclaim_nodes(struct engine *e, u64 want, nodemask_t nodes)
 	if (freed || !not_now)
 		note_outcome(e, freed);
 	stat_add(&e->stats->direct_reclaim_ns, machine_now_ns() - start);
+	stat_add(&e->stats->direct_freed, freed);
 	return freed;
 }
 

@@ -389,7 +389,7 @@ void areas_forget_gone(void)
 		spin_lock(&maps_lock);
 		proc_areas(agent.maps, gone_one, &gone);
 		spin_unlock(&maps_lock);
-		quiet = uffd_copy(agent.uffd, 0, agent.report, PAGE_SIZE) != -EAGAIN;
+		quiet = uffd_copy(agent.uffd, 0, agent.report, PAGE_SIZE, true) != -EAGAIN;
 		for (unsigned i = 0; quiet && i < gone.nr; i++)
 			vm_unmap(agent.mm, gone.range[i].start,
 				 gone.range[i].end - gone.range[i].start);

@@ -147,7 +147,7 @@ static int place_frozen(int uffd, u64 va, char *buffer)
 		if (err)
 			return uffd_poison(uffd, va);
 	}
-	err = uffd_copy(uffd, va, bytes, PAGE_SIZE);
+	err = uffd_copy(uffd, va, bytes, PAGE_SIZE, true);
 	return err > 0 ? 0 : (int)err;
 }
 
@@ -185,7 +185,7 @@ int fork_serve_frozen(u64 va)
 static bool child_gone(int child)
 {
 	/* Nothing can be mapped at 0; the question is which error comes. */
-	return uffd_copy(child, 0, agent.report, PAGE_SIZE) == -ESRCH;
+	return uffd_copy(child, 0, agent.report, PAGE_SIZE, true) == -ESRCH;
 }
 
 /* Its own events hold up the placing until they are read; they tell nothing that matters here. */
@@ -207,8 +207,8 @@ static int child_give(int child, u64 va, const char *bytes)
 	struct uffd_msg msg;
 	s64 err;
 
-	while ((err = bytes ? uffd_copy(child, va, bytes, PAGE_SIZE) : uffd_poison(child, va)) ==
-	       -EAGAIN) {
+	while ((err = bytes ? uffd_copy(child, va, bytes, PAGE_SIZE, true)
+			    : uffd_poison(child, va)) == -EAGAIN) {
 		if (sys(read, child, &msg, sizeof msg) != (long)sizeof msg)
 			sys(sched_yield);
 	}

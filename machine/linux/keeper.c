@@ -132,7 +132,8 @@ u64 keeper_resident_now(void)
 static void set_marks(struct watermarks *marks, u64 frames, u64 limit)
 {
 	marks->min = frames - limit / PAGE_SIZE;
-	marks->low = marks->min + MMU_BATCH;
+	/* Twice, for what waits to be written out is not free yet. */
+	marks->low = marks->min + 2 * MMU_BATCH;
 	marks->high = marks->low + MMU_BATCH;
 }
 

@@ -62,13 +62,13 @@ static unsigned contiguous(struct page **pages, unsigned n)
  * The kernel copies within one of its areas only, and neighbouring areas may be one VMA here: what
  * was prefetched across a border is left out then.
  */
-static s64 copy_in(u64 va, const void *bytes, unsigned n)
+static s64 copy_in(u64 va, const void *bytes, unsigned n, bool wake)
 {
-	s64 done = uffd_copy(agent.uffd, va, bytes, n * PAGE_SIZE);
+	s64 done = uffd_copy(agent.uffd, va, bytes, n * PAGE_SIZE, wake);
 
 	while (done == -ENOENT && n > 1) {
 		n = n > 8 ? n / 2 : 1;
-		done = uffd_copy(agent.uffd, va, bytes, n * PAGE_SIZE);
+		done = uffd_copy(agent.uffd, va, bytes, n * PAGE_SIZE, wake);
 	}
 	return done;
 }
@@ -82,12 +82,14 @@ static int linux_set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, stru
 	(void)mm;
 	if (!gate_enter_soon())
 		return -EAGAIN;
-	done = copy_in(va, (void *)pages[0]->where, contiguous(pages, n));
+	done = copy_in(va, (void *)pages[0]->where, contiguous(pages, n), !t->wakes_later);
 	gate_leave();
 	if (done < 0)
 		return (int)done;
-	t->woken_from = va;
-	t->woken_to = va + (u64)done;
+	if (t->wakes_later && t->placed_to)
+		uffd_wake(agent.uffd, t->placed_from, t->placed_to - t->placed_from);
+	t->placed_from = va;
+	t->placed_to = va + (u64)done;
 	n = (unsigned)(done / PAGE_SIZE);
 	for (unsigned i = 0; i < n; i++) {
 		forget(pages[i]);

@@ -63,7 +63,7 @@ void changes_look(void)
 	if (asked == atomic_load(&changes.told) || !gate_enter())
 		return;
 	/* Nothing can be mapped at 0; the question is which error comes. */
-	quiet = uffd_copy(agent.uffd, 0, agent.report, PAGE_SIZE) != -EAGAIN;
+	quiet = uffd_copy(agent.uffd, 0, agent.report, PAGE_SIZE, true) != -EAGAIN;
 	gate_leave();
 	if (!quiet)
 		return;

@@ -7,7 +7,8 @@
  * idle one.  So there is a handler bound to each CPU.  A fault wakes all that listen, which is
  * work in vain for all but one, and worse if one that woke on another CPU is first.  So only those
  * listen on whose CPU threads have faulted just now; the others are parked.  The keeper sees to
- * that: handlers note whom they serve, and it looks where those threads are.
+ * that: handlers note whom they serve, and it looks where those threads are.  One that is parked
+ * can be called to write pages out (room.c).
  *
  * A CPU that runs nothing but SCHED_IDLE threads counts as idle when a thread is woken.  Handlers
  * of that policy therefore keep the thread that they wake where it is; with the usual policy it
@@ -40,15 +41,19 @@
 #define LEAST_PENANCE  (500 * 1000 * 1000ULL)
 #define MOST_PENANCE   (16 * 1000 * 1000 * 1000ULL)
 
+/* A handler that does not listen is parked; one that is parked may be called to write out. */
+enum part { LISTENS, PARKED, WRITES };
+
 struct place {
 	int cpu;
-	_Atomic u32 parked;	   /* a futex */
+	_Atomic u32 part;	   /* a futex: enum part */
 	u64 hot_at;		   /* ns: when a thread was last seen to fault on this CPU */
 	_Atomic u32 begun, served; /* faults */
 	u32 served_before;	   /* at the last look */
 } __attribute__((aligned(64)));
 
 static struct place places[MAX_HANDLERS + 1]; /* the keeper serves at times, too */
+static _Atomic u32 nr_spare;		      /* that do not listen */
 
 static struct {
 	_Atomic u32 nr; /* faults ever */
@@ -95,8 +100,18 @@ static void bind_to(int cpu)
 
 static void unpark(struct place *p)
 {
-	if (atomic_exchange(&p->parked, 0))
-		sys(futex, &p->parked, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+	if (atomic_load(&p->part) == LISTENS || atomic_exchange(&p->part, LISTENS) == LISTENS)
+		return;
+	atomic_fetch_sub(&nr_spare, 1);
+	sys(futex, &p->part, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+}
+
+static void park(struct place *p)
+{
+	u32 listens = LISTENS;
+
+	if (atomic_compare_exchange_strong(&p->part, &listens, PARKED))
+		atomic_fetch_add(&nr_spare, 1);
 }
 
 void place_all_listen(void)
@@ -105,20 +120,54 @@ void place_all_listen(void)
 		unpark(&places[i]);
 }
 
-void place_wait(unsigned index)
+bool place_wait(unsigned index)
 {
 	struct place *p = &places[index];
+	u32 part;
 
-	while (atomic_load(&p->parked))
-		sys(futex, &p->parked, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, 0);
+	while ((part = atomic_load(&p->part)) == PARKED)
+		sys(futex, &p->part, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, PARKED, 0);
+	return part == LISTENS;
 }
 
-bool place_alone(unsigned index)
+bool place_alone(void)
+{
+	return agent.nr_handlers - atomic_load_explicit(&nr_spare, memory_order_relaxed) == 1;
+}
+
+/* ---- who writes out meanwhile ---- */
+
+bool place_has_spare(void)
+{
+	return atomic_load_explicit(&nr_spare, memory_order_relaxed) > 0;
+}
+
+bool place_writes(unsigned index)
+{
+	return atomic_load_explicit(&places[index].part, memory_order_relaxed) == WRITES;
+}
+
+void place_written(unsigned index)
+{
+	u32 writes = WRITES;
+
+	atomic_compare_exchange_strong(&places[index].part, &writes, PARKED);
+}
+
+void place_call_spare(void)
 {
 	for (unsigned i = 0; i < agent.nr_handlers; i++)
-		if (i != index && !atomic_load_explicit(&places[i].parked, memory_order_relaxed))
-			return false;
-	return true;
+		if (place_writes(i))
+			return;
+	for (unsigned i = 0; i < agent.nr_handlers; i++) {
+		struct place *p = &places[i];
+		u32 parked = PARKED;
+
+		if (!atomic_compare_exchange_strong(&p->part, &parked, WRITES))
+			continue;
+		sys(futex, &p->part, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+		return;
+	}
 }
 
 void place_begins(unsigned index, int tid)
@@ -182,7 +231,7 @@ static void choose_listeners(u64 now)
 		if (now - places[i].hot_at <= hold)
 			unpark(&places[i]);
 		else
-			atomic_store(&places[i].parked, 1);
+			park(&places[i]);
 	}
 }
 
@@ -303,6 +352,7 @@ void place_start(bool privileged)
 	policy.idle = privileged;
 	policy.checked_at = policy.until = 0;
 	spin_init(&policy.lock);
+	nr_spare = 0;
 	for (unsigned i = 0; i < MAX_HANDLERS; i++)
 		places[i] = (struct place){ .cpu = -1 };
 }

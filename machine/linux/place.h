@@ -9,10 +9,17 @@
 void place_start(bool privileged);
 /* By a handler: to its CPU, with its policy. */
 void place_handler(unsigned index);
-/* By a handler: returns when it is to listen. */
-void place_wait(unsigned index);
-/* Does no handler but this one listen? */
-bool place_alone(unsigned index);
+/* By a handler: sleeps while it is parked.  True: it is to listen; false: to write pages out, as
+ * long as place_writes() says so and there are any, and then to call place_written(). */
+bool place_wait(unsigned index);
+bool place_writes(unsigned index);
+void place_written(unsigned index);
+/* Is any handler parked, or called to write? */
+bool place_has_spare(void);
+/* Have one that is parked write pages out, if none does. */
+void place_call_spare(void);
+/* Does one handler only listen? */
+bool place_alone(void);
 /* By a handler: it has a fault of the thread `tid`; the thread may go on. */
 void place_begins(unsigned index, int tid);
 void place_ends(unsigned index);

@@ -45,6 +45,18 @@ enum unmanaged_kind {
 	NR_UNMANAGED,
 };
 
+/* Who writes pages out: see room.c. */
+enum room_writer {
+	ROOM_AFTER_FAULT, /* a handler, after a fault that it served */
+	ROOM_WAITING,	  /* a handler, while it waits for another */
+	ROOM_SPARE,	  /* a handler of a CPU where nobody faults */
+	NR_ROOM_WRITERS,
+};
+
+struct room_share {
+	_Atomic u64 pages, ns;
+};
+
 struct report_slot {
 	_Atomic u32 state; /* enum agent_state */
 	s32 pid, parent;
@@ -58,6 +70,8 @@ struct report_slot {
 	_Atomic u64 unmanaged[NR_UNMANAGED]; /* bytes */
 	_Atomic u64 native;		     /* pages that came by themselves and were adopted */
 	struct engine_stats stats;
+	/* The rest was written by faults that found no frame free: stats.direct_reclaim_ns. */
+	struct room_share written[NR_ROOM_WRITERS];
 	_Atomic u64 latency[LATENCY_BUCKETS]; /* faults by service time */
 	_Atomic u64 latency_max_ns;
 };

@@ -16,6 +16,7 @@
 #include "machine/linux/arena.h"
 #include "machine/linux/hooks.h"
 #include "machine/linux/place.h"
+#include "machine/linux/room.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
 #include "machine/linux/window.h"
@@ -36,17 +37,6 @@ struct deferred {
 
 static struct deferred deferred[MAX_HANDLERS + 1];
 
-static bool write_one_out(void)
-{
-	bool any = false;
-
-	if (engine_enter()) {
-		any = reclaim_write_out(&agent.engine, 1);
-		engine_leave();
-	}
-	return any;
-}
-
 /* Others are placing or taking pages?  Until they are done, do what else is due after this fault.
  */
 static void gate_lock_busily(void)
@@ -56,7 +46,7 @@ static void gate_lock_busily(void)
 	while (t->ahead < MOST_AHEAD) {
 		if (gate_trylock_free())
 			return;
-		if (!write_one_out())
+		if (!room_write_ahead())
 			break;
 		t->ahead++;
 	}
@@ -188,13 +178,22 @@ static void let_changes_through(struct deferred *d)
 		d->msg[d->nr++] = msg;
 }
 
-/* Setting a page wakes who waits for it.  A fault that found nothing to set has to say so. */
-static void wake_faulter(u64 va)
+/*
+ * Placing a page wakes who waits for it.  Where other handlers listen, that comes later: whoever is
+ * woken runs here at once, and would leave this thread with the gate and the engine's locks held,
+ * for which the others wait.  A fault that found nothing to place has to say so, too.
+ */
+static void wake_faulter(u64 va, bool resolved)
 {
 	struct agent_thread *t = thread_self();
+	bool placed = va >= t->placed_from && va < t->placed_to;
 
-	if (va < t->woken_from || va >= t->woken_to)
+	if (t->wakes_later && t->placed_to)
+		uffd_wake(agent.uffd, t->placed_from, t->placed_to - t->placed_from);
+	if (resolved && !placed)
 		uffd_wake(agent.uffd, va, PAGE_SIZE);
+	t->placed_to = 0;
+	t->wakes_later = false;
 }
 
 /*
@@ -229,7 +228,7 @@ static int place_stored(u64 va, pte_t *ptep, spinlock_t *ptl)
 	/* In the swap cache it needs no frame: the fault comes again and maps it. */
 	if (pte_is_swap(pte) && !swap_slot(&agent.engine.swap, slot)->page && gate_enter()) {
 		err = swap_load(&agent.engine.swap, slot, buffer);
-		if (!err && uffd_copy(agent.uffd, va, buffer, PAGE_SIZE) < 0)
+		if (!err && uffd_copy(agent.uffd, va, buffer, PAGE_SIZE, true) < 0)
 			err = -EAGAIN;
 		gate_leave();
 	}
@@ -279,15 +278,14 @@ static unsigned resolve(const struct uffd_msg *msg, struct deferred *d)
 			let_changes_through(d);
 			continue;
 		}
-		thread_self()->woken_to = 0;
+		thread_self()->wakes_later = !place_alone();
 		r = do_user_addr_fault(agent.mm, va, code);
 		engine_leave();
+		wake_faulter(va, r.reason == FAULT_OK);
 		if (r.reason != FAULT_RETRY)
 			break;
 		let_changes_through(d);
 	}
-	if (r.reason == FAULT_OK)
-		wake_faulter(va);
 	count_latency(began);
 	if (r.reason == FAULT_MAPERR || r.reason == FAULT_ACCERR)
 		serve_unknown(va);
@@ -298,19 +296,6 @@ static unsigned resolve(const struct uffd_msg *msg, struct deferred *d)
 	return r.prefetched;
 }
 
-/* Write out so many pages, less what was done while waiting, and take some if it is time to. */
-static void make_room(unsigned pages)
-{
-	struct agent_thread *t = thread_self();
-	unsigned done = min_of(t->ahead, pages);
-
-	t->ahead -= done;
-	if (engine_enter()) {
-		reclaim_step(&agent.engine, pages - done);
-		engine_leave();
-	}
-}
-
 static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 {
 	unsigned index = thread_self()->index, prefetched;
@@ -318,7 +303,7 @@ static void serve_fault(const struct uffd_msg *msg, struct deferred *d)
 	place_begins(index, (int)msg->arg.pagefault.feat.ptid);
 	prefetched = resolve(msg, d);
 	place_ends(index);
-	make_room(2 + prefetched);
+	room_make(2 + prefetched);
 }
 
 static void serve_deferred(struct deferred *d)
@@ -356,8 +341,9 @@ static void handler_main(struct agent_thread *t)
 
 	place_handler(t->index);
 	for (;;) {
-		place_wait(t->index);
-		if (!served || !place_alone(t->index))
+		while (!place_wait(t->index))
+			room_write_backlog(t->index);
+		if (!served || !place_alone())
 			sys(ppoll, &pfd, 1, 0, 0, 0);
 		if (agent.state == AGENT_STOPPED)
 			return;

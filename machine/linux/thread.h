@@ -19,9 +19,12 @@ struct agent_thread {
 	u64 pad2[2];
 	u64 canary; /* %fs:40: the stack protector's */
 	int tid;
-	unsigned index;		  /* of the handler */
-	char *staging;		  /* MMU_BATCH pages to fill before they are set */
-	u64 woken_from, woken_to; /* whose waiters the last page set here has woken */
+	unsigned index; /* of the handler */
+	char *staging;	/* MMU_BATCH pages to fill before they are set */
+	/* The pages that were set here last; their waiters have been woken by that, or
+	 * (wakes_later) are to be when no lock is held any more. */
+	u64 placed_from, placed_to;
+	bool wakes_later;
 	void *stack;
 	_Atomic u32 busy; /* how deep inside the engine */
 	unsigned ahead;	  /* pages written out while waiting, which the next fault need not */

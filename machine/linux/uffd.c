@@ -54,9 +54,12 @@ int uffd_unregister(int fd, u64 start, u64 len)
 	return (int)sys(ioctl, fd, UFFDIO_UNREGISTER, &r);
 }
 
-s64 uffd_copy(int fd, u64 dst, const void *src, u64 len)
+s64 uffd_copy(int fd, u64 dst, const void *src, u64 len, bool wake)
 {
-	struct uffdio_copy c = { .dst = dst, .src = (u64)src, .len = len };
+	struct uffdio_copy c = { .dst = dst,
+				 .src = (u64)src,
+				 .len = len,
+				 .mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE };
 	long err = sys(ioctl, fd, UFFDIO_COPY, &c);
 
 	if (err == 0)

@@ -11,7 +11,7 @@ int uffd_open(u64 features);
 int uffd_register(int fd, u64 start, u64 len);
 int uffd_unregister(int fd, u64 start, u64 len);
 /* Place pages.  Bytes placed from the first on (> 0), or a negative errno with none. */
-s64 uffd_copy(int fd, u64 dst, const void *src, u64 len);
+s64 uffd_copy(int fd, u64 dst, const void *src, u64 len, bool wake);
 int uffd_zeropage(int fd, u64 dst, u64 len);
 /*
  * Move what is there of [src, src + len), leaving holes.  Bytes gone over, or a negative errno.

@@ -50,6 +50,11 @@ static void write_paging(struct report_slot *slot)
 	slot->stats.same_filled = 8;
 	slot->stats.segments = 9;
 	slot->stats.direct_reclaim_ns = 1500000;
+	slot->stats.direct_freed = 10;
+	slot->written[ROOM_SPARE].pages = 70;
+	slot->written[ROOM_SPARE].ns = 250000;
+	slot->written[ROOM_AFTER_FAULT].pages = 15;
+	slot->written[ROOM_WAITING].pages = 5;
 	slot->raw_bytes = 8 << 20;
 	slot->stored_bytes = 2 << 20;
 	slot->latency[report_bucket(1000)] = 980;

@@ -465,6 +465,9 @@ class Figures(Case):
                                       "stored_bytes": 2 * MIB, "kept_bytes": 0})
         self.assertEqual(f["unmanaged"], [{"why": "stack", "bytes": 132 << 10},
                                           {"why": "locked", "bytes": 4096}])
+        self.assertEqual(f["reclaim"]["written"], {
+            "spare": {"pages": 70, "ns": 250000}, "after_fault": {"pages": 15, "ns": 0},
+            "waiting": {"pages": 5, "ns": 0}, "direct": {"pages": 10, "ns": 1500000}})
         latency = f["fault_latency_ns"]
         for key, ns in (("p50", 1000), ("p99", 8000), ("p999", 100000)):
             self.assertTrue(ns <= latency[key] <= ns * 1.07, (key, latency))

@@ -238,11 +238,11 @@ static void serve_fault(const struct uffd_msg *msg)
 
 	if (here.mode == CONTRACT_BARE)
 		vmf_panic("the program touched %lx, which is absent", (unsigned long)va);
-	t->woken_to = 0;
+	t->placed_to = 0;
 	r = do_user_addr_fault(agent.mm, va, code);
 	if (r.reason != FAULT_OK && r.reason != FAULT_RETRY)
 		vmf_panic("a fault at %lx: reason %d", (unsigned long)va, r.reason);
-	if (va < t->woken_from || va >= t->woken_to)
+	if (va < t->placed_from || va >= t->placed_to)
 		uffd_wake(agent.uffd, va, PAGE_SIZE);
 	reclaim_step(&agent.engine, 2 + r.prefetched);
 }

@@ -449,6 +449,7 @@ static void direct_reclaim_is_timed(void **state)
 	for (unsigned i = 0; i < 400; i++)
 		put(i, i);
 	assert_true(w.e->stats->direct_reclaim_ns > 0);
+	assert_true(w.e->stats->direct_freed > 0);
 }
 
 /* ---- the active list ---- */
