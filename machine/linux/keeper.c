@@ -26,9 +26,14 @@
 #define GROWTH_BYTES_PER_NS 6
 #define SHORTEST_NAP_NS	    (250 * 1000ULL)
 #define PAGING_NAP_NS	    (2 * 1000 * 1000ULL)
-#define LONGEST_NAP_NS	    (50 * 1000 * 1000ULL)
-#define ALONE_EVERY_NS	    (20 * 1000 * 1000ULL)
-#define REPORT_EVERY_NS	    (200 * 1000 * 1000ULL)
+/* While nobody faults it may be so long, if there is room for what could come meanwhile: to the
+ * limit, and half of what a program may be above it. */
+#define QUIET_NAP_NS	(6 * 1000 * 1000ULL)
+#define ROOM_ABOVE	(8ULL << 20)
+#define LONGEST_NAP_NS	(50 * 1000 * 1000ULL)
+#define ALONE_EVERY_NS	(20 * 1000 * 1000ULL)
+#define REPORT_EVERY_NS (200 * 1000 * 1000ULL)
+#define QUIET_REPORT_NS (1000 * 1000 * 1000ULL)
 /* Naps stay short for so long after the program's layout changed while paging. */
 #define RESTLESS_NS (20 * 1000 * 1000ULL)
 /* Each run of neighbours that is taken is a flush, 10 us where other CPUs have to be interrupted in
@@ -70,6 +75,7 @@ static struct {
 	int nice;	  /* the program's own */
 	bool privileged;  /* could take a higher priority than that */
 	bool behind;	  /* more is adopted than may stay */
+	bool quiet;	  /* nobody has faulted since the last tick */
 	u64 stuck;	  /* unevictable pages, at the last retry */
 	unsigned retry;	  /* how many were tried again then */
 	_Atomic u64 room; /* see keeper_room() */
@@ -412,6 +418,14 @@ static bool reached(u64 bytes)
 	return program_bytes() >= bytes;
 }
 
+static u64 quiet_nap(void)
+{
+	u64 most = agent.options.limit + ROOM_ABOVE, used = program_bytes();
+	u64 ns = used < most ? (most - used) / GROWTH_BYTES_PER_NS : 0;
+
+	return max_of(min_of(ns, QUIET_NAP_NS), PAGING_NAP_NS);
+}
+
 static u64 next_nap(void)
 {
 	u64 used = program_bytes(), next = agent.paging ? arm_at() : prepare_at(), ns;
@@ -422,9 +436,10 @@ static u64 next_nap(void)
 		return ORDER_NAP_NS;
 	if (keeper.behind)
 		return CATCH_UP_NAP_NS;
+	if (agent.armed && machine_now_ns() - keeper.changed_at < RESTLESS_NS)
+		return SHORTEST_NAP_NS;
 	if (agent.armed)
-		return machine_now_ns() - keeper.changed_at < RESTLESS_NS ? SHORTEST_NAP_NS
-									  : PAGING_NAP_NS;
+		return keeper.quiet ? quiet_nap() : PAGING_NAP_NS;
 	ns = used < next ? (next - used) / GROWTH_BYTES_PER_NS : 0;
 	return max_of(min_of(ns, LONGEST_NAP_NS), SHORTEST_NAP_NS);
 }
@@ -598,7 +613,8 @@ static void tick(void)
 	}
 	keeper.behind = agent.armed && catch_up();
 	note_peak();
-	if (now - keeper.reported_at > REPORT_EVERY_NS)
+	keeper.quiet = agent.armed && place_is_quiet();
+	if (now - keeper.reported_at > (keeper.quiet ? QUIET_REPORT_NS : REPORT_EVERY_NS))
 		report_now();
 }
 

@@ -58,6 +58,7 @@ static _Atomic u32 nr_spare;		      /* that do not listen */
 static struct {
 	_Atomic u32 nr; /* faults ever */
 	u32 looked_at;	/* nr at the last look */
+	u32 asked_at;	/* nr when the keeper last asked whether it is quiet */
 	_Atomic int tid[RECENT];
 } recent;
 
@@ -181,6 +182,14 @@ void place_begins(unsigned index, int tid)
 void place_ends(unsigned index)
 {
 	atomic_fetch_add_explicit(&places[index].served, 1, memory_order_relaxed);
+}
+
+bool place_is_quiet(void)
+{
+	u32 nr = atomic_load_explicit(&recent.nr, memory_order_relaxed), before = recent.asked_at;
+
+	recent.asked_at = nr;
+	return nr == before;
 }
 
 static bool seen_before(unsigned i)

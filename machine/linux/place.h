@@ -34,5 +34,7 @@ void place_all_listen(void);
 void place_waits_long(void);
 /* By the keeper, at each tick. */
 void place_check(void);
+/* By the keeper: has nobody faulted since it asked last? */
+bool place_is_quiet(void);
 
 #endif
