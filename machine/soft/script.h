@@ -3,7 +3,7 @@
  * A small language of operations on address spaces of the soft machine, for tests: what a program
  * does, and what is to come of it.  One operation a line; '#' begins a comment.
  *
- *   map ADDR LEN PROT [fixed|noreplace] [locked] [dontcopy] [wipeonfork]
+ *   map ADDR LEN PROT [fixed|noreplace] [locked] [dontcopy] [wipeonfork] [stack]
  *       [file F OFFSET shared|private] [as X]
  *                               any: no address asked for; fixed is understood for a file
  *   unmap ADDR LEN
@@ -13,6 +13,10 @@
  *   read ADDR LEN [BYTE]        every byte is readable (and is BYTE)
  *   write ADDR LEN BYTE         fill
  *   touch ADDR LEN r|w|x        one access to each page; leaves its bytes as they are
+ *   together ADDR LEN r|w|x     the same, by all CPUs at once, of which each runs a thread of this
+ *                               process
+ *   copyin ADDR LEN [BYTE]      the kernel reads it for the program, as in write(2)
+ *   copyout ADDR LEN BYTE       the kernel fills it, as in read(2)
  *   pageout ADDR LEN            reclaim what can be and is mapped once
  *   reclaim N                   reclaim N pages of whoever, if there are so many
  *   file F SIZE [BYTE]          a new file F (a to z), open for reading and writing: a hole, or
@@ -25,6 +29,7 @@
  *   sync F                      as fsync()
  *   evict F                     what is clean and not mapped leaves the page cache
  *   fail F read|write eio|enospc|none     what its disk does from now on
+ *   fail swap read|write eio|enospc|none  what the swap area does from now on
  *   close F                     mappings of it stay
  *   fork as P                   the process that runs here gets a child
  *   process P|first             it runs on this CPU from here on
@@ -48,6 +53,7 @@
 #ifndef VMF_SOFT_SCRIPT_H
 #define VMF_SOFT_SCRIPT_H
 
+#include "machine/soft/program.h"
 #include "machine/soft/soft.h"
 
 struct script;
@@ -64,10 +70,13 @@ int script_parse(const char *text, size_t size, struct script **script, char *me
 void script_free(struct script *script);
 
 /*
- * Run it on a space that is loaded on every CPU it uses, which it is in the end, too; the children
- * that it made are gone.  0; -ERANGE: a line's outcome is not the one that was expected, and
- * message says so: "line 4: read: expected segv accerr, got ok".
+ * Run it on the engine, on a space that is loaded on every CPU it uses, which it is in the end,
+ * too; the children that it made are gone.  0; -ERANGE: a line's outcome is not the one that was
+ * expected, and message says so: "line 4: read: expected segv accerr, got ok".
  */
 int script_run(const struct script *script, struct soft_machine *m, struct mm *mm, char *message);
+/* The same on any program.  What it does not offer fails with -ENOSYS: "line 4: fork: not offered".
+ * Processes that the script made and did not end are ended, and its files closed. */
+int script_run_on(const struct script *script, struct program *program, char *message);
 
 #endif

@@ -3,7 +3,6 @@
 #ifndef VMF_SOFT_SCRIPT_OPS_H
 #define VMF_SOFT_SCRIPT_OPS_H
 
-#include "engine/backing/ramfile.h"
 #include "machine/soft/script.h"
 
 enum script_verb {
@@ -15,6 +14,9 @@ enum script_verb {
 	OP_READ,
 	OP_WRITE,
 	OP_TOUCH,
+	OP_TOGETHER,
+	OP_COPYIN,
+	OP_COPYOUT,
 	OP_PAGEOUT,
 	OP_RECLAIM,
 	OP_FORK,
@@ -33,17 +35,6 @@ enum script_verb {
 	OP_CPU,
 	OP_CHECK,
 	OP_EXPECT,
-};
-
-enum script_counter {
-	COUNT_MINOR,
-	COUNT_MAJOR,
-	COUNT_RSS,
-	COUNT_SWAPPED,
-	COUNT_MAPS,
-	COUNT_CACHED, /* from here on: of a file */
-	COUNT_DIRTY,
-	COUNT_AWAY,
 };
 
 #define SCRIPT_NAMES 26
@@ -76,11 +67,11 @@ struct script_op {
 	int as;	     /* name for the result; -1: none */
 	int process; /* the name; -1: the first */
 	unsigned cpu;
-	int file;   /* 0 .. 25; -1: none */
+	int file;   /* 0 .. 25; -1: none, or (fail) the swap area */
 	u64 offset; /* in it */
 	enum ramfile_io io;
 	int err; /* to order: -EIO, ... */
-	enum script_counter counter;
+	enum program_counter counter;
 	u64 count;
 	struct outcome expected;
 	struct script_addr expected_address; /* of OUT_ADDRESS */
@@ -92,7 +83,7 @@ struct script {
 };
 
 const char *script_verb_name(enum script_verb verb);
-const char *script_counter_name(enum script_counter counter);
+const char *script_counter_name(enum program_counter counter);
 /* An outcome in the words of the language.  At least 32 bytes; returns buf. */
 const char *outcome_text(const struct outcome *o, char *buf, size_t size);
 

@@ -22,15 +22,16 @@ struct line {
 };
 
 static const char *const verbs[] = {
-	[OP_MAP] = "map",	  [OP_UNMAP] = "unmap",	  [OP_PROTECT] = "protect",
-	[OP_REMAP] = "remap",	  [OP_ADVISE] = "advise", [OP_READ] = "read",
-	[OP_WRITE] = "write",	  [OP_TOUCH] = "touch",	  [OP_PAGEOUT] = "pageout",
-	[OP_RECLAIM] = "reclaim", [OP_FORK] = "fork",	  [OP_PROCESS] = "process",
-	[OP_EXIT] = "exit",	  [OP_FILE] = "file",	  [OP_SHMEM] = "shmem",
-	[OP_FREAD] = "fread",	  [OP_FWRITE] = "fwrite", [OP_TRUNCATE] = "truncate",
-	[OP_PUNCH] = "punch",	  [OP_SYNC] = "sync",	  [OP_EVICT] = "evict",
-	[OP_FAIL] = "fail",	  [OP_CLOSE] = "close",	  [OP_CPU] = "cpu",
-	[OP_CHECK] = "check",	  [OP_EXPECT] = "expect",
+	[OP_MAP] = "map",	  [OP_UNMAP] = "unmap",	    [OP_PROTECT] = "protect",
+	[OP_REMAP] = "remap",	  [OP_ADVISE] = "advise",   [OP_READ] = "read",
+	[OP_WRITE] = "write",	  [OP_TOUCH] = "touch",	    [OP_PAGEOUT] = "pageout",
+	[OP_RECLAIM] = "reclaim", [OP_FORK] = "fork",	    [OP_PROCESS] = "process",
+	[OP_EXIT] = "exit",	  [OP_FILE] = "file",	    [OP_SHMEM] = "shmem",
+	[OP_FREAD] = "fread",	  [OP_FWRITE] = "fwrite",   [OP_TRUNCATE] = "truncate",
+	[OP_PUNCH] = "punch",	  [OP_SYNC] = "sync",	    [OP_EVICT] = "evict",
+	[OP_FAIL] = "fail",	  [OP_CLOSE] = "close",	    [OP_CPU] = "cpu",
+	[OP_CHECK] = "check",	  [OP_EXPECT] = "expect",   [OP_TOGETHER] = "together",
+	[OP_COPYIN] = "copyin",	  [OP_COPYOUT] = "copyout",
 };
 
 static const char *const counters[] = {
@@ -50,7 +51,7 @@ const char *script_verb_name(enum script_verb verb)
 	return verbs[verb];
 }
 
-const char *script_counter_name(enum script_counter counter)
+const char *script_counter_name(enum program_counter counter)
 {
 	return counters[counter];
 }
@@ -309,6 +310,8 @@ static int parse_map(struct line *l, struct script_op *op)
 		op->vm_flags |= VM_DONTCOPY;
 	if (accept(l, "wipeonfork"))
 		op->vm_flags |= VM_WIPEONFORK;
+	if (accept(l, "stack"))
+		op->vm_flags |= VM_GROWSDOWN;
 	if (accept(l, "file")) {
 		err = want_file(l, op);
 		if (!err)
@@ -437,7 +440,7 @@ static int want_file_range(struct line *l, struct script_op *op)
 
 static int parse_fail(struct line *l, struct script_op *op)
 {
-	int err = want_file(l, op);
+	int err = accept(l, "swap") ? 0 : want_file(l, op);
 
 	if (err)
 		return err;
@@ -501,12 +504,15 @@ static int parse_arguments(struct line *l, struct script_op *op)
 	case OP_ADVISE:
 		return parse_advise(l, op);
 	case OP_READ:
+	case OP_COPYIN:
 		err = want_range(l, op);
 		return err ? err : accept_byte(l, &op->byte);
 	case OP_WRITE:
+	case OP_COPYOUT:
 		err = want_range(l, op);
 		return err ? err : want_byte(l, &op->byte);
 	case OP_TOUCH:
+	case OP_TOGETHER:
 		return parse_touch(l, op);
 	case OP_RECLAIM:
 		return want_number(l, "a number of pages", &op->count);

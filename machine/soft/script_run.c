@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Running the operations of a script on a soft machine; script.h has the language. */
+/* Running the operations of a script on a program's machine; script.h has the language. */
+#include <pthread.h>
 #include <stdio.h>
 
-#include "engine/backing/page_cache.h"
-#include "engine/backing/shmem.h"
 #include "engine/base/errno.h"
+#include "engine/base/text.h"
 #include "machine/soft/script_ops.h"
 
 struct run {
-	struct soft_machine *m;
-	struct mm *first;
-	struct mm *mm; /* what cpu has loaded */
-	struct soft_cpu *cpu;
-	struct mm *processes[SCRIPT_NAMES]; /* NULL: no such */
+	struct program *p;
+	const struct program_ops *ops;
+	unsigned cpu;
+	bool processes[SCRIPT_NAMES]; /* there is one of that name */
+	bool files[SCRIPT_NAMES];
 	u64 names[SCRIPT_NAMES];
-	struct file *files[SCRIPT_NAMES];
 	char *message;
 };
 
@@ -90,7 +89,7 @@ static int run_read(struct run *r, const struct script_op *op, struct outcome *o
 
 	for (; va < end && reason == FAULT_OK; va += n) {
 		n = part(va, end);
-		reason = soft_read(r->cpu, va, bytes, n);
+		reason = r->ops->access(r->p, r->cpu, va, 0, bytes, n);
 		for (i = 0; reason == FAULT_OK && op->byte >= 0 && i < n; i++)
 			if (bytes[i] != op->byte) {
 				snprintf(what, sizeof(what), "0x%llx holds %u, not %d",
@@ -111,34 +110,120 @@ static struct outcome run_write(struct run *r, const struct script_op *op)
 	memset(bytes, op->byte, sizeof(bytes));
 	for (; va < end && reason == FAULT_OK; va += n) {
 		n = part(va, end);
-		reason = soft_write(r->cpu, va, bytes, n);
+		reason = r->ops->access(r->p, r->cpu, va, PF_WRITE, bytes, n);
 	}
 	return of_access(reason);
 }
 
-static enum fault_reason touch(struct soft_cpu *cpu, u64 va, u32 access)
+static enum fault_reason touch(struct run *r, unsigned cpu, u64 va, u32 access)
 {
 	u64 old;
 	u8 byte;
 
 	if (access & PF_WRITE) /* a write that changes nothing, whoever else writes */
-		return soft_add_u64(cpu, va & ~(u64)7, 0, &old);
-	return access & PF_INSTR ? soft_fetch(cpu, va, &byte, 1) : soft_read_byte(cpu, va, &byte);
+		return r->ops->add(r->p, cpu, va & ~(u64)7, 0, &old);
+	return r->ops->access(r->p, cpu, va, access, &byte, 1);
 }
 
-static struct outcome run_touch(struct run *r, const struct script_op *op)
+static enum fault_reason touch_all(struct run *r, unsigned cpu, const struct script_op *op)
 {
 	u64 va = resolve(r, &op->addr), end = va + op->len;
 	enum fault_reason reason = FAULT_OK;
 
 	for (; va < end && reason == FAULT_OK; va = (va & PAGE_MASK) + PAGE_SIZE)
-		reason = touch(r->cpu, va, op->access);
-	return of_access(reason);
+		reason = touch(r, cpu, va, op->access);
+	return reason;
+}
+
+/* ---- all CPUs at once ---- */
+
+struct toucher {
+	struct run *r;
+	const struct script_op *op;
+	unsigned cpu;
+	pthread_barrier_t *start;
+	enum fault_reason reason;
+};
+
+static void *touch_with_others(void *argument)
+{
+	struct toucher *t = argument;
+
+	pthread_barrier_wait(t->start);
+	t->reason = touch_all(t->r, t->cpu, t->op);
+	return NULL;
+}
+
+/* The first outcome that is not ok. */
+static int run_together(struct run *r, const struct script_op *op, struct outcome *out)
+{
+	unsigned n = r->p->nr_cpus, started, process = r->ops->running(r->p, r->cpu);
+	enum fault_reason reason = FAULT_OK;
+	struct toucher touchers[SOFT_MAX_CPUS];
+	pthread_t threads[SOFT_MAX_CPUS];
+	pthread_barrier_t start;
+
+	pthread_barrier_init(&start, NULL, n);
+	for (started = 0; started < n; started++) {
+		r->ops->run(r->p, started, process);
+		touchers[started] =
+			(struct toucher){ .r = r, .op = op, .cpu = started, .start = &start };
+		if (pthread_create(&threads[started], NULL, touch_with_others, &touchers[started]))
+			vmf_panic("no thread for CPU %u", started);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		pthread_join(threads[i], NULL);
+		if (reason == FAULT_OK)
+			reason = touchers[i].reason;
+	}
+	pthread_barrier_destroy(&start);
+	*out = of_access(reason);
+	return 0;
+}
+
+/* ---- the kernel's copies ---- */
+
+static struct outcome of_copy(u64 left)
+{
+	return of_errno(left ? -EFAULT : 0);
+}
+
+static int run_copy_in(struct run *r, const struct script_op *op, struct outcome *out)
+{
+	u64 va = resolve(r, &op->addr), end = va + op->len, n, left = 0;
+	u8 bytes[PAGE_SIZE];
+	char what[80];
+
+	for (; va < end && !left; va += n) {
+		n = part(va, end);
+		left = r->ops->copy_in(r->p, r->cpu, bytes, va, n);
+		for (u64 i = 0; op->byte >= 0 && i < n - left; i++)
+			if (bytes[i] != op->byte) {
+				snprintf(what, sizeof(what), "0x%llx holds %u, not %d",
+					 (unsigned long long)(va + i), bytes[i], op->byte);
+				return fail(r, op, what);
+			}
+	}
+	*out = of_copy(left);
+	return 0;
+}
+
+static struct outcome run_copy_out(struct run *r, const struct script_op *op)
+{
+	u64 va = resolve(r, &op->addr), end = va + op->len, n, left = 0;
+	u8 bytes[PAGE_SIZE];
+
+	memset(bytes, op->byte, sizeof(bytes));
+	for (; va < end && !left; va += n) {
+		n = part(va, end);
+		left = r->ops->copy_out(r->p, r->cpu, va, bytes, n);
+	}
+	return of_copy(left);
 }
 
 /* ---- files ---- */
 
-static int run_file_write(struct file *file, u64 pos, u64 len, int byte, struct outcome *out)
+static int run_file_write(struct run *r, int file, u64 pos, u64 len, int byte, struct outcome *out)
 {
 	u64 end = pos + len, n;
 	u8 bytes[PAGE_SIZE];
@@ -147,7 +232,7 @@ static int run_file_write(struct file *file, u64 pos, u64 len, int byte, struct 
 	memset(bytes, byte, sizeof(bytes));
 	for (; pos < end; pos += done) {
 		n = part(pos, end);
-		done = file_write(file, pos, bytes, n);
+		done = r->ops->file_write(r->p, file, pos, bytes, n);
 		if (done < 0)
 			break;
 	}
@@ -155,8 +240,7 @@ static int run_file_write(struct file *file, u64 pos, u64 len, int byte, struct 
 	return 0;
 }
 
-static int run_file_read(struct run *r, const struct script_op *op, struct file *file,
-			 struct outcome *out)
+static int run_file_read(struct run *r, const struct script_op *op, struct outcome *out)
 {
 	u64 pos = op->offset, end = pos + op->len, i;
 	u8 bytes[PAGE_SIZE];
@@ -164,7 +248,7 @@ static int run_file_read(struct run *r, const struct script_op *op, struct file 
 	s64 done = 0;
 
 	for (; pos < end; pos += done) {
-		done = file_read(file, pos, bytes, part(pos, end));
+		done = r->ops->file_read(r->p, op->file, pos, bytes, part(pos, end));
 		if (done < 0)
 			break;
 		if (!done) {
@@ -184,55 +268,59 @@ static int run_file_read(struct run *r, const struct script_op *op, struct file 
 
 static int run_create(struct run *r, const struct script_op *op, struct outcome *out)
 {
-	struct file **file = &r->files[op->file];
+	int err;
 
-	if (*file)
+	if (r->files[op->file])
 		return fail(r, op, "there is one of that name");
-	*file = op->verb == OP_FILE ? ramfile_create(&r->m->engine, FILE_READ | FILE_WRITE, ~0ULL)
-				    : shmem_file_setup(&r->m->engine, 0);
-	if (!*file) {
-		*out = of_errno(-ENOMEM);
+	err = r->ops->file_create(r->p, op->file, op->verb == OP_SHMEM);
+	if (err) {
+		*out = of_errno(err);
 		return 0;
 	}
+	r->files[op->file] = true;
 	if (op->byte >= 0)
-		return run_file_write(*file, 0, op->len, op->byte, out);
-	*out = of_errno(file_truncate(*file, op->len));
+		return run_file_write(r, op->file, 0, op->len, op->byte, out);
+	*out = of_errno(r->ops->file_truncate(r->p, op->file, op->len));
+	return 0;
+}
+
+static int run_fail(struct run *r, const struct script_op *op)
+{
+	if (op->file < 0)
+		return r->ops->fail_swap(r->p, op->io, op->err);
+	if (r->ops->file_fail(r->p, op->file, op->io, op->err))
+		return fail(r, op, "it has no disk");
 	return 0;
 }
 
 static int run_file_op(struct run *r, const struct script_op *op, struct outcome *out)
 {
-	struct file *file = r->files[op->file];
-
 	if (op->verb == OP_FILE || op->verb == OP_SHMEM)
 		return run_create(r, op, out);
-	if (!file)
+	if (op->file >= 0 && !r->files[op->file])
 		return fail(r, op, "no such file");
 	switch (op->verb) {
 	case OP_FREAD:
-		return run_file_read(r, op, file, out);
+		return run_file_read(r, op, out);
 	case OP_FWRITE:
-		return run_file_write(file, op->offset, op->len, op->byte, out);
+		return run_file_write(r, op->file, op->offset, op->len, op->byte, out);
 	case OP_TRUNCATE:
-		*out = of_errno(file_truncate(file, op->len));
+		*out = of_errno(r->ops->file_truncate(r->p, op->file, op->len));
 		return 0;
 	case OP_PUNCH:
-		*out = of_errno(file_punch_hole(file, op->offset, op->len));
+		*out = of_errno(r->ops->file_punch(r->p, op->file, op->offset, op->len));
 		return 0;
 	case OP_SYNC:
-		*out = of_errno(vfs_fsync_range(file, 0, ~0ULL));
+		*out = of_errno(r->ops->file_sync(r->p, op->file));
 		return 0;
 	case OP_EVICT:
-		invalidate_mapping_pages(file->mapping, 0, ~0ULL);
+		r->ops->file_evict(r->p, op->file);
 		return 0;
 	case OP_FAIL:
-		if (!file->mapping->ops->read_page)
-			return fail(r, op, "it has no disk");
-		ramfile_fail(file, op->io, 0, ~0ULL, op->err);
-		return 0;
+		return run_fail(r, op);
 	default:
-		file_put(file);
-		r->files[op->file] = NULL;
+		r->ops->file_close(r->p, op->file);
+		r->files[op->file] = false;
 		return 0;
 	}
 }
@@ -241,46 +329,25 @@ static int run_file_op(struct run *r, const struct script_op *op, struct outcome
 
 static struct outcome run_map(struct run *r, const struct script_op *op)
 {
-	u64 addr = resolve(r, &op->addr);
+	struct program_map map = { .addr = resolve(r, &op->addr),
+				   .len = op->len,
+				   .prot = op->prot,
+				   .flags = op->flags,
+				   .vm_flags = op->vm_flags,
+				   .file = op->file,
+				   .offset = op->offset };
 
-	if (op->file < 0)
-		return of_address(vm_map(r->mm, addr, op->len, op->prot, op->flags, op->vm_flags));
-	return of_address(vm_map_file(r->mm, addr, op->len, op->prot, op->flags, op->vm_flags,
-				      r->files[op->file], op->offset >> PAGE_SHIFT));
-}
-
-static u64 counter_value(const struct mm *mm, const struct file *file, enum script_counter c)
-{
-	switch (c) {
-	case COUNT_MINOR:
-		return atomic_load(&mm->minor);
-	case COUNT_MAJOR:
-		return atomic_load(&mm->major);
-	case COUNT_RSS:
-		return atomic_load(&mm->rss);
-	case COUNT_SWAPPED:
-		return atomic_load(&mm->swapped);
-	case COUNT_MAPS:
-		return mm->map_count;
-	case COUNT_CACHED:
-		return atomic_load(&file->mapping->nr_pages);
-	case COUNT_DIRTY:
-		return atomic_load(&file->mapping->nr_dirty);
-	case COUNT_AWAY:
-		return atomic_load(&file->mapping->nr_swapped);
-	}
-	return 0;
+	return of_address(r->ops->map(r->p, r->cpu, &map));
 }
 
 static int run_expect(struct run *r, const struct script_op *op)
 {
-	const struct file *file = op->file < 0 ? NULL : r->files[op->file];
 	char what[80];
 	u64 got;
 
-	if (op->file >= 0 && !file)
+	if (op->file >= 0 && !r->files[op->file])
 		return fail(r, op, "no such file");
-	got = counter_value(r->mm, file, op->counter);
+	got = r->ops->count(r->p, r->cpu, op->file, op->counter);
 	if (got == op->count)
 		return 0;
 	snprintf(what, sizeof(what), "%s is %llu, not %llu", script_counter_name(op->counter),
@@ -288,42 +355,27 @@ static int run_expect(struct run *r, const struct script_op *op)
 	return fail(r, op, what);
 }
 
-/* What the CPU runs from here on; a CPU that has none runs the first. */
-static void run_here(struct run *r, struct mm *mm)
-{
-	r->mm = mm ? mm : r->first;
-	if (atomic_load(&r->cpu->mm) != r->mm)
-		soft_load_mm(r->cpu, r->mm);
-}
-
 static int run_cpu(struct run *r, const struct script_op *op)
 {
-	if (op->cpu >= r->m->nr_cpus)
+	if (op->cpu >= r->p->nr_cpus)
 		return fail(r, op, "the machine has no such CPU");
-	r->cpu = &r->m->cpus[op->cpu];
-	run_here(r, atomic_load(&r->cpu->mm));
+	r->cpu = op->cpu;
+	/* A CPU that has none runs the first. */
+	r->ops->run(r->p, r->cpu, r->ops->running(r->p, r->cpu));
 	return 0;
 }
 
-/* ---- processes ---- */
-
-static void end_process(struct run *r, int name)
-{
-	struct mm *mm = r->processes[name];
-
-	for (unsigned i = 0; i < r->m->nr_cpus; i++)
-		if (atomic_load(&r->m->cpus[i].mm) == mm)
-			soft_load_mm(&r->m->cpus[i], r->first);
-	run_here(r, atomic_load(&r->cpu->mm));
-	mm_destroy(mm);
-	r->processes[name] = NULL;
-}
+/* ---- processes: the first is 0, A is 1 ... ---- */
 
 static int run_fork(struct run *r, const struct script_op *op, struct outcome *out)
 {
+	int err;
+
 	if (r->processes[op->process])
 		return fail(r, op, "there is a process of that name");
-	*out = of_errno(mm_fork(r->mm, &r->processes[op->process]));
+	err = r->ops->fork(r->p, r->cpu, (unsigned)op->process + 1);
+	r->processes[op->process] = !err;
+	*out = of_errno(err);
 	return 0;
 }
 
@@ -331,7 +383,7 @@ static int run_process(struct run *r, const struct script_op *op)
 {
 	if (op->process >= 0 && !r->processes[op->process])
 		return fail(r, op, "there is no such process");
-	run_here(r, op->process < 0 ? r->first : r->processes[op->process]);
+	r->ops->run(r->p, r->cpu, (unsigned)(op->process + 1));
 	return 0;
 }
 
@@ -339,8 +391,50 @@ static int run_exit(struct run *r, const struct script_op *op)
 {
 	if (!r->processes[op->process])
 		return fail(r, op, "there is no such process");
-	end_process(r, op->process);
+	r->ops->exit(r->p, (unsigned)op->process + 1);
+	r->processes[op->process] = false;
 	return 0;
+}
+
+/* What the operation needs of the program is there. */
+static bool is_offered(const struct program_ops *o, const struct script_op *op)
+{
+	switch (op->verb) {
+	case OP_UNMAP:
+		return o->unmap;
+	case OP_PROTECT:
+		return o->protect;
+	case OP_REMAP:
+		return o->remap;
+	case OP_ADVISE:
+		return o->advise;
+	case OP_COPYIN:
+		return o->copy_in;
+	case OP_COPYOUT:
+		return o->copy_out;
+	case OP_PAGEOUT:
+		return o->pageout;
+	case OP_RECLAIM:
+		return o->reclaim;
+	case OP_FORK:
+	case OP_EXIT:
+		return o->fork;
+	case OP_FILE:
+	case OP_SHMEM:
+		return o->file_create;
+	case OP_PUNCH:
+		return o->file_punch;
+	case OP_SYNC:
+		return o->file_sync;
+	case OP_EVICT:
+		return o->file_evict;
+	case OP_FAIL:
+		return op->file < 0 ? o->fail_swap != NULL : o->file_fail != NULL;
+	case OP_EXPECT:
+		return o->count;
+	default:
+		return true;
+	}
 }
 
 /* Do it; 0 with what came of it, or -ERANGE for what no outcome can express. */
@@ -356,17 +450,17 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 		*out = run_map(r, op);
 		return 0;
 	case OP_UNMAP:
-		*out = of_errno(vm_unmap(r->mm, addr, op->len));
+		*out = of_errno(r->ops->unmap(r->p, r->cpu, addr, op->len));
 		return 0;
 	case OP_PROTECT:
-		*out = of_errno(vm_protect(r->mm, addr, op->len, op->prot));
+		*out = of_errno(r->ops->protect(r->p, r->cpu, addr, op->len, op->prot));
 		return 0;
 	case OP_REMAP:
-		*out = of_address(vm_remap(r->mm, addr, op->len, op->new_len, op->flags,
-					   resolve(r, &op->to)));
+		*out = of_address(r->ops->remap(r->p, r->cpu, addr, op->len, op->new_len, op->flags,
+						resolve(r, &op->to)));
 		return 0;
 	case OP_ADVISE:
-		*out = of_errno(vm_advise(r->mm, addr, op->len, op->advice));
+		*out = of_errno(r->ops->advise(r->p, r->cpu, addr, op->len, op->advice));
 		return 0;
 	case OP_READ:
 		return run_read(r, op, out);
@@ -374,13 +468,20 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 		*out = run_write(r, op);
 		return 0;
 	case OP_TOUCH:
-		*out = run_touch(r, op);
+		*out = of_access(touch_all(r, r->cpu, op));
+		return 0;
+	case OP_TOGETHER:
+		return run_together(r, op, out);
+	case OP_COPYIN:
+		return run_copy_in(r, op, out);
+	case OP_COPYOUT:
+		*out = run_copy_out(r, op);
 		return 0;
 	case OP_PAGEOUT:
-		reclaim_range(r->mm, addr, addr + op->len);
+		r->ops->pageout(r->p, r->cpu, addr, op->len);
 		return 0;
 	case OP_RECLAIM:
-		reclaim_direct(&r->m->engine, op->count);
+		r->ops->reclaim(r->p, op->count);
 		return 0;
 	case OP_FORK:
 		return run_fork(r, op, out);
@@ -391,7 +492,8 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 	case OP_CPU:
 		return run_cpu(r, op);
 	case OP_CHECK:
-		soft_check(r->m);
+		if (r->ops->check)
+			r->ops->check(r->p);
 		return 0;
 	case OP_EXPECT:
 		return run_expect(r, op);
@@ -415,9 +517,20 @@ static int judge(struct run *r, const struct script_op *op, const struct outcome
 	return fail(r, op, what);
 }
 
-int script_run(const struct script *script, struct soft_machine *m, struct mm *mm, char *message)
+/* Whatever the script left goes. */
+static void clean_up(struct run *r)
 {
-	struct run r = { .m = m, .first = mm, .mm = mm, .cpu = &m->cpus[0], .message = message };
+	for (unsigned i = 0; i < SCRIPT_NAMES; i++)
+		if (r->processes[i])
+			r->ops->exit(r->p, i + 1);
+	for (int i = 0; i < SCRIPT_NAMES; i++)
+		if (r->files[i])
+			r->ops->file_close(r->p, i);
+}
+
+int script_run_on(const struct script *script, struct program *program, char *message)
+{
+	struct run r = { .p = program, .ops = program->ops, .message = message };
 	struct outcome out;
 	int err = 0;
 
@@ -425,17 +538,25 @@ int script_run(const struct script *script, struct soft_machine *m, struct mm *m
 	for (size_t i = 0; i < script->n && !err; i++) {
 		const struct script_op *op = &script->ops[i];
 
+		if (!is_offered(r.ops, op)) {
+			fail(&r, op, "not offered");
+			err = -ENOSYS;
+			break;
+		}
 		err = run_op(&r, op, &out);
 		if (!err)
 			err = judge(&r, op, &out);
 		if (!err && op->as >= 0 && out.kind == OUT_ADDRESS)
 			r.names[op->as] = out.address;
 	}
-	for (int i = 0; i < SCRIPT_NAMES; i++)
-		if (r.processes[i])
-			end_process(&r, i);
-	for (unsigned i = 0; i < SCRIPT_NAMES; i++)
-		if (r.files[i])
-			file_put(r.files[i]);
+	clean_up(&r);
 	return err;
+}
+
+int script_run(const struct script *script, struct soft_machine *m, struct mm *mm, char *message)
+{
+	struct soft_program p;
+
+	soft_program_init(&p, m, mm);
+	return script_run_on(script, &p.program, message);
 }
