@@ -12,6 +12,7 @@
 #include "engine/hugetlb/pool.h"
 #include "engine/machine.h"
 #include "engine/page/page.h"
+#include "engine/observe.h"
 #include "engine/reclaim/reclaim.h"
 #include "engine/space/mm.h"
 
@@ -103,6 +104,7 @@ struct readahead_stream {
 
 struct engine {
 	const struct mmu_ops *mmu;
+	struct engine_observer *observer; /* NULL: nobody watches */
 	struct engine_memory memory;
 	struct engine_config config;
 	struct page *pages; /* [nr_pages], by pfn */

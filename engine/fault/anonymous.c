@@ -21,6 +21,7 @@ static unsigned map_zero_page(struct vm_fault_info *vmf)
 	spin_lock(vmf->ptl);
 	if (pte_same(pte_read(vmf->ptep), vmf->orig))
 		n = e->mmu->set(mm, vmf->address, vmf->ptep, &pte, &page, 1);
+	observe(e, STEP_MAP, vmf->address, max_of(n, 0));
 	spin_unlock(vmf->ptl);
 	if (n < 0)
 		return set_failed(vmf, vmf->address, n);
@@ -52,6 +53,7 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 	unsigned nr, none;
 	int n;
 
+	observe(e, STEP_ANONYMOUS, vmf->address, 1);
 	if (vma->flags & VM_SHARED)
 		return VM_FAULT_SIGBUS;
 	if (!(vmf->flags & FAULT_FLAG_WRITE) && !e->mmu->silent_write && e->zero_pfn != NO_PFN) {
@@ -87,6 +89,7 @@ unsigned do_anonymous_page(struct vm_fault_info *vmf)
 	}
 	for (unsigned i = 0; i < nr; i++)
 		memset(e->mmu->bytes(e, pages[i]), 0, PAGE_SIZE);
+	observe(e, STEP_ZERO, run.start, nr);
 
 	spin_lock(vmf->ptl);
 	none = none_entries(vmf, &run);

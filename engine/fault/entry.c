@@ -77,6 +77,7 @@ static unsigned handle_pte_fault(struct vm_fault_info *vmf)
 	struct engine *e = vmf->vma->mm->engine;
 
 	vmf->orig = pte_read(vmf->ptep);
+	observe(e, STEP_READ_TABLES, vmf->address, 1);
 	if (pte_none(vmf->orig))
 		return do_pte_missing(vmf);
 	if (pte_is_swap(vmf->orig))
@@ -99,6 +100,7 @@ static unsigned __handle_mm_fault(struct vm_fault_info *vmf)
 {
 	struct mm *mm = vmf->vma->mm;
 
+	observe(mm->engine, STEP_HANDLE_FAULT, vmf->address, 1);
 	vmf->ptep = pte_find(mm, vmf->address, &vmf->ptl);
 	if (unlikely(!vmf->ptep)) {
 		unsigned ret = mm->engine->mmu->set_huge ? do_huge_pmd(vmf) : VM_FAULT_FALLBACK;
@@ -266,7 +268,9 @@ static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 	unsigned ret;
 
 	if (vma) {
+		observe(mm->engine, STEP_LOCK_VMA, address, 1);
 		if (access_error(code, vma)) {
+			observe(mm->engine, STEP_ACCESS_ERROR, address, 1);
 			unlock_vma(vma);
 			res->reason = FAULT_ACCERR;
 			return 0;
@@ -278,11 +282,14 @@ static unsigned try_fault(struct mm *mm, u64 address, u32 code, unsigned flags,
 	}
 
 	vma = lock_mm_and_find_vma(mm, address, flags);
+	observe(mm->engine, STEP_LOCK_SPACE, address, 1);
 	if (!vma) {
+		observe(mm->engine, STEP_ACCESS_ERROR, address, 1);
 		res->reason = FAULT_MAPERR;
 		return 0;
 	}
 	if (access_error(code, vma)) {
+		observe(mm->engine, STEP_ACCESS_ERROR, address, 1);
 		up_read(&mm->mmap_lock);
 		res->reason = FAULT_ACCERR;
 		return 0;

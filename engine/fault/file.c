@@ -344,6 +344,7 @@ unsigned do_fault(struct vm_fault_info *vmf)
 {
 	struct vma *vma = vmf->vma;
 
+	observe(vma->mm->engine, STEP_FILE, vmf->address, 1);
 	vmf->pgoff = vma->pgoff + ((vmf->address - vma->start) >> PAGE_SHIFT);
 	if (unlikely(vma_is_dax(vma)))
 		return dax_fault(vmf);

@@ -26,6 +26,7 @@ bool run_alloc(const struct vm_fault_info *vmf, struct run *run, struct page **p
 			break;
 	}
 	run_shrink(run, n);
+	observe(vmf->vma->mm->engine, STEP_ALLOC_FRAMES, run->start, n);
 	return true;
 }
 
@@ -54,6 +55,7 @@ int run_set(struct vm_fault_info *vmf, const struct run *run, struct page **page
 	if ((vmf->flags & FAULT_FLAG_WRITE) && pte_write(*asked))
 		*asked = pte_with(*asked, PTE_DIRTY);
 	n = e->mmu->set(vma->mm, run->start, vmf->ptep - run->asked, ptes, pages, run->n);
+	observe(e, STEP_MAP, run->start, max_of(n, 0));
 	for (int i = 0; i < n; i++)
 		page_add_anon_rmap(pages[i], vma, run->start + i * PAGE_SIZE);
 	return n;

@@ -254,6 +254,7 @@ unsigned do_swap_page(struct vm_fault_info *vmf)
 	unsigned n, nr;
 	int err;
 
+	observe(e, STEP_SWAP_IN, vmf->address, 1);
 	if (!vma_anon(vmf->vma) && anon_vma_prepare(vmf->vma))
 		return VM_FAULT_OOM;
 	run = readahead_plan(vmf);

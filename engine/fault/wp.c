@@ -23,6 +23,7 @@ static struct page *staged_copy(const struct vm_fault_info *vmf, struct page *fr
 	*ret = VM_FAULT_OOM;
 	if (!page)
 		return NULL;
+	observe(e, STEP_ALLOC_FRAMES, vmf->address, 1);
 	page_init_flags(page, PG_ANON_EXCLUSIVE | (from ? 0 : PG_ZEROED));
 	if (e->mmu->stage(e, &page, 1)) {
 		page_put(e, page);
@@ -35,6 +36,7 @@ static struct page *staged_copy(const struct vm_fault_info *vmf, struct page *fr
 		memcpy(e->mmu->bytes(e, page), e->mmu->bytes(e, from), PAGE_SIZE);
 	else
 		memset(e->mmu->bytes(e, page), 0, PAGE_SIZE);
+	observe(e, from ? STEP_COPY : STEP_ZERO, vmf->address, 1);
 	return page;
 }
 
@@ -164,6 +166,7 @@ unsigned do_wp_page(struct vm_fault_info *vmf)
 	struct page *page;
 	unsigned ret;
 
+	observe(e, STEP_WRITE_PROTECTED, vmf->address, 1);
 	if (unlikely(vmf->vma->flags & VM_UFFD_WP) && pte_uffd_wp(vmf->orig)) {
 		if (!userfaultfd_wp_async(vmf->vma))
 			return handle_userfault(vmf, VM_UFFD_WP);

@@ -32,6 +32,7 @@ static u64 table_new(struct mm *mm)
 	if (!page)
 		return 0;
 	page_set(page, PG_TABLE);
+	observe(mm->engine, STEP_ALLOC_TABLE, 0, 1);
 	spin_init_class(&page->ptl, LOCK_PAGE_TABLE);
 	atomic_fetch_add_explicit(&mm->tables, 1, memory_order_relaxed);
 	return pte_make(page_pfn(mm->engine, page), TABLE_BITS_SET).v;
@@ -75,6 +76,7 @@ pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 		pfn = pte_pfn(entry);
 		entries = table_bytes(e, pfn);
 	}
+	observe(e, STEP_READ_TABLES, va, LEVEL_P4D - to);
 	*ptl = &e->pages[pfn].ptl;
 	return &entries[level_index(to, va)];
 }

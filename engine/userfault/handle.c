@@ -111,6 +111,7 @@ unsigned handle_userfault(struct vm_fault_info *vmf, u32 reason)
 	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
 		return VM_FAULT_RETRY;
 
+	observe(vmf->vma->mm->engine, STEP_USERFAULT, vmf->address, 1);
 	userfaultfd_ctx_get(ctx);
 	w.read = false;
 	w.msg = fault_msg(ctx, vmf, reason);

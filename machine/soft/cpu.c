@@ -195,6 +195,7 @@ unsigned soft_node(const struct engine *e)
 void soft_load_mm(struct soft_cpu *cpu, struct mm *mm)
 {
 	runs_here(cpu);
+	count(&cpu->loads);
 	if (cpu->machine->pcids) {
 		load_with_pcid(cpu, mm);
 		return;
@@ -287,12 +288,11 @@ static struct tlb_entry *translate(struct soft_cpu *cpu, const struct mm *mm, u6
 	}
 	count(&cpu->misses);
 	*status = mmu_walk(a->control, mm->pgd_phys, va, a->kind, table_at, m, &w);
-	if (*status == WALK_OK) {
-		count_more(&cpu->references,
-			   (a->control->la57 ? LEVEL_PGD : LEVEL_P4D) - w.level + 1);
-		return tlb_fill(cpu, va, &w);
-	}
-	return *status == WALK_FAULT ? fault(cpu, va, w.error_code) : NULL;
+	if (*status == WALK_NONCANONICAL)
+		return NULL;
+	count_more(*status == WALK_OK ? &cpu->references : &cpu->vain_references,
+		   (a->control->la57 ? LEVEL_PGD : LEVEL_P4D) - w.level + 1);
+	return *status == WALK_OK ? tlb_fill(cpu, va, &w) : fault(cpu, va, w.error_code);
 }
 
 /* FAULT_OK: the CPU is inside and *host is the byte at va; soft_leave() when done with it.

@@ -88,8 +88,8 @@ struct soft_cpu {
 	u64 cr2;	/* of the last fault */
 	u32 error_code; /* of the last fault */
 	/* Counted by the CPU, read anywhere: walks, table entries that those which ended well have
-	 * read, faults, flushes. */
-	_Atomic u64 misses, references, faults, flushes;
+	 * read, and those that ended in a fault; faults, flushes; address spaces loaded. */
+	_Atomic u64 misses, references, vain_references, faults, flushes, loads;
 	struct soft_machine *machine;
 	unsigned number;
 	unsigned node;		 /* that it belongs to */

@@ -92,6 +92,10 @@ struct program_ops {
 	u64 (*count)(struct program *p, unsigned cpu, int file, enum program_counter counter);
 	/* Every invariant; panics with a message.  Nobody else active. */
 	void (*check)(struct program *p);
+	/* What is counted counts from here on, and up to here: what follows is cleaning up.  NULL:
+	 * nothing is. */
+	void (*measure)(struct program *p);
+	void (*measured)(struct program *p);
 };
 
 struct program {

@@ -36,6 +36,7 @@
  *   exit P                      it ends; where it ran, the first runs
  *   cpu N                       the operations from here on are done on this CPU, by the process
  *                               that runs there
+ *   measure                     whoever counts begins here
  *   check                       every invariant of engine and TLBs
  *   expect COUNTER N            minor major rss swapped maps
  *   expect FCOUNTER F N         cached dirty away (pages of the file: in the cache, in swap slots)

@@ -34,6 +34,7 @@ enum script_verb {
 	OP_CLOSE,
 	OP_CPU,
 	OP_CHECK,
+	OP_MEASURE,
 	OP_EXPECT,
 };
 

@@ -31,7 +31,7 @@ static const char *const verbs[] = {
 	[OP_PUNCH] = "punch",	  [OP_SYNC] = "sync",	    [OP_EVICT] = "evict",
 	[OP_FAIL] = "fail",	  [OP_CLOSE] = "close",	    [OP_CPU] = "cpu",
 	[OP_CHECK] = "check",	  [OP_EXPECT] = "expect",   [OP_TOGETHER] = "together",
-	[OP_COPYIN] = "copyin",	  [OP_COPYOUT] = "copyout",
+	[OP_COPYIN] = "copyin",	  [OP_COPYOUT] = "copyout", [OP_MEASURE] = "measure",
 };
 
 static const char *const counters[] = {
@@ -525,6 +525,7 @@ static int parse_arguments(struct line *l, struct script_op *op)
 	case OP_CPU:
 		return parse_cpu(l, op);
 	case OP_CHECK:
+	case OP_MEASURE:
 		return 0;
 	case OP_EXPECT:
 		return parse_expect(l, op);

@@ -495,6 +495,10 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 		if (r->ops->check)
 			r->ops->check(r->p);
 		return 0;
+	case OP_MEASURE:
+		if (r->ops->measure)
+			r->ops->measure(r->p);
+		return 0;
 	case OP_EXPECT:
 		return run_expect(r, op);
 	default:
@@ -549,6 +553,8 @@ int script_run_on(const struct script *script, struct program *program, char *me
 		if (!err && op->as >= 0 && out.kind == OUT_ADDRESS)
 			r.names[op->as] = out.address;
 	}
+	if (r.ops->measured)
+		r.ops->measured(r.p);
 	clean_up(&r);
 	return err;
 }

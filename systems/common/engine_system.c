@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "engine/base/errno.h"
+#include "engine/reclaim/policy.h"
+#include "systems/common/engine_system.h"
+
+const struct ledger_actor lab_program = { .name = "the program", .ring = 3, .domain = 1 };
+/* In the program's own address space. */
+const struct ledger_actor lab_kernel = { .name = "the kernel", .ring = 0, .domain = 1 };
+
+/* ---- changes of translations, counted ---- */
+
+static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
+	       unsigned n)
+{
+	int done = soft_mmu_ops.set(mm, va, ptep, ptes, pages, n);
+
+	ledger_add(PAID_ENTRY_WRITES, (u64)max_of(done, 0));
+	return done;
+}
+
+static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
+{
+	soft_mmu_ops.change(mm, va, ptep, pte);
+	ledger_count(PAID_ENTRY_WRITES);
+}
+
+static pte_t clean(struct mm *mm, u64 va, pte_t *ptep)
+{
+	ledger_count(PAID_ENTRY_WRITES);
+	return soft_mmu_ops.clean(mm, va, ptep);
+}
+
+static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
+{
+	ledger_count(PAID_ENTRY_WRITES);
+	return soft_mmu_ops.clear(mm, va, ptep, left);
+}
+
+/* CPUs beside this one that run the space. */
+static u64 others_running(const struct mm *mm)
+{
+	struct soft_machine *m = soft_of(mm->engine);
+	u64 n = 0;
+
+	for (unsigned i = 0; i < m->nr_cpus; i++)
+		n += atomic_load(&m->cpus[i].mm) == mm && i != ledger_cpu();
+	return n;
+}
+
+static void count_flush(const struct mm *mm)
+{
+	ledger_count(PAID_FLUSHES);
+	ledger_add(PAID_IPIS, others_running(mm));
+}
+
+static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
+{
+	unsigned taken = soft_mmu_ops.take(mm, takes, n);
+
+	ledger_add(PAID_ENTRY_WRITES, taken);
+	if (taken)
+		count_flush(mm);
+	return taken;
+}
+
+static void flush(struct mm *mm, u64 start, u64 end)
+{
+	soft_mmu_ops.flush(mm, start, end);
+	if (start < end)
+		count_flush(mm);
+}
+
+static struct mmu_ops counted_mmu_ops(void)
+{
+	struct mmu_ops ops = soft_mmu_ops;
+
+	ops.set = set;
+	ops.change = change;
+	ops.clean = clean;
+	ops.clear = clear;
+	ops.take = take;
+	ops.flush = flush;
+	return ops;
+}
+
+/* ---- steps ---- */
+
+static const char *const step_text[NR_ENGINE_STEPS] = {
+	[STEP_LOCK_VMA] = "finds the area and takes its own lock, not the space's",
+	[STEP_LOCK_SPACE] = "takes mmap_lock for reading and finds the area",
+	[STEP_ACCESS_ERROR] = "no area allows the access",
+	[STEP_HANDLE_FAULT] = "handle_mm_fault: walks the page table for the address",
+	[STEP_ALLOC_TABLE] = "adds a page table",
+	[STEP_ANONYMOUS] = "the entry is none, the area anonymous: do_anonymous_page",
+	[STEP_FILE] = "the entry is none, the area has a file: do_fault",
+	[STEP_SWAP_IN] = "the entry names a swap slot: do_swap_page",
+	[STEP_WRITE_PROTECTED] = "the entry is present and read-only: do_wp_page",
+	[STEP_USERFAULT] = "the area is a monitor's: handle_userfault puts the thread to sleep",
+	[STEP_ALLOC_FRAMES] = "takes a frame",
+	[STEP_ZERO] = "fills it with zeros",
+	[STEP_COPY] = "copies the old page into it",
+	[STEP_MAP] = "under the page-table lock, finds the entry as it was and sets it",
+};
+
+static void count_step(enum engine_step step, u64 n)
+{
+	static const struct {
+		bool counted;
+		enum ledger_counter counter;
+	} counters[NR_ENGINE_STEPS] = {
+		[STEP_LOCK_VMA] = { true, PAID_LOCKS_REGION },
+		[STEP_LOCK_SPACE] = { true, PAID_LOCKS_SPACE },
+		[STEP_READ_TABLES] = { true, PAID_SOFTWARE_READS },
+		[STEP_ALLOC_TABLE] = { true, PAID_TABLES },
+		[STEP_ALLOC_FRAMES] = { true, PAID_FRAMES_ALLOCATED },
+		[STEP_ZERO] = { true, PAID_PAGES_ZEROED },
+		[STEP_COPY] = { true, PAID_PAGES_COPIED },
+	};
+
+	if (counters[step].counted)
+		ledger_add(counters[step].counter, n);
+}
+
+static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
+{
+	struct engine_system *s = container_of(o, struct engine_system, observer);
+
+	count_step(step, n);
+	if (step_text[step])
+		ledger_step(s->kernel, step_text[step], va);
+}
+
+/* ---- the program's calls ---- */
+
+/* The thread drives the CPU, and its program makes a system call. */
+static struct engine_system *enter(struct program *p, unsigned cpu, const char *name)
+{
+	struct engine_system *s = engine_system_of_program(p);
+
+	ledger_begin(s->system.ledger, cpu);
+	ledger_cross(&lab_program, s->kernel, BY_SYSTEM_CALL, name);
+	return s;
+}
+
+static void leave(struct engine_system *s)
+{
+	ledger_cross(s->kernel, &lab_program, BY_RETURN, "the call returns");
+}
+
+static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
+{
+	struct engine_system *s = enter(p, cpu, "mmap");
+	s64 at = soft_program_ops.map(p, cpu, a);
+
+	leave(s);
+	return at;
+}
+
+static int unmap(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	struct engine_system *s = enter(p, cpu, "munmap");
+	int err = soft_program_ops.unmap(p, cpu, addr, len);
+
+	leave(s);
+	return err;
+}
+
+static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
+{
+	struct engine_system *s = enter(p, cpu, "mprotect");
+	int err = soft_program_ops.protect(p, cpu, addr, len, prot);
+
+	leave(s);
+	return err;
+}
+
+static int fork_process(struct program *p, unsigned cpu, unsigned child)
+{
+	struct engine_system *s = enter(p, cpu, "fork");
+	int err = soft_program_ops.fork(p, cpu, child);
+
+	leave(s);
+	return err;
+}
+
+static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
+{
+	struct engine_system *s = enter(p, cpu, "write: the kernel reads the program's memory");
+	u64 left = soft_program_ops.copy_in(p, cpu, to, va, n);
+
+	leave(s);
+	return left;
+}
+
+static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u64 n)
+{
+	struct engine_system *s = enter(p, cpu, "read: the kernel writes the program's memory");
+	u64 left = soft_program_ops.copy_out(p, cpu, va, from, n);
+
+	leave(s);
+	return left;
+}
+
+static enum fault_reason access_page(struct program *p, unsigned cpu, u64 va, u32 access,
+				     void *bytes, size_t n)
+{
+	ledger_begin(engine_system_of_program(p)->system.ledger, cpu);
+	return soft_program_ops.access(p, cpu, va, access, bytes, n);
+}
+
+static enum fault_reason add(struct program *p, unsigned cpu, u64 va, u64 add, u64 *old)
+{
+	ledger_begin(engine_system_of_program(p)->system.ledger, cpu);
+	return soft_program_ops.add(p, cpu, va, add, old);
+}
+
+static int fail_swap(struct program *p, enum ramfile_io io, int err)
+{
+	lab_store_fail(&engine_system_of_program(p)->store, io, err);
+	return 0;
+}
+
+static void measure(struct program *p)
+{
+	system_measure(&engine_system_of_program(p)->system);
+}
+
+static void measured(struct program *p)
+{
+	system_measured(&engine_system_of_program(p)->system);
+}
+
+/* ---- counts of hardware and engine ---- */
+
+static void read_hardware(const struct engine_system *s, u64 counts[4])
+{
+	memset(counts, 0, 4 * sizeof(counts[0]));
+	for (unsigned i = 0; i < s->machine->nr_cpus; i++) {
+		const struct soft_cpu *c = &s->machine->cpus[i];
+
+		counts[0] += atomic_load_explicit(&c->misses, memory_order_relaxed);
+		counts[1] += atomic_load_explicit(&c->references, memory_order_relaxed);
+		counts[2] += atomic_load_explicit(&c->vain_references, memory_order_relaxed);
+		counts[3] += atomic_load_explicit(&c->loads, memory_order_relaxed);
+	}
+}
+
+static void add_counts(struct system *system, u64 counts[NR_LEDGER_COUNTERS])
+{
+	struct engine_system *s = engine_system_of(system);
+	u64 now[4];
+
+	read_hardware(s, now);
+	counts[PAID_TLB_MISSES] += now[0] - s->hardware[0];
+	counts[PAID_WALK_READS] += now[1] - s->hardware[1] + now[2] - s->hardware[2];
+	counts[PAID_CR3_LOADS] += now[3] - s->hardware[3];
+}
+
+static void reset_counts(struct system *system)
+{
+	struct engine_system *s = engine_system_of(system);
+
+	read_hardware(s, s->hardware);
+}
+
+/* ---- its life ---- */
+
+static int create_machine(struct engine_system *s, const struct system_options *o,
+			  soft_trap_fn trap)
+{
+	struct engine_config config = engine_default_config(o->frames);
+	struct soft_options so = {
+		.table_frames = o->frames / 8 + 512,
+		.user_frames = o->frames,
+		.nr_cpus = o->cpus,
+		.store = &s->store.store,
+		.config = &config,
+		.trap = trap,
+	};
+	int err;
+
+	/* What is compared is what a fault costs: it is for one page, and no policy looks at others
+	 * after it. */
+	config.prefetch = 1;
+	config.policy = &policy_fifo;
+	config.marks.min = 1;
+	config.marks.low = o->frames / 16 + 2;
+	config.marks.high = o->frames / 8 + 3;
+	err = soft_create(&so, &s->machine);
+	if (err)
+		return err;
+	err = mm_create(&s->machine->engine, ENGINE_SYSTEM_LOW, ENGINE_SYSTEM_HIGH, &s->mm);
+	if (err)
+		soft_destroy(s->machine);
+	return err;
+}
+
+int engine_system_init(struct engine_system *s, const struct system_type *type,
+		       const struct system_options *o, soft_trap_fn trap)
+{
+	int err = lab_store_init(&s->store, 16 * o->frames);
+
+	if (err)
+		return err;
+	err = create_machine(s, o, trap);
+	if (err) {
+		lab_store_fini(&s->store);
+		return err;
+	}
+	s->kernel = &lab_kernel;
+	s->mmu = counted_mmu_ops();
+	s->observer.step = step;
+	s->machine->engine.mmu = &s->mmu;
+	s->machine->engine.observer = &s->observer;
+	s->system = (struct system){ .type = type,
+				     .program = &s->program.program,
+				     .ledger = o->ledger,
+				     .add_counts = add_counts,
+				     .reset_counts = reset_counts };
+	soft_program_init(&s->program, s->machine, s->mm);
+	s->ops = soft_program_ops;
+	s->ops.map = map;
+	s->ops.unmap = unmap;
+	s->ops.protect = protect;
+	s->ops.fork = fork_process;
+	s->ops.copy_in = copy_in;
+	s->ops.copy_out = copy_out;
+	s->ops.access = access_page;
+	s->ops.add = add;
+	s->ops.fail_swap = fail_swap;
+	s->ops.measure = measure;
+	s->ops.measured = measured;
+	s->program.program.ops = &s->ops;
+	for (unsigned i = 0; i < o->cpus; i++)
+		soft_load_mm(&s->machine->cpus[i], s->mm);
+	return 0;
+}
+
+void engine_system_fini(struct engine_system *s)
+{
+	soft_program_fini(&s->program);
+	for (unsigned i = 0; i < s->machine->nr_cpus; i++)
+		soft_load_mm(&s->machine->cpus[i], NULL);
+	mm_destroy(s->mm);
+	soft_destroy(s->machine);
+	lab_store_fini(&s->store);
+	ledger_begin(NULL, 0);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What systems on the engine share: a soft machine with the engine and one space, whose changes of
+ * translations are counted, and whose steps are told to the ledger as those of "the kernel".
+ */
+#ifndef VMF_SYSTEMS_ENGINE_SYSTEM_H
+#define VMF_SYSTEMS_ENGINE_SYSTEM_H
+
+#include "machine/soft/soft.h"
+#include "systems/common/lab_store.h"
+#include "systems/system.h"
+
+#define ENGINE_SYSTEM_LOW  0x10000000ULL
+#define ENGINE_SYSTEM_HIGH 0x7f0000000000ULL
+
+/* The usual two; a system may have others. */
+extern const struct ledger_actor lab_program, lab_kernel;
+
+struct engine_system {
+	struct system system;
+	struct soft_program program; /* its ops may be changed by the system */
+	struct program_ops ops;	     /* program.program.ops */
+	struct soft_machine *machine;
+	struct mm *mm; /* the first process's */
+	struct lab_store store;
+	struct mmu_ops mmu; /* the soft machine's, counted */
+	struct engine_observer observer;
+	const struct ledger_actor *kernel; /* whose steps the engine's are */
+	u64 hardware[4];		   /* as counted at the last reset */
+};
+
+/*
+ * Make `s`, zeroed, for the type: machine, engine, store, ledger; trap as in struct soft_options.
+ * s->ops is the engine's program with this machine's swap failures; the caller may replace some of
+ * it after.  0, -ENOMEM; then nothing is left to undo.
+ */
+int engine_system_init(struct engine_system *s, const struct system_type *type,
+		       const struct system_options *options, soft_trap_fn trap);
+/* All but the memory of `s`. */
+void engine_system_fini(struct engine_system *s);
+
+static inline struct engine_system *engine_system_of(struct system *s)
+{
+	return container_of(s, struct engine_system, system);
+}
+static inline struct engine_system *engine_system_of_program(struct program *p)
+{
+	return container_of(p, struct engine_system, program.program);
+}
+
+#endif

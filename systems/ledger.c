@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "engine/base/errno.h"
+#include "systems/ledger.h"
+
+struct ledger_cpu {
+	_Alignas(64) u64 count[NR_LEDGER_COUNTERS];
+};
+
+struct ledger {
+	unsigned nr_cpus;
+	bool recording;
+	unsigned nr_events;
+	struct ledger_event events[LEDGER_EVENTS];
+	struct ledger_cpu cpus[];
+};
+
+static _Thread_local struct {
+	struct ledger *ledger;
+	unsigned cpu;
+} here;
+
+int ledger_create(unsigned nr_cpus, struct ledger **ledger)
+{
+	size_t size = sizeof(struct ledger) + nr_cpus * sizeof(struct ledger_cpu);
+	struct ledger *l = aligned_alloc(64, (size + 63) & ~(size_t)63);
+
+	if (!l)
+		return -ENOMEM;
+	memset(l, 0, size);
+	l->nr_cpus = nr_cpus;
+	*ledger = l;
+	return 0;
+}
+
+void ledger_destroy(struct ledger *l)
+{
+	if (here.ledger == l)
+		here.ledger = NULL;
+	free(l);
+}
+
+void ledger_begin(struct ledger *l, unsigned cpu)
+{
+	here.ledger = l;
+	here.cpu = cpu;
+}
+
+struct ledger *ledger_current(void)
+{
+	return here.ledger;
+}
+
+unsigned ledger_cpu(void)
+{
+	return here.cpu;
+}
+
+void ledger_add(enum ledger_counter counter, u64 n)
+{
+	if (here.ledger)
+		here.ledger->cpus[here.cpu].count[counter] += n;
+}
+
+static void note(const struct ledger_event *event)
+{
+	struct ledger *l = here.ledger;
+
+	if (l && l->recording && l->nr_events < LEDGER_EVENTS) {
+		l->events[l->nr_events] = *event;
+		l->events[l->nr_events++].cpu = here.cpu;
+	}
+}
+
+void ledger_cross(const struct ledger_actor *from, const struct ledger_actor *to,
+		  enum ledger_way way, const char *text)
+{
+	static const enum ledger_counter counters[] = {
+		[BY_EXCEPTION] = PAID_EXCEPTIONS,    [BY_SYSTEM_CALL] = PAID_SYSTEM_CALLS,
+		[BY_HYPERCALL] = PAID_HYPERCALLS,    [BY_VM_EXIT] = PAID_VM_EXITS,
+		[BY_UPCALL] = PAID_UPCALLS,	     [BY_MESSAGE] = PAID_MESSAGES,
+		[BY_SWITCH] = PAID_CONTEXT_SWITCHES,
+	};
+
+	if (way != BY_RETURN)
+		ledger_count(counters[way]);
+	if (from->ring != to->ring)
+		ledger_count(PAID_CROSSINGS);
+	if (from->domain != to->domain)
+		ledger_count(PAID_DOMAINS);
+	note(&(struct ledger_event){ .from = from, .to = to, .way = way, .text = text });
+}
+
+void ledger_step(const struct ledger_actor *who, const char *text, u64 va)
+{
+	note(&(struct ledger_event){ .from = who, .text = text, .va = va });
+}
+
+u64 ledger_sum(const struct ledger *l, enum ledger_counter counter)
+{
+	u64 sum = 0;
+
+	for (unsigned i = 0; i < l->nr_cpus; i++)
+		sum += l->cpus[i].count[counter];
+	return sum;
+}
+
+void ledger_reset(struct ledger *l)
+{
+	memset(l->cpus, 0, l->nr_cpus * sizeof(l->cpus[0]));
+	l->nr_events = 0;
+}
+
+void ledger_record(struct ledger *l, bool on)
+{
+	l->recording = on;
+}
+
+const struct ledger_event *ledger_events(const struct ledger *l, unsigned *n)
+{
+	*n = l->nr_events;
+	return l->events;
+}
+
+const char *ledger_name(enum ledger_counter counter)
+{
+	static const char *const names[NR_LEDGER_COUNTERS] = {
+		[PAID_CROSSINGS] = "crossings",
+		[PAID_DOMAINS] = "domains",
+		[PAID_EXCEPTIONS] = "exceptions",
+		[PAID_VM_EXITS] = "vm_exits",
+		[PAID_SYSTEM_CALLS] = "system_calls",
+		[PAID_HYPERCALLS] = "hypercalls",
+		[PAID_OPERATIONS] = "operations",
+		[PAID_UPCALLS] = "upcalls",
+		[PAID_MESSAGES] = "messages",
+		[PAID_CONTEXT_SWITCHES] = "context_switches",
+		[PAID_RETRIES] = "retries",
+		[PAID_PAGES_ZEROED] = "pages_zeroed",
+		[PAID_PAGES_COPIED] = "pages_copied",
+		[PAID_FRAMES_ALLOCATED] = "frames_allocated",
+		[PAID_FRAMES_FREED] = "frames_freed",
+		[PAID_IO_READS] = "io_reads",
+		[PAID_IO_WRITES] = "io_writes",
+		[PAID_TLB_MISSES] = "tlb_misses",
+		[PAID_WALK_READS] = "walk_reads",
+		[PAID_WALK_READS_2] = "walk_reads_2",
+		[PAID_SOFTWARE_READS] = "software_reads",
+		[PAID_ENTRY_WRITES] = "entry_writes",
+		[PAID_TABLES] = "tables",
+		[PAID_INVLPG] = "invlpg",
+		[PAID_FLUSHES] = "flushes",
+		[PAID_IPIS] = "ipis",
+		[PAID_CR3_LOADS] = "cr3_loads",
+		[PAID_GUARDS] = "guards",
+		[PAID_HANDLERS] = "handlers",
+		[PAID_CAPABILITIES] = "capabilities",
+		[PAID_TYPE_UPDATES] = "type_updates",
+		[PAID_LOCKS_SPACE] = "locks_space",
+		[PAID_LOCKS_REGION] = "locks_region",
+		[PAID_LOCKS_TABLE] = "locks_table",
+		[PAID_LOCKS_OBJECT] = "locks_object",
+		[PAID_REMOTE] = "remote",
+	};
+
+	return names[counter];
+}

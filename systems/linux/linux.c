@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Linux: the kernel fields the fault, decides, supplies and installs, all in one place.
+ *
+ *   1. The access misses the TLB; the hardware walks the page table, finds no right, puts the
+ * address into CR2, pushes the error code and enters the kernel at vector 14.
+ *   2. do_user_addr_fault finds the area (VMA) that holds the address, with a lock of the area's
+ * own; the older form takes mmap_lock, which all faults and all changes of the layout share.
+ *   3. access_error: does the area allow this?  If not: SIGSEGV.
+ *   4. handle_mm_fault walks the page table, adds what tables are missing, and looks at the entry.
+ *   5. none: do_anonymous_page or do_fault; a swap slot: do_swap_page; read-only: do_wp_page.
+ *   6. A frame is taken and filled: zeros, the page of the file, the slot's bytes, a copy.
+ *   7. Under the page-table lock, if the entry is what it was, it is set; the reverse map and the
+ *      lists learn of the page.
+ *   8. iret: the access is made again.
+ *
+ * The engine is all of that (engine/fault/entry.c); this file is the trap around it.
+ */
+#include <stdlib.h>
+
+#include "engine/base/errno.h"
+#include "systems/common/engine_system.h"
+#include "systems/linux/linux.h"
+
+static struct fault_result field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags)
+{
+	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
+	bool user = code & PF_USER;
+	struct fault_result r;
+
+	ledger_cross(user ? &lab_program : &lab_kernel, &lab_kernel, BY_EXCEPTION,
+		     "page fault: CR2 and the error code, vector 14");
+	r = resolve_fault(mm, cr2, code, flags);
+	if (r.reason == FAULT_RETRY)
+		ledger_count(PAID_RETRIES);
+	if (user)
+		ledger_cross(&lab_kernel, &lab_program, BY_RETURN,
+			     r.reason == FAULT_OK || r.reason == FAULT_RETRY
+				     ? "iret: the access is made again"
+				     : "to the handler of a signal");
+	return r;
+}
+
+static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
+{
+	return field(cpu, cr2, code, FAULT_FLAG_USER);
+}
+
+static struct fault_result trap_old(struct soft_cpu *cpu, u64 cr2, u32 code)
+{
+	return field(cpu, cr2, code, 0);
+}
+
+static void destroy(struct system *s)
+{
+	engine_system_fini(engine_system_of(s));
+	free(engine_system_of(s));
+}
+
+static int create(const struct system_type *type, const struct system_options *o,
+		  struct system **system)
+{
+	struct engine_system *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	err = engine_system_init(s, type, o, type == &linux_system ? trap : trap_old);
+	if (err) {
+		free(s);
+		return err;
+	}
+	s->system.destroy = destroy;
+	*system = &s->system;
+	return 0;
+}
+
+const struct system_type linux_system = {
+	.name = "linux",
+	.summary = "the kernel fields, decides, supplies and installs; a lock for each area",
+	.create = create,
+};
+
+const struct system_type linux_old_system = {
+	.name = "linux-old",
+	.summary = "the same with one lock for the whole space, as it long was",
+	.create = create,
+};

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Every system there is, one line each. */
+#include <string.h>
+
+#include "systems/linux/linux.h"
+#include "systems/system.h"
+
+const struct system_type *const system_types[] = {
+	&linux_system,
+	&linux_old_system,
+};
+
+const unsigned nr_system_types = ARRAY_SIZE(system_types);
+
+const struct system_type *system_find(const char *name)
+{
+	for (unsigned i = 0; i < nr_system_types; i++)
+		if (!strcmp(system_types[i]->name, name))
+			return system_types[i];
+	return NULL;
+}
+
+void system_measure(struct system *s)
+{
+	ledger_reset(s->ledger);
+	s->reset_counts(s);
+}
+
+void system_measured(struct system *s)
+{
+	for (unsigned i = 0; i < NR_LEDGER_COUNTERS; i++)
+		s->total[i] = ledger_sum(s->ledger, i);
+	s->add_counts(s, s->total);
+	ledger_record(s->ledger, false);
+}

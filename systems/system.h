@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The contract of a system: somebody who fields page faults on the soft machine.
+ *
+ * A system offers a program (machine/soft/program.h), which is how the laboratory drives it; it
+ * counts into a ledger (ledger.h); and it has a list of attacks, each of which it must refuse.
+ *
+ * To write one: a folder systems/NAME with a file that begins with the numbered plan of its fault,
+ * a `const struct system_type`, one line in registry.c.  Systems on the engine begin with struct
+ * engine_system (common/engine_system.h); the others build on common/ what they share.
+ */
+#ifndef VMF_SYSTEMS_SYSTEM_H
+#define VMF_SYSTEMS_SYSTEM_H
+
+#include "machine/soft/program.h"
+#include "systems/ledger.h"
+
+struct system;
+
+struct system_options {
+	unsigned cpus;	       /* 1 .. SOFT_MAX_CPUS */
+	u64 frames;	       /* of programs' memory; pages */
+	struct ledger *ledger; /* for so many CPUs; the caller's */
+};
+
+struct system_attack {
+	const char *name;	     /* what the malicious program, guest or extension tries */
+	int (*run)(struct system *); /* what came of it */
+	int refused;		     /* what has to: a negative errno */
+};
+
+struct system_type {
+	const char *name;
+	const char *summary; /* who fields, who decides, who supplies, who installs: one line */
+	const struct system_attack *attacks;
+	unsigned nr_attacks;
+	/* 0, -ENOMEM. */
+	int (*create)(const struct system_type *type, const struct system_options *options,
+		      struct system **system);
+};
+
+struct system {
+	const struct system_type *type;
+	struct program *program;
+	struct ledger *ledger;
+	void (*destroy)(struct system *s);
+	/* Add what hardware and engine have counted since the last reset_counts(). */
+	void (*add_counts)(struct system *s, u64 counts[NR_LEDGER_COUNTERS]);
+	void (*reset_counts)(struct system *s);
+	u64 total[NR_LEDGER_COUNTERS]; /* of the part that was measured last */
+};
+
+/* Counting begins, and ends: s->total is what was paid between, all CPUs together.  Nobody else
+ * active. */
+void system_measure(struct system *s);
+void system_measured(struct system *s);
+
+/* All systems there are, in the order in which tables show them. */
+extern const struct system_type *const system_types[];
+extern const unsigned nr_system_types;
+/* NULL: there is none of that name. */
+const struct system_type *system_find(const char *name);
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* The laboratory: every system does every conformance program, refuses every attack, and counts the
+ * same each time. */
+#include <stdio.h>
+
+#include "engine/base/errno.h"
+#include "systems/lab.h"
+#include "tests/unit/unit.h"
+
+static u64 count_of(const char *system, const char *workload, enum ledger_counter counter)
+{
+	struct lab_result r;
+
+	assert_int_equal(lab_run(system_find(system), workload_find(workload), 0, &r), 0);
+	if (r.verdict != LAB_OK)
+		fail_msg("%s on %s: %s", workload, system, r.message);
+	return r.counts[counter];
+}
+
+static void every_system_passes_every_conformance_program(void **state)
+{
+	unsigned programs = 0;
+	struct lab_result r;
+
+	(void)state;
+	for (unsigned i = 0; i < nr_workloads; i++) {
+		if (!workload_is_conformance(&workloads[i]))
+			continue;
+		programs++;
+		for (unsigned k = 0; k < nr_system_types; k++) {
+			assert_int_equal(lab_run(system_types[k], &workloads[i], 0, &r), 0);
+			if (r.verdict != LAB_OK)
+				fail_msg("%s on %s: %s", workloads[i].name, system_types[k]->name,
+					 r.message);
+		}
+	}
+	assert_int_equal(programs, 15);
+}
+
+static void every_attack_is_refused(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < nr_system_types; k++) {
+		const struct system_type *t = system_types[k];
+
+		for (unsigned i = 0; i < t->nr_attacks; i++) {
+			int got = lab_attack(t, &t->attacks[i]);
+
+			if (got != t->attacks[i].refused)
+				fail_msg("%s: %s gives %d, not %d", t->name, t->attacks[i].name,
+					 got, t->attacks[i].refused);
+		}
+	}
+}
+
+/* On one CPU nothing is left to chance. */
+static void counts_are_the_same_each_time(void **state)
+{
+	struct lab_result first, again;
+
+	(void)state;
+	for (unsigned i = 0; i < nr_workloads; i++) {
+		if (strstr(workloads[i].text, "\n# cpus "))
+			continue;
+		for (unsigned k = 0; k < nr_system_types; k++) {
+			lab_run(system_types[k], &workloads[i], 1, &first);
+			lab_run(system_types[k], &workloads[i], 1, &again);
+			for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++)
+				if (first.counts[c] != again.counts[c])
+					fail_msg("%s on %s: %s is %llu, then %llu",
+						 workloads[i].name, system_types[k]->name,
+						 ledger_name(c),
+						 (unsigned long long)first.counts[c],
+						 (unsigned long long)again.counts[c]);
+		}
+	}
+}
+
+static void every_other_workload_is_done_by_linux(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < nr_workloads; i++)
+		count_of("linux", workloads[i].name, PAID_CROSSINGS);
+}
+
+static void linux_pays_for_a_minor_fault_what_is_known(void **state)
+{
+	struct lab_result r;
+	u64 *c = r.counts;
+
+	(void)state;
+	assert_int_equal(lab_run(system_find("linux"), workload_find("minor-fault"), 0, &r), 0);
+	assert_int_equal(r.verdict, LAB_OK);
+	assert_int_equal(c[PAID_EXCEPTIONS], 1);
+	assert_int_equal(c[PAID_CROSSINGS], 2);
+	assert_int_equal(c[PAID_SYSTEM_CALLS], 0);
+	assert_int_equal(c[PAID_DOMAINS], 0);
+	assert_int_equal(c[PAID_PAGES_ZEROED], 1);
+	assert_int_equal(c[PAID_PAGES_COPIED], 0);
+	assert_int_equal(c[PAID_FRAMES_ALLOCATED], 1);
+	assert_int_equal(c[PAID_SOFTWARE_READS], 4);
+	assert_int_equal(c[PAID_ENTRY_WRITES], 1);
+	assert_int_equal(c[PAID_TABLES], 0);
+	assert_int_equal(c[PAID_TLB_MISSES], 2);
+	assert_int_equal(c[PAID_WALK_READS], 8); /* four that end at a fault, four that do not */
+	assert_int_equal(c[PAID_LOCKS_REGION], 1);
+	assert_int_equal(c[PAID_LOCKS_SPACE], 0);
+	assert_int_equal(c[PAID_FLUSHES], 0);
+	/* The older form. */
+	assert_int_equal(count_of("linux-old", "minor-fault", PAID_LOCKS_SPACE), 1);
+	assert_int_equal(count_of("linux-old", "minor-fault", PAID_LOCKS_REGION), 0);
+}
+
+static void a_copy_costs_a_copy_and_a_flush(void **state)
+{
+	(void)state;
+	assert_int_equal(count_of("linux", "cow-fault", PAID_PAGES_COPIED), 1);
+	assert_int_equal(count_of("linux", "cow-fault", PAID_FLUSHES), 1);
+	assert_int_equal(count_of("linux", "major-fault", PAID_IO_READS), 1);
+	assert_int_equal(count_of("linux", "prot100", PAID_SYSTEM_CALLS), 1);
+	assert_int_equal(count_of("linux", "prot100", PAID_ENTRY_WRITES), 100);
+	assert_int_equal(count_of("linux", "trap", PAID_EXCEPTIONS), 1);
+}
+
+static void a_script_that_is_none_is_told(void **state)
+{
+	const struct workload bad = { "bad", "# a bad one\nmop 1\n" };
+	const struct workload wrong = { "wrong", "map any 1P r as A\nread A 1 5\n" };
+	struct lab_result r;
+
+	(void)state;
+	assert_int_equal(lab_run(system_find("linux"), &bad, 0, &r), -EINVAL);
+	assert_string_equal(r.message, "line 2, column 1: unknown operation 'mop'");
+	assert_int_equal(lab_run(system_find("linux"), &wrong, 0, &r), 0);
+	assert_int_equal(r.verdict, LAB_DIFFERS);
+	assert_non_null(strstr(r.message, "line 2: read:"));
+	assert_null(system_find("no such"));
+	assert_null(workload_find("no such"));
+}
+
+struct walk {
+	unsigned n, crossings;
+	char first[80], last[80];
+};
+
+static void note_walk(void *arg, const struct ledger_event *events, unsigned n)
+{
+	struct walk *w = arg;
+
+	w->n = n;
+	for (unsigned i = 0; i < n; i++)
+		w->crossings += events[i].to && events[i].from->ring != events[i].to->ring;
+	snprintf(w->first, sizeof(w->first), "%s", events[0].text);
+	snprintf(w->last, sizeof(w->last), "%s", events[n - 1].text);
+}
+
+static void a_walk_tells_the_way_in_order(void **state)
+{
+	struct lab_result r;
+	struct walk w = { 0 };
+
+	(void)state;
+	assert_int_equal(
+		lab_walk(system_find("linux"), workload_find("minor-fault"), 0, note_walk, &w, &r),
+		0);
+	assert_int_equal(w.crossings, r.counts[PAID_CROSSINGS]);
+	assert_true(w.n > 6);
+	assert_string_equal(w.first, "page fault: CR2 and the error code, vector 14");
+	assert_string_equal(w.last, "iret: the access is made again");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_system_passes_every_conformance_program),
+		cmocka_unit_test(every_attack_is_refused),
+		cmocka_unit_test(counts_are_the_same_each_time),
+		cmocka_unit_test(every_other_workload_is_done_by_linux),
+		cmocka_unit_test(linux_pays_for_a_minor_fault_what_is_known),
+		cmocka_unit_test(a_copy_costs_a_copy_and_a_flush),
+		cmocka_unit_test(a_script_that_is_none_is_told),
+		cmocka_unit_test(a_walk_tells_the_way_in_order),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
