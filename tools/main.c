@@ -12,6 +12,7 @@ static const struct verb {
 	const char *what;
 } verbs[] = {
 	{ "run", verb_run, "run a program with its memory held to a limit" },
+	{ "lab", verb_lab, "have different systems field the same faults, and compare them" },
 	{ "oracle", verb_oracle, "compare the engine with the running kernel" },
 };
 

@@ -14,5 +14,6 @@ enum {
 /* argv[0] is the verb.  The exit status. */
 int verb_run(int argc, char **argv);
 int verb_oracle(int argc, char **argv);
+int verb_lab(int argc, char **argv);
 
 #endif

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What `vmfault lab` promises: words, exit statuses, the same counts in every format and every run.
+
+VMFAULT names the command.
+"""
+import csv
+import io
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+import xml.etree.ElementTree as xml
+from html.parser import HTMLParser
+
+VMFAULT = os.path.abspath(os.environ["VMFAULT"])
+
+
+def lab(*words):
+    return subprocess.run([VMFAULT, "lab", *words], text=True, timeout=300, capture_output=True)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+
+    def path(self, name):
+        return os.path.join(self.directory.name, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w", encoding="utf-8") as file:
+            file.write(text)
+        return self.path(name)
+
+    def refused(self, words, *command):
+        done = lab(*command)
+        self.assertEqual(done.returncode, 125, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("vmfault: "), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+
+class Words(Case):
+    def test_help_lists_systems_and_workloads(self):
+        done = lab("--help")
+        self.assertEqual(done.returncode, 0)
+        for word in ("--systems", "--walk", "linux", "01-zero-fill", "minor-fault", "exit status"):
+            self.assertIn(word, done.stdout)
+
+    def test_bad_options_are_refused_in_one_line(self):
+        self.refused(["--system"], "--system", "linux")
+        self.refused(["minix", "linux"], "--systems", "minix")
+        self.refused(["minix"], "--systems", "linux,minix")
+        self.refused(["0", "16"], "--cpus", "0")
+        self.refused(["many"], "--cpus=many")
+        self.refused(["17"], "--cpus", "17")
+        self.refused(["pdf", "html"], "--format", "pdf")
+        self.refused(["needs a value"], "--workload")
+        self.refused(["--walk needs"], "--walk", "linux")
+        self.refused(["one system"], "--walk", "linux,linux-old", "minor-fault")
+        self.refused(["--svg"], "--svg", "x.svg")
+        self.refused(["/no/such"], "--workload", "/no/such")
+        self.refused(["cannot be read"], "--workload", self.directory.name)
+
+    def test_a_bad_workload_is_told_with_its_line(self):
+        self.refused(["line 2", "mop"], "--workload", self.write("bad", "# bad\nmop 1\n"))
+        with open(self.path("zero"), "wb") as file:
+            file.write(b"check\0check\n")
+        self.refused(["zero byte"], "--workload", self.path("zero"))
+
+
+class Results(Case):
+    def test_all_is_well(self):
+        done = lab("--format", "json")
+        self.assertEqual(done.returncode, 0, done.stdout[-2000:])
+        report = json.loads(done.stdout)
+        self.assertTrue(report["all_well"])
+        programs = [name for name in report["workloads"] if name[0].isdigit()]
+        self.assertEqual(len(programs), 15)
+        for name in programs:
+            for system, result in report["workloads"][name].items():
+                self.assertEqual(result["verdict"], "ok", (name, system))
+        for attack in report["attacks"]:
+            self.assertTrue(attack["refused"], attack)
+
+    def test_what_differs_is_said(self):
+        path = self.write("wrong", "map any 1P rw as A\nwrite A 1P 1\nread A 1P 2\n")
+        done = lab("--workload", path, "--systems", "linux")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("DIFFERS", done.stdout)
+        self.assertIn("line 3: read:", done.stdout)
+
+    def test_every_format_has_the_same_counts(self):
+        words = ("--workload", "minor-fault", "--systems", "linux")
+        counts = json.loads(lab(*words, "--format", "json").stdout)
+        counts = counts["workloads"]["minor-fault"]["linux"]["counts"]
+        self.assertEqual(counts["crossings"], 2)
+        row, = csv.DictReader(io.StringIO(lab(*words, "--format", "csv").stdout))
+        table = lab(*words).stdout
+        for name, n in counts.items():
+            self.assertEqual(int(row[name]), n)
+            self.assertEqual(bool(n), "  %s " % name in table, name)
+        page = lab(*words, "--format", "html").stdout
+        HTMLParser().feed(page)
+        self.assertIn("<td>walk_reads<td>%d" % counts["walk_reads"], page)
+        self.assertEqual(lab(*words).stdout, table)
+
+    def test_a_walk_is_told_and_drawn(self):
+        done = lab("--walk", "linux", "minor-fault", "--svg", self.path("walk.svg"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("  1  the program -> the kernel, by exception", done.stdout)
+        texts = [e.text for e in xml.parse(self.path("walk.svg")).getroot().iter() if e.text]
+        self.assertIn("the program", texts)
+        self.assertIn("fills it with zeros", texts)
+        self.refused_late("--walk", "linux", "minor-fault", "--svg", self.path("no/walk.svg"))
+
+    def refused_late(self, *command):
+        done = lab(*command)
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("cannot be written", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* vmfault lab: what was asked for, what came of it, and the ways to show it. */
+#ifndef VMF_TOOLS_LAB_H
+#define VMF_TOOLS_LAB_H
+
+#include "systems/lab.h"
+
+#define LAB_MOST_SYSTEMS 64
+
+struct lab_options {
+	const struct system_type *systems[LAB_MOST_SYSTEMS];
+	unsigned nr_systems;
+	const struct workload *workload; /* NULL: all */
+	struct workload file;		 /* of --workload FILE; its text is allocated */
+	unsigned cpus;			 /* 0: as each workload says */
+	const char *svg;
+	bool walk, help;
+	enum { LAB_TABLE, LAB_JSON, LAB_CSV, LAB_HTML } format;
+};
+
+/* All results of a run. */
+struct lab_report {
+	const struct lab_options *options;
+	const struct workload *const *workloads;
+	unsigned nr_workloads;
+	struct lab_result *results;	/* [workload * nr_systems + system] */
+	int *attacks[LAB_MOST_SYSTEMS]; /* what came of each system's */
+	bool failed;			/* a workload differs, or an attack was not refused */
+};
+
+static inline const struct lab_result *lab_result(const struct lab_report *r, unsigned workload,
+						  unsigned system)
+{
+	return &r->results[workload * r->options->nr_systems + system];
+}
+
+/* "ok", "differs", "not offered", "no memory". */
+const char *lab_verdict_name(enum lab_verdict verdict);
+/* Does any system pay anything of this for the workload? */
+bool lab_is_paid(const struct lab_report *r, unsigned workload, enum ledger_counter counter);
+
+/* To stdout.  False: it could not be written. */
+bool lab_print_table(const struct lab_report *r);
+bool lab_print_json(const struct lab_report *r);
+bool lab_print_csv(const struct lab_report *r);
+bool lab_print_html(const struct lab_report *r);
+
+/* A fault's journey, as text; and as a sequence diagram.  0, or a negative errno. */
+void lab_walk_text(const struct ledger_event *events, unsigned n);
+int lab_walk_svg(const char *path, const char *title, const struct ledger_event *events,
+		 unsigned n);
+
+#endif

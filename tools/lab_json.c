@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* The laboratory's report for programs: docs/json.md has the keys. */
+#include <jansson.h>
+#include <stdio.h>
+
+#include "tools/lab.h"
+
+static json_t *counts(const struct lab_result *r)
+{
+	json_t *o = json_object();
+
+	for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++)
+		json_object_set_new(o, ledger_name(c), json_integer((json_int_t)r->counts[c]));
+	return o;
+}
+
+static json_t *result(const struct lab_result *r)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "verdict", json_string(lab_verdict_name(r->verdict)));
+	if (r->message[0])
+		json_object_set_new(o, "message", json_string(r->message));
+	json_object_set_new(o, "counts", counts(r));
+	return o;
+}
+
+static json_t *attacks(const struct lab_report *r)
+{
+	json_t *list = json_array();
+
+	for (unsigned s = 0; s < r->options->nr_systems; s++) {
+		const struct system_type *t = r->options->systems[s];
+
+		for (unsigned i = 0; r->attacks[s] && i < t->nr_attacks; i++) {
+			json_t *o = json_object();
+
+			json_object_set_new(o, "system", json_string(t->name));
+			json_object_set_new(o, "attack", json_string(t->attacks[i].name));
+			json_object_set_new(
+				o, "refused",
+				json_boolean(r->attacks[s][i] == t->attacks[i].refused));
+			json_array_append_new(list, o);
+		}
+	}
+	return list;
+}
+
+bool lab_print_json(const struct lab_report *r)
+{
+	json_t *o = json_object(), *all = json_object();
+	bool done;
+
+	for (unsigned w = 0; w < r->nr_workloads; w++) {
+		json_t *systems = json_object();
+
+		for (unsigned s = 0; s < r->options->nr_systems; s++)
+			json_object_set_new(systems, r->options->systems[s]->name,
+					    result(lab_result(r, w, s)));
+		json_object_set_new(all, r->workloads[w]->name, systems);
+	}
+	json_object_set_new(o, "workloads", all);
+	json_object_set_new(o, "attacks", attacks(r));
+	json_object_set_new(o, "all_well", json_boolean(!r->failed));
+	done = json_dumpf(o, stdout, JSON_INDENT(2)) == 0 && putchar('\n') != EOF;
+	json_decref(o);
+	return done;
+}
