@@ -11,7 +11,7 @@ struct ledger_cpu {
 struct ledger {
 	unsigned nr_cpus;
 	bool recording;
-	unsigned nr_events;
+	_Atomic unsigned nr_events; /* may exceed what is kept */
 	struct ledger_event events[LEDGER_EVENTS];
 	struct ledger_cpu cpus[];
 };
@@ -23,7 +23,8 @@ static _Thread_local struct {
 
 int ledger_create(unsigned nr_cpus, struct ledger **ledger)
 {
-	size_t size = sizeof(struct ledger) + nr_cpus * sizeof(struct ledger_cpu);
+	/* One more, for threads that drive no CPU. */
+	size_t size = sizeof(struct ledger) + ++nr_cpus * sizeof(struct ledger_cpu);
 	struct ledger *l = aligned_alloc(64, (size + 63) & ~(size_t)63);
 
 	if (!l)
@@ -67,9 +68,14 @@ static void note(const struct ledger_event *event)
 {
 	struct ledger *l = here.ledger;
 
-	if (l && l->recording && l->nr_events < LEDGER_EVENTS) {
-		l->events[l->nr_events] = *event;
-		l->events[l->nr_events++].cpu = here.cpu;
+	unsigned at;
+
+	if (!l || !l->recording)
+		return;
+	at = atomic_fetch_add_explicit(&l->nr_events, 1, memory_order_relaxed);
+	if (at < LEDGER_EVENTS) {
+		l->events[at] = *event;
+		l->events[at].cpu = here.cpu;
 	}
 }
 
@@ -119,7 +125,7 @@ void ledger_record(struct ledger *l, bool on)
 
 const struct ledger_event *ledger_events(const struct ledger *l, unsigned *n)
 {
-	*n = l->nr_events;
+	*n = min_of(atomic_load(&l->nr_events), (unsigned)LEDGER_EVENTS);
 	return l->events;
 }
 

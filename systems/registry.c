@@ -4,10 +4,12 @@
 
 #include "systems/linux/linux.h"
 #include "systems/system.h"
+#include "systems/userfault/userfault_system.h"
 
 const struct system_type *const system_types[] = {
 	&linux_system,
 	&linux_old_system,
+	&userfault_system,
 };
 
 const unsigned nr_system_types = ARRAY_SIZE(system_types);

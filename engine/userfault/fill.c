@@ -48,6 +48,7 @@ static int fill_alloc(struct fill *f)
 		return -EAGAIN;
 	}
 	f->page = page;
+	observe(e, STEP_ALLOC_FRAMES, 0, 1);
 	return 0;
 }
 
@@ -68,6 +69,7 @@ static int fill_page(struct fill *f)
 	else if (copy_from_user_nofault(f->u, to, f->src, PAGE_SIZE))
 		return -ENOENT;
 	f->fetched = true;
+	observe(e, f->kind == FILL_ZERO ? STEP_ZERO : STEP_COPY, 0, 1);
 	return 0;
 }
 
@@ -119,6 +121,7 @@ int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, boo
 		n = -EFAULT;
 	else if (may_be_filled(pte_read(ptep)))
 		n = e->mmu->set(mm, va, ptep, &pte, &page, 1);
+	observe(e, STEP_MAP, va, max_of(n, 0));
 	if (n > 0 && in_file) {
 		page_add_file_rmap(mm, page);
 	} else if (n > 0) {

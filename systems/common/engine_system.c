@@ -123,13 +123,34 @@ static void count_step(enum engine_step step, u64 n)
 		ledger_add(counters[step].counter, n);
 }
 
-static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
+void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
 {
 	struct engine_system *s = container_of(o, struct engine_system, observer);
 
 	count_step(step, n);
 	if (step_text[step])
 		ledger_step(s->kernel, step_text[step], va);
+}
+
+/* ---- the trap ---- */
+
+struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags)
+{
+	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
+	bool user = code & PF_USER;
+	struct fault_result r;
+
+	ledger_cross(user ? &lab_program : &lab_kernel, &lab_kernel, BY_EXCEPTION,
+		     "page fault: CR2 and the error code, vector 14");
+	r = resolve_fault(mm, cr2, code, flags);
+	if (r.reason == FAULT_RETRY)
+		ledger_count(PAID_RETRIES);
+	if (user)
+		ledger_cross(&lab_kernel, &lab_program, BY_RETURN,
+			     r.reason == FAULT_OK || r.reason == FAULT_RETRY
+				     ? "iret: the access is made again"
+				     : "to the handler of a signal");
+	return r;
 }
 
 /* ---- the program's calls ---- */
@@ -311,7 +332,7 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 	}
 	s->kernel = &lab_kernel;
 	s->mmu = counted_mmu_ops();
-	s->observer.step = step;
+	s->observer.step = engine_system_step;
 	s->machine->engine.mmu = &s->mmu;
 	s->machine->engine.observer = &s->observer;
 	s->system = (struct system){ .type = type,
@@ -332,6 +353,7 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 	s->ops.fail_swap = fail_swap;
 	s->ops.measure = measure;
 	s->ops.measured = measured;
+	s->engine_ops = s->ops;
 	s->program.program.ops = &s->ops;
 	for (unsigned i = 0; i < o->cpus; i++)
 		soft_load_mm(&s->machine->cpus[i], s->mm);

@@ -18,8 +18,9 @@ extern const struct ledger_actor lab_program, lab_kernel;
 
 struct engine_system {
 	struct system system;
-	struct soft_program program; /* its ops may be changed by the system */
-	struct program_ops ops;	     /* program.program.ops */
+	struct soft_program program;   /* its ops may be changed by the system */
+	struct program_ops ops;	       /* program.program.ops */
+	struct program_ops engine_ops; /* the same as engine_system_init() made it */
 	struct soft_machine *machine;
 	struct mm *mm; /* the first process's */
 	struct lab_store store;
@@ -36,6 +37,11 @@ struct engine_system {
  */
 int engine_system_init(struct engine_system *s, const struct system_type *type,
 		       const struct system_options *options, soft_trap_fn trap);
+/* What observer.step is; for a system that watches, too. */
+void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n);
+/* The kernel's part of a fault on that CPU: the exception, the engine with those flags
+ * (FAULT_FLAG_USER, or 0), the return. */
+struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags);
 /* All but the memory of `s`. */
 void engine_system_fini(struct engine_system *s);
 

@@ -22,33 +22,14 @@
 #include "systems/common/engine_system.h"
 #include "systems/linux/linux.h"
 
-static struct fault_result field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags)
-{
-	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
-	bool user = code & PF_USER;
-	struct fault_result r;
-
-	ledger_cross(user ? &lab_program : &lab_kernel, &lab_kernel, BY_EXCEPTION,
-		     "page fault: CR2 and the error code, vector 14");
-	r = resolve_fault(mm, cr2, code, flags);
-	if (r.reason == FAULT_RETRY)
-		ledger_count(PAID_RETRIES);
-	if (user)
-		ledger_cross(&lab_kernel, &lab_program, BY_RETURN,
-			     r.reason == FAULT_OK || r.reason == FAULT_RETRY
-				     ? "iret: the access is made again"
-				     : "to the handler of a signal");
-	return r;
-}
-
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
-	return field(cpu, cr2, code, FAULT_FLAG_USER);
+	return engine_system_field(cpu, cr2, code, FAULT_FLAG_USER);
 }
 
 static struct fault_result trap_old(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
-	return field(cpu, cr2, code, 0);
+	return engine_system_field(cpu, cr2, code, 0);
 }
 
 static void destroy(struct system *s)
