@@ -49,8 +49,8 @@ soak: all tsan ## eight threads at once for a minute, twice, and failing stores 
 	@build-tsan/tests/soak/threads --seconds 60
 	@build-tsan/tests/soak/nopagelost --seconds 60
 	@build/tests/soak/nopagelost --seconds 600
-	@build/tests/differential/pageout --operations 20000 || [ $$? -eq 77 ]
 	@build/tools/vmfault oracle --operations 2000000
+	@build/tools/vmfault oracle --world all --operations 100000
 	@tests/e2e/run.py --full --repeat 3
 
 bench: ## policies against the optimum; all against the kernel's zram swap (root)

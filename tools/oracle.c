@@ -26,20 +26,29 @@ static void help(void)
 	       "that\n"
 	       "comes of them.  A mismatch is made as short as it can be and printed as a test.\n"
 	       "\n"
-	       "  --operations N   do at least N operations (%d)\n"
+	       "  --world WORLD    what the operations are about: plain (the default: memory of "
+	       "all kinds,\n"
+	       "                   several processes), one of those below, or all\n"
+	       "  --operations N   do at least N operations, of each world (%d)\n"
 	       "  --seed S         begin the random sequences with S (the time)\n"
 	       "  --first N        begin with the N-th sequence of the seed (0)\n"
-	       "  --jobs N         do N sequences at once, 1 to %d (one a CPU)\n"
+	       "  --jobs N         plain: do N sequences at once, 1 to %d (one a CPU)\n"
 	       "  --replay FILE    do the sequence of FILE instead, or of all *.ops in a "
 	       "directory;\n"
 	       "                   may be given many times\n"
+	       "  --engine         the engine alone, which checks itself: nothing is compared (not "
+	       "plain)\n"
 	       "  --json           print JSON\n"
 	       "  --help           this\n"
 	       "\n"
-	       "The exit status is 0 if there is no mismatch, 1 if there is one; 125: vmfault "
-	       "could not\n"
-	       "do its part.\n",
+	       "The exit status is 0 if there is no mismatch, 1 if there is one, 77 if nothing "
+	       "that was\n"
+	       "asked for can be had of this kernel; 125: vmfault could not do its part.\n"
+	       "\n"
+	       "Worlds:\n",
 	       DEFAULT_OPERATIONS, MAX_JOBS);
+	for (unsigned i = 0; i < nr_worlds; i++)
+		printf("  %-10s %s\n", worlds[i]->name, worlds[i]->about);
 }
 
 /* ---- files ---- */
@@ -68,26 +77,42 @@ static bool read_text(const char *path, char *text, size_t *size)
 	return whole || cannot_read(path, "it is too long");
 }
 
-static bool add_file(struct oracle_options *o, const char *path)
+static bool add_sequence(struct oracle_options *o, const char *path, const char *text, size_t size)
 {
 	struct sequence *grown = realloc(o->sequences, (o->n + 1) * sizeof(*grown));
 	char **names = realloc(o->names, (o->n + 1) * sizeof(*names));
-	char *text = malloc(MAX_FILE_SIZE), complaint[COMPLAINT_SIZE];
-	bool good = false;
-	size_t size;
+	char complaint[COMPLAINT_SIZE];
 
 	o->sequences = grown ?: o->sequences;
 	o->names = names ?: o->names;
-	if (!grown || !names || !text)
+	if (!grown || !names || !(o->names[o->n] = strdup(path))) {
 		say("out of memory");
-	else if (read_text(path, text, &size)) {
-		good = sequence_parse(text, size, &o->sequences[o->n], complaint);
-		if (!good)
-			say("%.500s: %s", path, complaint);
+		return false;
+	}
+	if (sequence_parse(text, size, &o->sequences[o->n], complaint)) {
+		o->n++;
+		return true;
+	}
+	free(o->names[o->n]);
+	say("%.500s: %s", path, complaint);
+	return false;
+}
+
+static bool add_file(struct oracle_options *o, const char *path)
+{
+	char *text = malloc(MAX_FILE_SIZE);
+	const struct oracle_world *world;
+	bool good = false;
+	size_t size;
+
+	if (!text) {
+		say("out of memory");
+	} else if (read_text(path, text, &size)) {
+		world = steps_world(text, size);
+		good = world ? oracle_add_script(o, world, path, text, size)
+			     : add_sequence(o, path, text, size);
 	}
 	free(text);
-	if (good && (o->names[o->n] = strdup(path)))
-		o->n++;
 	return good;
 }
 
@@ -142,6 +167,8 @@ static bool take_value(struct oracle_options *o, const char *name, const char *v
 
 	if (!strcmp(name, "--replay"))
 		return add_path(o, value);
+	if (!strcmp(name, "--world"))
+		return oracle_take_world(o, value);
 	if (!strcmp(name, "--operations"))
 		return take_number(name, value, 1, 1ULL << 40, &o->session.operations);
 	if (!strcmp(name, "--seed"))
@@ -156,8 +183,8 @@ static bool take_value(struct oracle_options *o, const char *name, const char *v
 
 static bool known_with_value(const char *name)
 {
-	static const char *const names[] = { "--operations", "--seed", "--first", "--jobs",
-					     "--replay" };
+	static const char *const names[] = { "--world", "--operations", "--seed",
+					     "--first", "--jobs",	"--replay" };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(name, names[i]))
@@ -174,6 +201,8 @@ static bool take_option(struct oracle_options *o, int argc, char **argv, int *at
 		 word);
 	if (!strcmp(word, "--json"))
 		return o->json = true;
+	if (!strcmp(word, "--engine"))
+		return o->engine_only = true;
 	if (!strcmp(word, "--help") || !strcmp(word, "-h"))
 		return o->help = true;
 	if (!known_with_value(name)) {
@@ -199,9 +228,14 @@ static bool parse(struct oracle_options *o, int argc, char **argv)
 		.jobs = min_of(max_of(cpus, 1L), (long)MAX_JOBS),
 		.shrink_seconds = 60,
 	};
+	o->world = "plain";
 	for (int i = 1; i < argc && !o->help; i++)
 		if (!take_option(o, argc, argv, &i))
 			return false;
+	if (o->engine_only && !strcmp(o->world, "plain") && !o->nr_files && !o->help) {
+		say("--engine needs a --world that is not plain");
+		return false;
+	}
 	o->session.replayed = o->n ? o->sequences : NULL;
 	o->session.names = (const char *const *)o->names;
 	o->session.nr_replayed = o->n;
@@ -210,7 +244,7 @@ static bool parse(struct oracle_options *o, int argc, char **argv)
 	return true;
 }
 
-static int run(const struct oracle_options *o)
+static int run_plain(const struct oracle_options *o, json_t **object)
 {
 	struct session_result *result = malloc(sizeof(*result));
 	enum session_end end;
@@ -224,11 +258,39 @@ static int run(const struct oracle_options *o)
 	if (end == SESSION_TROUBLE)
 		say("%s", result->what);
 	else if (o->json)
-		oracle_json_print(&o->session, result);
+		*object = oracle_json(&o->session, result);
 	else
 		report_print(&o->session, result);
 	free(result);
 	return end == SESSION_SAME ? 0 : end == SESSION_MISMATCH ? 1 : EXIT_TROUBLE;
+}
+
+static bool has_plain(const struct oracle_options *o)
+{
+	if (o->n || o->nr_files)
+		return o->n;
+	return !o->engine_only && (!strcmp(o->world, "plain") || !strcmp(o->world, "all"));
+}
+
+/* With the plain world its object is the whole, and has a list of the others if there are any. */
+static int run(const struct oracle_options *o)
+{
+	json_t *list = o->json ? json_array() : NULL, *object = NULL;
+	bool plain = has_plain(o);
+	int status = plain ? run_plain(o, &object) : ORACLE_SKIPPED, others = ORACLE_SKIPPED;
+
+	if (!plain || !status)
+		others = oracle_run_worlds(o, list);
+	if (o->json && (object || !plain)) {
+		object = object ?: json_object();
+		if (json_array_size(list))
+			json_object_set(object, "worlds", list);
+		json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+		printf("\n");
+	}
+	json_decref(list);
+	json_decref(object);
+	return plain && (status || others == ORACLE_SKIPPED) ? status : others;
 }
 
 int verb_oracle(int argc, char **argv)
@@ -247,5 +309,6 @@ int verb_oracle(int argc, char **argv)
 	while (options.n)
 		free(options.names[--options.n]);
 	free(options.names);
+	oracle_free_files(&options);
 	return status;
 }

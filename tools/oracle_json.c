@@ -130,7 +130,7 @@ static json_t *mismatch(const struct session_result *r)
 	return o;
 }
 
-void oracle_json_print(const struct session_options *options, const struct session_result *r)
+json_t *oracle_json(const struct session_options *options, const struct session_result *r)
 {
 	u64 operations = r->coverage.operations + r->coverage.skipped;
 	json_t *o = json_object();
@@ -153,7 +153,5 @@ void oracle_json_print(const struct session_options *options, const struct sessi
 	json_object_set_new(o, "signals", signals(&r->coverage));
 	json_object_set_new(o, "rows", rows(r));
 	json_object_set_new(o, "masks", masks_array(r));
-	json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-	printf("\n");
-	json_decref(o);
+	return o;
 }

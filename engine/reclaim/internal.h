@@ -98,9 +98,11 @@ void lazyfree_range(struct vma *vma, u64 start, u64 end);
 /* May the page be dropped, if it is as it was when it was given up? */
 bool page_is_lazy(const struct page *page, const struct vma *vma);
 /* Drop such pages of [start, end), at most MMU_BATCH and within one table.  `held` (or NULL) is
- * locked by the caller.  Something keeps the VMA.  Returns how many went. */
+ * locked by the caller.  *kept (or NULL) gets a bit for each page, counted from start, that was
+ * written to since and is one like any other by now.  Something keeps the VMA.  Returns how many
+ * went. */
 unsigned discard_lazy_range(struct engine *e, struct vma *vma, u64 start, u64 end,
-			    const struct page *held);
+			    const struct page *held, u64 *kept);
 
 /* The same for one page of a file: locked, with a reference, on a list (reclaim/file.c). */
 void take_file_page(struct engine *e, struct page *page, bool force, struct taken *t);

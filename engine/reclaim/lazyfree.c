@@ -138,8 +138,9 @@ static void put_back(struct mm *mm, struct lazy_group *g, unsigned i)
 	page_clear(g->pages[i], PG_LAZYFREE);
 }
 
-/* How many went; they are first in g->pages then.  PTL held. */
-static unsigned settle(struct vma *vma, struct lazy_group *g, const struct page *held)
+/* How many went; they are first in g->pages then.  kept: see discard_lazy_range().  PTL held. */
+static unsigned settle(struct vma *vma, struct lazy_group *g, u64 start, const struct page *held,
+		       u64 *kept)
 {
 	struct engine *e = vma->mm->engine;
 	bool droppable = vma_flags(vma) & VM_DROPPABLE;
@@ -151,6 +152,8 @@ static unsigned settle(struct vma *vma, struct lazy_group *g, const struct page 
 
 		if (!g->takes[i].result && g->takes[i].dirty && !droppable) {
 			put_back(vma->mm, g, i);
+			if (kept)
+				*kept |= 1ULL << ((g->takes[i].va - start) >> PAGE_SHIFT);
 			goes = false;
 		}
 		spin_lock(&e->lru.lock);
@@ -170,7 +173,7 @@ static unsigned settle(struct vma *vma, struct lazy_group *g, const struct page 
 }
 
 unsigned discard_lazy_range(struct engine *e, struct vma *vma, u64 start, u64 end,
-			    const struct page *held)
+			    const struct page *held, u64 *kept)
 {
 	struct lazy_group g = { .n = 0 };
 	spinlock_t *ptl;
@@ -190,7 +193,7 @@ unsigned discard_lazy_range(struct engine *e, struct vma *vma, u64 start, u64 en
 		lru_isolate(e, g.pages[i]);
 	spin_unlock(&e->lru.lock);
 	e->mmu->take(vma->mm, g.takes, g.n);
-	gone = settle(vma, &g, held);
+	gone = settle(vma, &g, start, held, kept);
 	spin_unlock(ptl);
 
 	atomic_fetch_sub_explicit(&vma->mm->rss, (s64)gone, memory_order_relaxed);

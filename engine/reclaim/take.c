@@ -511,7 +511,7 @@ bool take_segment(struct engine *e, bool force, nodemask_t nodes, struct taken *
 	end = min_of(end, vma->end);
 	if (unlikely(page_is_lazy(victim, vma))) {
 		t->looked_at = 1;
-		t->freed = discard_lazy_range(e, vma, start, end, victim);
+		t->freed = discard_lazy_range(e, vma, start, end, victim, NULL);
 		/* It was written to, or could not be had just now. */
 		lru_rotate(e, victim, ARRIVED_SPARED);
 		goto out_rmap;
@@ -537,25 +537,47 @@ out:
 	return true;
 }
 
+static void add_taken(struct taken *to, const struct taken *from)
+{
+	to->taken += from->taken;
+	to->looked_at += from->looked_at;
+	to->aged += from->aged;
+	to->freed += from->freed;
+	to->no_slots |= from->no_slots;
+	to->dirty |= from->dirty;
+	to->not_now |= from->not_now;
+}
+
 void take_range(struct engine *e, struct vma *vma, u64 start, u64 end, struct taken *t)
 {
+	unsigned n = (unsigned)((end - start) >> PAGE_SHIFT), to;
 	struct group g;
-	unsigned lazy;
 	spinlock_t *ptl;
 	pte_t *ptep = pte_find(vma->mm, start, &ptl);
+	u64 kept = 0;
 
 	*t = (struct taken){ 0 };
 	if (!ptep)
 		return;
-	t->freed = discard_lazy_range(e, vma, start, end, NULL);
+	t->freed = discard_lazy_range(e, vma, start, end, NULL, &kept);
 	if (vma->flags & VM_DROPPABLE)
 		return;
 	g.vma = vma;
 	g.mm = vma->mm;
 	g.victim = NULL;
 	g.nodes = NODE_MASK_ALL;
-	g.n = g.nr_young = 0;
-	lazy = t->freed;
-	take_group(e, &g, start, ptep, ptl, (end - start) >> PAGE_SHIFT, true, true, t);
-	t->freed += lazy;
+	/* What was given up and written to again is spared once, as Linux does it: it has just been
+	 * found to be in use. */
+	for (unsigned from = 0; from < n; from = to + 1) {
+		struct taken part;
+
+		for (to = from; to < n && !(kept >> to & 1); to++)
+			;
+		if (to == from)
+			continue;
+		g.n = g.nr_young = 0;
+		take_group(e, &g, start + from * PAGE_SIZE, ptep + from, ptl, to - from, true, true,
+			   &part);
+		add_taken(t, &part);
+	}
 }

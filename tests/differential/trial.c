@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "tests/differential/op_text.h"
+#include "tests/differential/shorten.h"
 #include "tests/differential/trial.h"
 
 static u64 now_ns(void)
@@ -124,22 +125,25 @@ static bool without(struct shrinker *k, unsigned from, unsigned n)
 	return accept(k);
 }
 
-/* Ever smaller parts, until no single operation can go. */
+static unsigned best_length(const void *k)
+{
+	return ((const struct shrinker *)k)->best->n;
+}
+
+static bool best_without(void *k, unsigned from, unsigned n)
+{
+	return without(k, from, n);
+}
+
+static bool time_is_left(const void *k)
+{
+	return in_time(k);
+}
+
 static bool drop_operations(struct shrinker *k)
 {
-	bool any = false;
-
-	for (unsigned part = max_of(k->best->n / 2, 1u); part; part /= 2)
-		for (unsigned at = 0; at < k->best->n && in_time(k);) {
-			/* From the end: what is built up is taken down first. */
-			unsigned from = k->best->n > at + part ? k->best->n - at - part : 0;
-
-			if (without(k, from, part))
-				any = true;
-			else
-				at += part;
-		}
-	return any;
+	return shorten_list(
+		&(struct list_to_shorten){ k, best_length, best_without, time_is_left });
 }
 
 static bool with_argument(struct shrinker *k, unsigned op, unsigned arg, u64 value)

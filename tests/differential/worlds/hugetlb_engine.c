@@ -10,7 +10,7 @@
 #include "engine/space/calls.h"
 #include "machine/soft/soft.h"
 #include "stores/memory.h"
-#include "tests/differential/hugetlb.h"
+#include "tests/differential/worlds/hugetlb.h"
 
 enum { FRAMES = (HUGE_POOL + 4) * 512 };
 
@@ -169,7 +169,7 @@ static void perform(const struct huge_op *op, struct huge_result *r)
 	struct hstate_counts n;
 
 	*r = (struct huge_result){ .left_out = loses_promises(mm, op) || replaces_files(mm, op) };
-	switch (r->left_out ? NR_HUGE_CALLS : (enum huge_call)op->call) {
+	switch (r->left_out ? NR_HUGE_CALLS : (enum pool_call)op->call) {
 	case NR_HUGE_CALLS:
 		break;
 	case HUGE_MMAP:

@@ -39,13 +39,14 @@ enum uf_kind {
 enum uf_backing { UF_ANON, UF_SHARED, UF_PRIVATE, UF_SHARED_ANON, UF_BACKINGS };
 
 struct uf_op {
-	enum uf_kind kind;
-	unsigned ctx;
-	unsigned page, n, page2;
-	unsigned mode; /* of the operation; of UF_REGISTER; PROT_ of UF_MAP and UF_PROTECT */
-	unsigned backing;
+	u32 kind; /* enum uf_kind */
+	u32 ctx;
+	u32 page, n, page2;
+	u32 mode; /* of the operation; of UF_REGISTER; PROT_ of UF_MAP and UF_PROTECT */
+	u32 backing;
 	u8 byte;
-	bool crooked; /* the length is not one of pages */
+	u8 crooked; /* the length is not one of pages */
+	u64 luck;   /* what the faults that it leads to are answered with */
 };
 
 /* One touch more goes into what a child tells. */

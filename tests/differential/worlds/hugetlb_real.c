@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/differential/hugetlb.h"
+#include "tests/differential/worlds/hugetlb.h"
 
 #define POOL_DIR "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
@@ -73,7 +73,16 @@ static void look_at_pool(struct huge_result *r)
 
 void huge_pool_look(void)
 {
+	memset(&others, 0, sizeof(others));
 	look_at_pool(&others);
+}
+
+void huge_pool_look_beside(u64 pages)
+{
+	memset(&others, 0, sizeof(others));
+	look_at_pool(&others);
+	others.nr -= pages;
+	others.free -= pages;
 }
 
 bool huge_pool_enlarge(u64 pages)
@@ -98,6 +107,8 @@ static bool settles(u64 pages)
 
 bool huge_pool_restore(void)
 {
+	if (huge_pool_number("nr_hugepages") < 0)
+		return true;
 	/* Of what is promised nothing goes: it becomes surplus again. */
 	settles(huge_pool_number("nr_hugepages") - (s64)others.nr);
 	huge_pool_set("nr_hugepages", others.nr - others.surplus);
@@ -190,7 +201,7 @@ static void perform_here(const struct huge_op *op, struct huge_result *r)
 	void *at = (void *)(uintptr_t)a[0];
 
 	*r = (struct huge_result){ 0 };
-	switch ((enum huge_call)op->call) {
+	switch ((enum pool_call)op->call) {
 	case HUGE_MMAP:
 		r->value = map(a);
 		break;
@@ -296,8 +307,8 @@ static void perform(const struct huge_op *op, struct huge_result *r)
 		abort();
 	if (write(side.ours[op->child], op, sizeof(*op)) != sizeof(*op) ||
 	    read(side.ours[op->child], r, sizeof(*r)) != sizeof(*r)) {
-		fprintf(stderr, "hugetlb: the kernel's process is gone\n");
-		exit(1);
+		r->gone = true;
+		return;
 	}
 	if (op->call == HUGE_FORK)
 		side.forked = !r->value;

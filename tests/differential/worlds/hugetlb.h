@@ -13,7 +13,7 @@
 #define HUGE_BASE   0x40000000ULL
 #define HUGE_POOL   6 /* pages: soon used up */
 
-enum huge_call {
+enum pool_call {
 	HUGE_MMAP,     /* address, length, prot, flags (MAP_ANONYMOUS: not the file), offset */
 	HUGE_MUNMAP,   /* address, length */
 	HUGE_PROTECT,  /* address, length, prot */
@@ -31,7 +31,7 @@ enum huge_call {
 };
 
 struct huge_op {
-	u8 call, child; /* enum huge_call; done by the child */
+	u32 call, child; /* enum pool_call; done by the child */
 	u64 arg[5];
 };
 
@@ -44,6 +44,7 @@ struct huge_result {
 	u64 sum;		     /* of mincore's bytes */
 	u64 nr, free, resv, surplus; /* of the pool, afterwards */
 	bool left_out; /* by the engine's side, for the kernel's sake: it was not done */
+	bool gone;     /* the process is */
 };
 
 /* One of the two.  begin(): a process without areas, an empty file; false: it cannot be had. */
@@ -60,6 +61,8 @@ extern const struct huge_side huge_real, huge_engine;
 s64 huge_pool_number(const char *name);
 /* What there is of it now is left out of all counts from then on. */
 void huge_pool_look(void);
+/* The same, but for so many pages that nobody uses: they are ours already. */
+void huge_pool_look_beside(u64 pages);
 /* So many pages more than there were then: false: it cannot be.  And as it was: false likewise. */
 bool huge_pool_enlarge(u64 pages);
 bool huge_pool_restore(void);

@@ -11,7 +11,7 @@
 #include "engine/backing/shmem.h"
 #include "engine/space/calls.h"
 #include "engine/userfault/userfault.h"
-#include "tests/differential/userfault.h"
+#include "tests/differential/worlds/userfault.h"
 #include "tests/unit/world.h"
 
 static struct world w;
@@ -86,7 +86,7 @@ static s64 do_op(const struct uf_op *op)
 {
 	u64 at = uf_at(op->page), len = uf_len(op);
 
-	switch (op->kind) {
+	switch ((enum uf_kind)op->kind) {
 	case UF_MAP:
 		return map(op);
 	case UF_UNMAP:
@@ -188,7 +188,7 @@ static s64 monitor(const struct uf_op *op, s64 *done)
 	s64 result;
 
 	*done = 0;
-	switch (op->kind) {
+	switch ((enum uf_kind)op->kind) {
 	case UF_REGISTER:
 		result = userfaultfd_register(c, at, len, op->mode, &ioctls);
 		*done = (s64)ioctls;

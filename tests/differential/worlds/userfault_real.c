@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "engine/userfault/uapi.h"
-#include "tests/differential/userfault.h"
+#include "tests/differential/worlds/userfault.h"
 
 /* Newer than the headers of some systems. */
 struct uf_uffdio_move {
@@ -118,7 +118,7 @@ static s64 do_op(const struct uf_op *op)
 	u64 len = uf_len(op);
 	int flags;
 
-	switch (op->kind) {
+	switch ((enum uf_kind)op->kind) {
 	case UF_MAP:
 		flags = MAP_FIXED;
 		flags |= op->backing == UF_SHARED || op->backing == UF_SHARED_ANON ? MAP_SHARED
@@ -246,7 +246,7 @@ static s64 monitor(const struct uf_op *op, s64 *done)
 	s64 result;
 
 	*done = 0;
-	switch (op->kind) {
+	switch ((enum uf_kind)op->kind) {
 	case UF_REGISTER:
 		result = answer(ioctl(fd, UFFDIO_REGISTER, &reg));
 		*done = (s64)reg.ioctls;

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Huge pages, here and in the engine: random sequences over a window of a few huge pages, each
+ * operation done by this process and on a soft machine.  Compared after each: what it returns, the
+ * byte or the signal that a touch gives, the faults that it cost, mincore(2) of the window, which
+ * pages are mapped by huge entries (PAGEMAP_SCAN), and AnonHugePages.
+ *
+ * Left out, and why:
+ *   - after a child has written to what it shares: the engine splits a page for all spaces at once,
+ *     Linux for the child alone.  From then on huge entries and faults are not compared.
+ *   - after a part of a huge page, or what is left of one, was made cold or paged out: Linux then
+ *     splits the page itself and maps what is all zeros by the zero page.
+ *   - where Linux found no 2 MiB in one piece, or its khugepaged was at work (its own counters say
+ *     so), what differs ends the sequence.
+ */
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine/engine.h"
+#include "engine/space/huge.h"
+#include "engine/space/uapi.h"
+#include "tests/differential/worlds/huge.h"
+#include "tests/differential/worlds/world.h"
+
+enum { RANDOM_STEPS = 24, LAST_LOOKS = 128 };
+
+static const char *const names[OP_KINDS] = { "map",   "unmap", "protect", "advise",
+					     "remap", "read",  "write",	  "fork" };
+
+static const struct step_field fields[] = {
+	STEP_FIELD(struct huge_step, page),  STEP_FIELD(struct huge_step, n),
+	STEP_FIELD(struct huge_step, page2), STEP_FIELD(struct huge_step, n2),
+	STEP_FIELD(struct huge_step, prot),  STEP_FIELD(struct huge_step, advice),
+	STEP_FIELD(struct huge_step, byte),
+};
+
+enum row {
+	ROW_HUGE_FAULT,
+	ROW_HUGE_ZERO,
+	ROW_SPLIT_UNMAP,
+	ROW_SPLIT_PROTECT,
+	ROW_SPLIT_REMAP,
+	ROW_HUGE_MOVED,
+	ROW_GROWN,
+	ROW_COLLAPSED,
+	ROW_COLLAPSE_REFUSED,
+	ROW_NOHUGEPAGE,
+	ROW_CHILD_READ,
+	ROW_CHILD_WROTE,
+	ROW_PAGEOUT_PART,
+	ROW_PAGEOUT_WHOLE,
+	ROW_GUARDED,
+	ROW_SIGNAL,
+	NR_ROWS
+};
+static const char *const rows[NR_ROWS] = {
+	[ROW_HUGE_FAULT] = "a write brings a huge page",
+	[ROW_HUGE_ZERO] = "a read brings the huge zero page",
+	[ROW_SPLIT_UNMAP] = "munmap of a part splits a mapping",
+	[ROW_SPLIT_PROTECT] = "mprotect of a part splits a mapping",
+	[ROW_SPLIT_REMAP] = "mremap splits a mapping",
+	[ROW_HUGE_MOVED] = "mremap moves a huge page whole",
+	[ROW_GROWN] = "mremap makes an area longer or shorter",
+	[ROW_COLLAPSED] = "MADV_COLLAPSE makes a huge page",
+	[ROW_COLLAPSE_REFUSED] = "MADV_COLLAPSE is refused",
+	[ROW_NOHUGEPAGE] = "MADV_NOHUGEPAGE on huge pages",
+	[ROW_CHILD_READ] = "a child reads a huge page",
+	[ROW_CHILD_WROTE] = "a child writes to a huge page",
+	[ROW_PAGEOUT_PART] = "MADV_PAGEOUT or COLD of a part of huge pages",
+	[ROW_PAGEOUT_WHOLE] = "MADV_PAGEOUT or COLD of whole huge pages",
+	[ROW_GUARDED] = "guards in place of huge pages",
+	[ROW_SIGNAL] = "a touch is refused",
+};
+
+/* ---- making operations ---- */
+
+/* Mostly by whole huge pages. */
+static void choose_range(u32 *page, u32 *n)
+{
+	u32 from = (u32)chance(4) * HUGE_PAGES, to;
+
+	if (chance(3) == 0)
+		from += (u32)chance(HUGE_PAGES);
+	to = (from / HUGE_PAGES + 1 + (u32)chance(3)) * HUGE_PAGES;
+	if (chance(3) == 0)
+		to = from + 1 + (u32)chance(HUGE_PAGES);
+	*page = from;
+	*n = min_of(to, (u32)WINDOW) - from;
+}
+
+/* Another length for mremap now and then; both places are inside the window. */
+static void choose_target(struct huge_step *op)
+{
+	u32 n;
+
+	choose_range(&op->page2, &n);
+	op->n2 = op->kind == OP_REMAP && chance(3) == 0 ? n : 0;
+	n = op->n2 ?: op->n;
+	if (op->page2 + n > WINDOW)
+		op->page2 = WINDOW - n;
+}
+
+static struct huge_step random_op(void)
+{
+	static const u8 kinds[] = { OP_MAP,    OP_UNMAP,  OP_PROTECT, OP_ADVISE, OP_ADVISE,
+				    OP_ADVISE, OP_ADVISE, OP_REMAP,   OP_READ,	 OP_READ,
+				    OP_WRITE,  OP_WRITE,  OP_WRITE,   OP_WRITE,	 OP_FORK };
+	struct huge_step op = { .kind = kinds[chance(ARRAY_SIZE(kinds))] };
+
+	choose_range(&op.page, &op.n);
+	choose_target(&op);
+	op.prot = chance(4) ? PROT_READ | PROT_WRITE : chance(2) ? PROT_READ : PROT_NONE;
+	op.advice = (u32)ONE_OF(MADV_HUGEPAGE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTNEED,
+				UAPI_MADV_COLLAPSE, UAPI_MADV_COLLAPSE, UAPI_MADV_POPULATE_READ,
+				UAPI_MADV_POPULATE_WRITE, UAPI_MADV_COLD, UAPI_MADV_GUARD_INSTALL,
+				UAPI_MADV_GUARD_REMOVE);
+	op.byte = (u32)(1 + chance(255));
+	if (op.kind >= OP_READ)
+		op.page += (u32)chance(op.n);
+	if (op.kind == OP_MAP)
+		op.prot = chance(4) ? PROT_READ | PROT_WRITE : op.prot;
+	return op;
+}
+
+static void generate(struct script *s)
+{
+	for (s->n = 0; s->n < RANDOM_STEPS + LAST_LOOKS; s->n++) {
+		struct huge_step op = random_op();
+
+		if (s->n == 0)
+			op = (struct huge_step){ .kind = OP_MAP,
+						 .n = WINDOW,
+						 .prot = PROT_READ | PROT_WRITE };
+		if (s->n == 1) {
+			op.kind = OP_ADVISE;
+			op.advice = MADV_HUGEPAGE;
+		}
+		/* Else all would soon be holes. */
+		if (s->n > 1 && op.kind == OP_UNMAP && chance(2))
+			op.kind = OP_MAP;
+		if (s->n >= RANDOM_STEPS)
+			op = (struct huge_step){ .kind = OP_READ,
+						 .page = (s->n - RANDOM_STEPS) * 16 };
+		memcpy(s->steps[s->n], &op, sizeof(op));
+	}
+}
+
+static bool fits(const void *step)
+{
+	const struct huge_step *op = step;
+	u32 first = op->page < WINDOW ? WINDOW - op->page : 0;
+	u32 second = op->page2 < WINDOW ? WINDOW - op->page2 : 0;
+
+	if (op->kind != OP_REMAP)
+		return first && op->n <= first && op->prot <= 7;
+	return op->n && op->n <= first && (op->n2 ?: op->n) <= second;
+}
+
+/* ---- looking ---- */
+
+void huge_see_present(bool (*ask)(unsigned page, unsigned n, u8 *vec), u8 *present, unsigned page,
+		      unsigned n)
+{
+	if (ask(page, n, present + page))
+		return;
+	if (n == 1) {
+		present[page] = 2;
+		return;
+	}
+	huge_see_present(ask, present, page, n / 2);
+	huge_see_present(ask, present, page + n / 2, n - n / 2);
+}
+
+static struct outcome real, engine, before;
+static bool compare_anon;
+
+static void print_outcome(struct world_trial *t, const char *side, const struct outcome *o)
+{
+	size_t used = strlen(t->text);
+	char *at = t->text + used, *end = t->text + sizeof(t->text);
+
+	at += snprintf(at, (size_t)(end - at),
+		       "%s: result %lld, %lld faults, AnonHugePages %llu KiB, per 2 MiB "
+		       "present/huge:",
+		       side, (long long)o->result, (long long)o->faults,
+		       (unsigned long long)o->anon_bytes >> 10);
+	for (unsigned h = 0; h < WINDOW; h += HUGE_PAGES) {
+		unsigned present = 0, huge = 0;
+
+		for (unsigned i = h; i < h + HUGE_PAGES; i++) {
+			present += o->present[i] & 1;
+			huge += o->huge[i];
+		}
+		at += snprintf(at, (size_t)(end - at), " %u/%u", present, huge);
+	}
+	snprintf(at, (size_t)(end - at), "\n");
+}
+
+static bool same(const struct huge_step *op, bool apart)
+{
+	bool counted = op->kind == OP_READ || op->kind == OP_WRITE ||
+		       (op->kind == OP_ADVISE && op->advice != UAPI_MADV_COLLAPSE);
+
+	if (real.result != engine.result ||
+	    memcmp(real.present, engine.present, sizeof(real.present)))
+		return false;
+	if (apart)
+		return true;
+	if (counted && real.result >= 0 && real.faults != engine.faults)
+		return false;
+	if (compare_anon && real.anon_bytes != engine.anon_bytes)
+		return false;
+	return !memcmp(real.huge, engine.huge, sizeof(real.huge));
+}
+
+static bool in_parts(const struct huge_step *op)
+{
+	return op->page % HUGE_PAGES || op->n % HUGE_PAGES;
+}
+
+static bool is_reclaim(const struct huge_step *op)
+{
+	return op->kind == OP_ADVISE &&
+	       (op->advice == UAPI_MADV_COLD || op->advice == UAPI_MADV_PAGEOUT);
+}
+
+static bool sets_apart(const struct huge_step *op, u64 split_before)
+{
+	if (is_reclaim(op))
+		return in_parts(op) || huge_engine_splits() != split_before;
+	return op->kind == OP_FORK && (op->prot & PROT_WRITE);
+}
+
+static unsigned huge_entries(const struct outcome *o)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < WINDOW; i += HUGE_PAGES)
+		n += o->huge[i];
+	return n;
+}
+
+static void count_advice(u64 *row, const struct huge_step *op, bool more, bool fewer)
+{
+	bool was_huge = huge_entries(&before);
+
+	switch (op->advice) {
+	case UAPI_MADV_COLLAPSE:
+		row[ROW_COLLAPSED] += more;
+		row[ROW_COLLAPSE_REFUSED] += engine.result < 0;
+		break;
+	case MADV_NOHUGEPAGE:
+		row[ROW_NOHUGEPAGE] += was_huge;
+		break;
+	case UAPI_MADV_GUARD_INSTALL:
+		row[ROW_GUARDED] += fewer;
+		break;
+	default:
+		row[ROW_PAGEOUT_PART] += is_reclaim(op) && was_huge && in_parts(op);
+		row[ROW_PAGEOUT_WHOLE] += is_reclaim(op) && was_huge && !in_parts(op);
+	}
+}
+
+static void count_rows(u64 *row, const struct huge_step *op)
+{
+	bool more = huge_entries(&engine) > huge_entries(&before);
+	bool fewer = huge_entries(&engine) < huge_entries(&before);
+
+	switch ((enum huge_kind)op->kind) {
+	case OP_READ:
+		row[ROW_HUGE_ZERO] += more && engine.anon_bytes == before.anon_bytes;
+		row[ROW_SIGNAL] += engine.result < 0;
+		break;
+	case OP_WRITE:
+		row[ROW_HUGE_FAULT] += engine.anon_bytes > before.anon_bytes;
+		row[ROW_SIGNAL] += engine.result < 0;
+		break;
+	case OP_UNMAP:
+		row[ROW_SPLIT_UNMAP] += fewer && in_parts(op);
+		break;
+	case OP_PROTECT:
+		row[ROW_SPLIT_PROTECT] += fewer;
+		break;
+	case OP_REMAP:
+		row[ROW_SPLIT_REMAP] += fewer && in_parts(op);
+		row[ROW_HUGE_MOVED] += !engine.result && engine.huge[op->page2] &&
+				       !((op->page | op->page2) % HUGE_PAGES);
+		row[ROW_GROWN] += !engine.result && op->n2 && op->n2 != op->n;
+		break;
+	case OP_FORK:
+		row[op->prot & PROT_WRITE ? ROW_CHILD_WROTE : ROW_CHILD_READ] +=
+			engine.result >= 0 && before.huge[op->page];
+		break;
+	case OP_ADVISE:
+		count_advice(row, op, more, fewer);
+		break;
+	default:
+		break;
+	}
+}
+
+static void perform(const struct script *s, bool engine_only, struct world_trial *t)
+{
+	u64 undisturbed = engine_only ? 0 : huge_real_disturbances();
+	u64 split_before;
+	bool apart = false;
+
+	huge_engine_begin();
+	if (!engine_only)
+		huge_real_begin();
+	split_before = huge_engine_splits();
+	memset(&before, 0, sizeof(before));
+	for (unsigned i = 0; i < s->n; i++, before = engine) {
+		struct huge_step op;
+
+		memcpy(&op, s->steps[i], sizeof(op));
+		huge_engine_do(&op, &engine);
+		/* A byte or what a touch gives instead is no errno. */
+		t->results[i] = engine.result;
+		count_rows(t->rows, &op);
+		if (engine_only)
+			continue;
+		huge_real_do(&op, &engine, &real);
+		apart |= sets_apart(&op, split_before);
+		if (same(&op, apart))
+			continue;
+		t->at = i;
+		t->verdict = huge_real_disturbances() == undisturbed ? VERDICT_DIFFERS
+								     : VERDICT_DISTURBED;
+		print_outcome(t, "kernel", &real);
+		print_outcome(t, "engine", &engine);
+		break;
+	}
+	huge_engine_end();
+}
+
+static const char *open_world(bool engine_only)
+{
+	const char *missing = engine_only ? NULL : huge_real_open();
+	int mode = engine_only ? THP_MADVISE : huge_real_mode();
+
+	compare_anon = mode == THP_MADVISE; /* else all of this process has huge pages */
+	return missing ?: huge_engine_open(mode);
+}
+
+const struct oracle_world world_huge = {
+	.name = "huge",
+	.about = "transparent huge pages: MADV_HUGEPAGE, NOHUGEPAGE, COLLAPSE, parts of them",
+	.calls = names,
+	.nr_calls = OP_KINDS,
+	.fields = fields,
+	.nr_fields = ARRAY_SIZE(fields),
+	.rows = rows,
+	.nr_rows = NR_ROWS,
+	.open = open_world,
+	.generate = generate,
+	.fits = fits,
+	.perform = perform,
+};
