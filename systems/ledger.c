@@ -5,7 +5,7 @@
 #include "systems/ledger.h"
 
 struct ledger_cpu {
-	_Alignas(64) u64 count[NR_LEDGER_COUNTERS];
+	_Alignas(64) _Atomic u64 count[NR_LEDGER_COUNTERS];
 };
 
 struct ledger {
@@ -60,8 +60,17 @@ unsigned ledger_cpu(void)
 
 void ledger_add(enum ledger_counter counter, u64 n)
 {
-	if (here.ledger)
-		here.ledger->cpus[here.cpu].count[counter] += n;
+	struct ledger *l = here.ledger;
+	_Atomic u64 *count;
+
+	if (!l)
+		return;
+	count = &l->cpus[here.cpu].count[counter];
+	if (here.cpu == l->nr_cpus - 1) /* whoever drives no CPU: there may be several */
+		atomic_fetch_add_explicit(count, n, memory_order_relaxed);
+	else
+		atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
+				      memory_order_relaxed);
 }
 
 static void note(const struct ledger_event *event)
@@ -108,7 +117,7 @@ u64 ledger_sum(const struct ledger *l, enum ledger_counter counter)
 	u64 sum = 0;
 
 	for (unsigned i = 0; i < l->nr_cpus; i++)
-		sum += l->cpus[i].count[counter];
+		sum += atomic_load_explicit(&l->cpus[i].count[counter], memory_order_relaxed);
 	return sum;
 }
 

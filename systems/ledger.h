@@ -88,12 +88,12 @@ struct ledger_event {
 
 struct ledger;
 
-/* For so many CPUs and one thread beside.  0, -ENOMEM. */
+/* For so many CPUs, and the threads beside them.  0, -ENOMEM. */
 int ledger_create(unsigned nr_cpus, struct ledger **ledger);
 void ledger_destroy(struct ledger *l);
 
-/* The calling thread drives that CPU, until it says otherwise; ledger NULL: none.  One thread that
- * drives none may count as nr_cpus. */
+/* The calling thread drives that CPU, until it says otherwise; ledger NULL: none.  Threads that
+ * drive none may count as nr_cpus. */
 void ledger_begin(struct ledger *l, unsigned cpu);
 /* The ledger of the CPU that this thread drives; NULL: none. */
 struct ledger *ledger_current(void);

@@ -46,7 +46,7 @@ struct monitor {
 struct userfault {
 	struct engine_system base;
 	struct monitor monitors[PROGRAM_PROCESSES]; /* of each process */
-	struct userfaultfd_ctx *newborn;	    /* of the child that is just being made */
+	_Atomic(struct userfaultfd_ctx *) newborn;  /* of the child that is just being made */
 };
 
 static struct userfault *userfault_of(struct program *p)
@@ -111,7 +111,7 @@ static void *watch(void *argument)
 		if (msg.event == UAPI_UFFD_EVENT_PAGEFAULT)
 			serve(m, msg.arg.pagefault.address & PAGE_MASK);
 		else if (msg.event == UAPI_UFFD_EVENT_FORK)
-			m->system->newborn = msg.arg.fork.ctx;
+			atomic_store(&m->system->newborn, msg.arg.fork.ctx);
 	}
 	return NULL;
 }
@@ -235,17 +235,33 @@ static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
 	return at;
 }
 
+/* Has it areas that a monitor is to serve? */
+static bool is_watched(struct mm *mm)
+{
+	struct vma *vma;
+	bool watched = false;
+
+	down_read(&mm->mmap_lock);
+	for (vma = find_vma(mm, 0); vma && !watched; vma = vma_next(vma))
+		watched = vma->uffd;
+	up_read(&mm->mmap_lock);
+	return watched;
+}
+
+/* fork() has waited until the event was taken from the queue; the monitor tells of it just after.
+ */
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
 {
 	struct userfault *u = userfault_of(p);
 	int err;
 
-	u->newborn = NULL;
+	atomic_store(&u->newborn, NULL);
 	err = u->base.engine_ops.fork(p, cpu, child);
-	wait_for_monitors(u);
-	if (!err && u->newborn)
-		err = start(u, child, u->newborn);
-	return err;
+	if (err || !is_watched(u->base.program.mms[child]))
+		return err;
+	while (!atomic_load(&u->newborn))
+		sched_yield();
+	return start(u, child, atomic_load(&u->newborn));
 }
 
 static void exit_process(struct program *p, unsigned process)
