@@ -29,11 +29,20 @@ struct system_attack {
 	int refused;		     /* what has to: a negative errno */
 };
 
+/* What the literature has for the first write to a fresh page whose table is there. */
+struct system_expectation {
+	enum ledger_counter counter;
+	u64 value;
+	const char *why; /* we count another; NULL: we do not */
+};
+
 struct system_type {
 	const char *name;
 	const char *summary; /* who fields, who decides, who supplies, who installs: one line */
 	const struct system_attack *attacks;
 	unsigned nr_attacks;
+	const struct system_expectation *expected;
+	unsigned nr_expected;
 	/* 0, -ENOMEM. */
 	int (*create)(const struct system_type *type, const struct system_options *options,
 		      struct system **system);

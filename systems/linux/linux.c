@@ -56,14 +56,39 @@ static int create(const struct system_type *type, const struct system_options *o
 	return 0;
 }
 
+#define FOR_BOTH                                                                                   \
+	{ PAID_EXCEPTIONS, 1, NULL }, { PAID_CROSSINGS, 2, NULL }, { PAID_DOMAINS, 0, NULL },      \
+		{ PAID_SYSTEM_CALLS, 0, NULL }, { PAID_PAGES_ZEROED, 1, NULL },                    \
+		{ PAID_PAGES_COPIED, 0, NULL }, { PAID_SOFTWARE_READS, 4, NULL },                  \
+		{ PAID_ENTRY_WRITES, 1, NULL },                                                    \
+	{                                                                                          \
+		PAID_WALK_READS, 8, NULL                                                           \
+	}
+
+static const struct system_expectation expected[] = {
+	FOR_BOTH,
+	{ PAID_LOCKS_REGION, 1, NULL },
+	{ PAID_LOCKS_SPACE, 0, NULL },
+};
+
+static const struct system_expectation expected_old[] = {
+	FOR_BOTH,
+	{ PAID_LOCKS_REGION, 0, NULL },
+	{ PAID_LOCKS_SPACE, 1, NULL },
+};
+
 const struct system_type linux_system = {
 	.name = "linux",
 	.summary = "the kernel fields, decides, supplies and installs; a lock for each area",
+	.expected = expected,
+	.nr_expected = ARRAY_SIZE(expected),
 	.create = create,
 };
 
 const struct system_type linux_old_system = {
 	.name = "linux-old",
 	.summary = "the same with one lock for the whole space, as it long was",
+	.expected = expected_old,
+	.nr_expected = ARRAY_SIZE(expected_old),
 	.create = create,
 };

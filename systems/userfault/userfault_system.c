@@ -387,11 +387,20 @@ static int create(const struct system_type *type, const struct system_options *o
 	return 0;
 }
 
+static const struct system_expectation expected[] = {
+	{ PAID_EXCEPTIONS, 1, NULL },	{ PAID_SYSTEM_CALLS, 2, NULL }, /* read, UFFDIO_COPY */
+	{ PAID_CROSSINGS, 6, NULL },	{ PAID_CONTEXT_SWITCHES, 2, NULL },
+	{ PAID_PAGES_COPIED, 1, NULL }, { PAID_PAGES_ZEROED, 0, NULL },
+	{ PAID_ENTRY_WRITES, 1, NULL },
+};
+
 const struct system_type userfault_system = {
 	.name = "userfault",
 	.summary =
 		"the kernel fields and installs; a monitor in another thread decides and supplies",
 	.attacks = attacks,
 	.nr_attacks = ARRAY_SIZE(attacks),
+	.expected = expected,
+	.nr_expected = ARRAY_SIZE(expected),
 	.create = create,
 };
