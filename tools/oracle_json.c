@@ -36,7 +36,8 @@ static json_t *call_object(const struct coverage *c, enum call call)
 		[ARG_REMAP_FLAGS] = "flags", [ARG_ADVICE] = "advice",
 		[ARG_LOCK_FLAGS] = "flags",  [ARG_LOCKALL_FLAGS] = "flags",
 		[ARG_SYNC_FLAGS] = "flags",  [ARG_FILE] = "file",
-		[ARG_LIMIT] = "limit",
+		[ARG_LIMIT] = "limit",	     [ARG_POLICY] = "policy",
+		[ARG_BIND_FLAGS] = "flags",  [ARG_POLICY_FLAGS] = "flags",
 	};
 	json_t *o = json_object(), *results = json_object();
 

@@ -217,6 +217,22 @@ u64 reclaim_balance(struct engine *e)
 	return freed;
 }
 
+/* As pte_next_table(), but the huge zero page is passed over: splitting it would free nothing. */
+static bool next_table(struct mm *mm, u64 *va, u64 end)
+{
+	spinlock_t *ptl;
+	pte_t *ptep;
+	bool huge;
+
+	while ((ptep = pmd_next(mm, va, end, &ptl, &huge)) && huge) {
+		if (pte_special(pte_read(ptep)))
+			*va = (*va & PMD_MASK) + PMD_SIZE;
+		else
+			split_huge_pmd(mm, *va);
+	}
+	return ptep;
+}
+
 u64 reclaim_range(struct mm *mm, u64 start, u64 end)
 {
 	struct engine *e = mm->engine;
@@ -228,11 +244,10 @@ u64 reclaim_range(struct mm *mm, u64 start, u64 end)
 	down_read(&mm->mmap_lock);
 	for (vma = find_vma(mm, start); vma && vma->start < end; vma = vma_next(vma)) {
 		u64 va = max_of(start, vma->start), stop = min_of(end, vma->end);
-		spinlock_t *ptl;
 
-		if ((vma->flags & VM_LOCKED) || (!vma_anon(vma) && !vma->file))
+		if ((vma->flags & (VM_LOCKED | VM_HUGETLB)) || (!vma_anon(vma) && !vma->file))
 			continue;
-		while (pte_next_table(mm, &va, stop, &ptl)) {
+		while (next_table(mm, &va, stop)) {
 			u64 next = min_of((va | (MMU_BATCH * PAGE_SIZE - 1)) + 1, stop);
 			struct taken t;
 

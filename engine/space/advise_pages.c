@@ -90,12 +90,14 @@ int madvise_populate(struct mm *mm, u64 start, u64 end, bool write)
 
 /* ---- not for now ---- */
 
-/* True: it was huge, and all of it is meant. */
+/* True: it was huge, and all of it is meant, or it is the zero page: that stays as it is. */
 static bool make_huge_cold(struct mm *mm, u64 va, u64 end, pte_t *pmdp, spinlock_t *ptl)
 {
 	struct engine *e = mm->engine;
 	struct page *page;
 
+	if (pte_special(pte_read(pmdp)))
+		return true;
 	if (va & ~PMD_MASK || end - va < PMD_SIZE) {
 		split_huge_pmd(mm, va);
 		return false;

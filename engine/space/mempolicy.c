@@ -105,36 +105,42 @@ int do_set_mempolicy(struct mm *mm, u64 mode, const u64 *nmask, u64 maxnode)
 	return 0;
 }
 
-/* The node of the page at addr, which is brought in. */
-static int node_of_page(struct mm *mm, u64 addr)
+/* The node of the page that is mapped at addr, or -EFAULT.  The zero page is one of those that only
+ * who may read finds. */
+static int node_now(struct mm *mm, u64 addr, bool may_read)
 {
+	spinlock_t *ptl;
+	pte_t *ptep = pte_find(mm, addr, &ptl), pte;
 	int nid = -EFAULT;
 
+	if (!ptep)
+		return nid;
+	spin_lock(ptl);
+	pte = pte_read(ptep);
+	if (pte_present(pte) && (may_read || !pte_special(pte)))
+		nid = (int)page_nid(pfn_page(mm->engine, pte_pfn(pte)));
+	spin_unlock(ptl);
+	return nid;
+}
+
+/* The node of the page at addr, which is brought in.  As in Linux, what may not be read is not
+ * brought in, but what is there and may be written to or executed is found. */
+static int node_of_page(struct mm *mm, u64 addr)
+{
 	for (;;) {
 		struct vma *vma = find_vma(mm, addr);
-		spinlock_t *ptl;
-		pte_t *ptep, pte;
-		int err;
+		int err, nid;
 
-		if (!vma || vma->start > addr)
+		if (!vma || vma->start > addr || !(vma->flags & (VM_READ | VM_WRITE | VM_EXEC)))
 			return -EFAULT;
-		err = faultin_page(vma, addr, false);
-		if (err == -EAGAIN) {
-			down_read(&mm->mmap_lock);
-			continue;
-		}
-		if (err)
-			return err;
-		ptep = pte_find(mm, addr, &ptl);
-		if (!ptep)
-			continue;
-		spin_lock(ptl);
-		pte = pte_read(ptep);
-		if (pte_present(pte))
-			nid = (int)page_nid(pfn_page(mm->engine, pte_pfn(pte)));
-		spin_unlock(ptl);
-		if (nid >= 0)
+		nid = node_now(mm, addr, vma->flags & VM_READ);
+		if (nid >= 0 || !(vma->flags & VM_READ))
 			return nid;
+		err = faultin_page(vma, addr, false);
+		if (err == -EAGAIN)
+			down_read(&mm->mmap_lock);
+		else if (err)
+			return err;
 	}
 }
 

@@ -63,6 +63,40 @@ class Words(unittest.TestCase):
         self.refused(["file"], "file")
 
 
+class Worlds(unittest.TestCase):
+    def test_a_world_alone_counts_its_operations(self):
+        for world in ("huge", "hugetlb", "userfault", "pageout"):
+            done = oracle("--world", world, "--engine", "--operations", "200", "--seed", "3", "--json")
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            (found,) = json.loads(done.stdout)["worlds"]
+            self.assertEqual(found["world"], world)
+            self.assertIsNone(found["mismatch"])
+            self.assertGreaterEqual(found["operations"], 200)
+            self.assertEqual(
+                found["operations"], sum(call["operations"] for call in found["calls"].values())
+            )
+
+    def test_unknown_worlds_and_words_are_refused(self):
+        done = oracle("--world", "flat")
+        self.assertEqual(done.returncode, 125)
+        self.assertIn("none of plain", done.stderr)
+        self.assertEqual(oracle("--engine").returncode, 125)
+
+    def test_a_sequence_of_a_world_is_replayed(self):
+        text = "world huge\nmap n=2048 prot=3\nadvise n=512 advice=14\nwrite page=3 byte=7\nend\n"
+        for wrong in ("", "read page=2048\n", "reed page=1\n", "read pages=1\n"):
+            with tempfile.NamedTemporaryFile("w", suffix=".ops") as file:
+                file.write(text.replace("end\n", wrong + "end\n"))
+                file.flush()
+                done = oracle("--engine", "--replay", file.name)
+            if wrong:
+                self.assertEqual(done.returncode, 125)
+                self.assertIn("line 5 is no step of the world huge", done.stderr)
+            else:
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertIn("3 operations in 1 sequences", done.stdout)
+
+
 class Files(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.TemporaryDirectory()

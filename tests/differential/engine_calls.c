@@ -6,8 +6,10 @@
 #include "engine/base/errno.h"
 #include "engine/kernel/mincore.h"
 #include "engine/kernel/rw.h"
+#include "engine/migrate/numa.h"
 #include "engine/space/calls.h"
 #include "engine/space/internal.h"
+#include "engine/space/mempolicy.h"
 #include "tests/differential/engine_side.h"
 
 /* ---- what there is ---- */
@@ -77,6 +79,10 @@ bool engine_has(const struct op *op)
 	case CALL_MUNLOCKALL:
 	case CALL_MSYNC:
 	case CALL_MADVISE:
+	case CALL_MBIND:
+	case CALL_SET_MEMPOLICY:
+	case CALL_GET_MEMPOLICY:
+	case CALL_MOVE_PAGES:
 	case CALL_MSEAL:
 	case CALL_LIMIT:
 	case CALL_BALLAST:
@@ -195,6 +201,26 @@ static s64 do_seals(const struct engine_side *s, const struct op *op)
 					  : memfd_get_seals(file);
 }
 
+/* There is room for all nodes that Linux may have. */
+static s64 get_policy(struct mm *mm, const u64 *a, u64 *value)
+{
+	u64 nodes[16] = { 0 };
+	int mode = 0;
+	s64 result = do_get_mempolicy(mm, &mode, nodes, a[1], a[0], a[2]);
+
+	*value = result ? 0 : (u64)(u32)mode << 32 | (u32)nodes[0];
+	return result;
+}
+
+static s64 move_page(struct mm *mm, const u64 *a, u64 *value)
+{
+	int node = (int)a[1], status = 0;
+	s64 result = do_move_pages(mm, 1, &a[0], a[1] == NODE_ASK ? NULL : &node, &status, a[2]);
+
+	*value = result < 0 ? 0 : (u32)status;
+	return result;
+}
+
 void engine_perform(struct engine_side *s, unsigned process, const struct op *op,
 		    struct record *rec)
 {
@@ -221,6 +247,18 @@ void engine_perform(struct engine_side *s, unsigned process, const struct op *op
 		break;
 	case CALL_BRK:
 		rec->result = do_brk(mm, a[0]);
+		break;
+	case CALL_MBIND:
+		rec->result = do_mbind(mm, a[0], a[1], a[2], &a[3], a[4], a[5]);
+		break;
+	case CALL_SET_MEMPOLICY:
+		rec->result = do_set_mempolicy(mm, a[0], &a[1], a[2]);
+		break;
+	case CALL_GET_MEMPOLICY:
+		rec->result = get_policy(mm, a, &rec->value);
+		break;
+	case CALL_MOVE_PAGES:
+		rec->result = move_page(mm, a, &rec->value);
 		break;
 	case CALL_MSEAL:
 		rec->result = do_mseal(mm, a[0], a[1], a[2]);

@@ -170,6 +170,23 @@ static u64 any_word(struct generator *g, enum arg_kind kind)
 	return words[below(g, n)].value;
 }
 
+static u64 pick_policy(struct generator *g)
+{
+	u64 mode = any_word(g, ARG_POLICY);
+
+	return percent(g, 10) ? mode | 1ULL << (13 + below(g, 3)) : mode;
+}
+
+static u64 pick_nodes(struct generator *g)
+{
+	return percent(g, 60) ? 1 : percent(g, 60) ? 0 : below(g, 8);
+}
+
+static u64 pick_maxnode(struct generator *g)
+{
+	return percent(g, 80) ? 64 : percent(g, 50) ? below(g, 66) : 0;
+}
+
 static u64 pick_prot(struct generator *g)
 {
 	static const u8 usual[] = { 3, 3, 3, 3, 3, 1, 1, 0, 7, 5, 4, 2, 6 };
@@ -489,6 +506,28 @@ static void make_op(struct generator *g, struct op *op)
 		op->arg[0] = percent(g, 90) ? MCL_FUTURE | (below(g, 2) ? 4 : 0) : below(g, 10);
 		op->arg[0] |= upper_half(g);
 		break;
+	case CALL_MBIND:
+		pick_range(g, op);
+		op->arg[2] = pick_policy(g);
+		op->arg[3] = pick_nodes(g);
+		op->arg[4] = pick_maxnode(g);
+		op->arg[5] = percent(g, 70) ? 0 : below(g, 8);
+		break;
+	case CALL_SET_MEMPOLICY:
+		op->arg[0] = pick_policy(g);
+		op->arg[1] = pick_nodes(g);
+		op->arg[2] = pick_maxnode(g);
+		break;
+	case CALL_GET_MEMPOLICY:
+		op->arg[0] = percent(g, 80) ? pick_touch(g, false) : 0;
+		op->arg[1] = percent(g, 90) ? 1024 : below(g, 66);
+		op->arg[2] = op->arg[0] ? (percent(g, 80) ? 2 : 3) : below(g, 8);
+		break;
+	case CALL_MOVE_PAGES:
+		op->arg[0] = pick_touch(g, false);
+		op->arg[1] = percent(g, 50) ? NODE_ASK : percent(g, 80) ? 0 : below(g, 70);
+		op->arg[2] = percent(g, 90) ? 2 : below(g, 8);
+		break;
 	case CALL_MSYNC:
 		pick_range(g, op);
 		g->touch = op->arg[0];
@@ -544,14 +583,18 @@ static void make_op(struct generator *g, struct op *op)
 
 /* How often each call comes, of 1000; the kind of sequence shifts that. */
 static const u16 weights[NR_CALLS] = {
-	[CALL_MMAP] = 170,     [CALL_MUNMAP] = 60,    [CALL_MPROTECT] = 100, [CALL_MREMAP] = 60,
-	[CALL_MADVISE] = 70,   [CALL_MLOCK] = 12,     [CALL_MLOCK2] = 8,     [CALL_MUNLOCK] = 12,
-	[CALL_MLOCKALL] = 3,   [CALL_MUNLOCKALL] = 3, [CALL_MSYNC] = 12,     [CALL_MINCORE] = 15,
-	[CALL_MSEAL] = 2,      [CALL_READ] = 130,     [CALL_WRITE] = 170,    [CALL_EXEC] = 40,
-	[CALL_GETUSER] = 12,   [CALL_PUTUSER] = 12,   [CALL_PREAD] = 10,     [CALL_PWRITE] = 15,
-	[CALL_FTRUNCATE] = 15, [CALL_PUNCH] = 8,      [CALL_FORK] = 14,	     [CALL_REAP] = 8,
-	[CALL_MINCORE_TO] = 5, [CALL_ADD_SEALS] = 4,  [CALL_GET_SEALS] = 2,  [CALL_LIMIT] = 4,
-	[CALL_BALLAST] = 0,    [CALL_CHECK] = 4,      [CALL_BRK] = 25,
+	[CALL_MMAP] = 170,	  [CALL_MUNMAP] = 60,	 [CALL_MPROTECT] = 100,
+	[CALL_MREMAP] = 60,	  [CALL_MADVISE] = 70,	 [CALL_MLOCK] = 12,
+	[CALL_MLOCK2] = 8,	  [CALL_MUNLOCK] = 12,	 [CALL_MLOCKALL] = 3,
+	[CALL_MUNLOCKALL] = 3,	  [CALL_MSYNC] = 12,	 [CALL_MINCORE] = 15,
+	[CALL_MSEAL] = 2,	  [CALL_READ] = 130,	 [CALL_WRITE] = 170,
+	[CALL_EXEC] = 40,	  [CALL_GETUSER] = 12,	 [CALL_PUTUSER] = 12,
+	[CALL_PREAD] = 10,	  [CALL_PWRITE] = 15,	 [CALL_FTRUNCATE] = 15,
+	[CALL_PUNCH] = 8,	  [CALL_FORK] = 14,	 [CALL_REAP] = 8,
+	[CALL_MINCORE_TO] = 5,	  [CALL_ADD_SEALS] = 4,	 [CALL_GET_SEALS] = 2,
+	[CALL_LIMIT] = 4,	  [CALL_MBIND] = 12,	 [CALL_SET_MEMPOLICY] = 3,
+	[CALL_GET_MEMPOLICY] = 6, [CALL_MOVE_PAGES] = 6, [CALL_BALLAST] = 0,
+	[CALL_CHECK] = 4,	  [CALL_BRK] = 25,
 };
 
 static enum call pick_call(struct generator *g)

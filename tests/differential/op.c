@@ -26,6 +26,12 @@ static const struct {
 	[CALL_MINCORE] = { "mincore", { ARG_ADDRESS, ARG_SIZE } },
 	[CALL_MINCORE_TO] = { "mincore_to", { ARG_ADDRESS, ARG_SIZE, ARG_ADDRESS } },
 	[CALL_MSEAL] = { "mseal", { ARG_ADDRESS, ARG_SIZE, ARG_VALUE } },
+	[CALL_MBIND] = { "mbind",
+			 { ARG_ADDRESS, ARG_SIZE, ARG_POLICY, ARG_VALUE, ARG_VALUE,
+			   ARG_BIND_FLAGS } },
+	[CALL_SET_MEMPOLICY] = { "set_mempolicy", { ARG_POLICY, ARG_VALUE, ARG_VALUE } },
+	[CALL_GET_MEMPOLICY] = { "get_mempolicy", { ARG_ADDRESS, ARG_VALUE, ARG_POLICY_FLAGS } },
+	[CALL_MOVE_PAGES] = { "move_pages", { ARG_ADDRESS, ARG_VALUE, ARG_BIND_FLAGS } },
 	[CALL_READ] = { "read", { ARG_ADDRESS } },
 	[CALL_WRITE] = { "write", { ARG_ADDRESS, ARG_VALUE } },
 	[CALL_EXEC] = { "exec", { ARG_ADDRESS } },
@@ -115,6 +121,23 @@ static const struct word seals[] = {
 	{ "seal", 1 },		{ "shrink", 2 }, { "grow", 4 }, { "write", 8 },
 	{ "future_write", 16 }, { "exec", 32 },	 { NULL, 0 },
 };
+/* MPOL_DEFAULT and so on, which older headers do not all have; modes have flags beside them. */
+static const struct word policies[] = {
+	{ "default", 0 }, { "preferred", 1 }, { "bind", 2 },	 { "interleave", 3 },
+	{ "local", 4 },	  { "many", 5 },      { "weighted", 6 }, { NULL, 0 },
+};
+static const struct word bind_flags[] = {
+	{ "strict", 1 },
+	{ "move", 2 },
+	{ "move_all", 4 },
+	{ NULL, 0 },
+};
+static const struct word policy_flags[] = {
+	{ "node", 1 },
+	{ "address", 2 },
+	{ "allowed", 4 },
+	{ NULL, 0 },
+};
 static const struct word files[] = {
 	{ "none", FILE_NONE },
 	{ "file0", FILE_0 },
@@ -144,6 +167,9 @@ static const struct word *const words[NR_ARG_KINDS] = {
 	[ARG_LOCKALL_FLAGS] = lockall_flags,
 	[ARG_SYNC_FLAGS] = sync_flags,
 	[ARG_SEALS] = seals,
+	[ARG_POLICY] = policies,
+	[ARG_BIND_FLAGS] = bind_flags,
+	[ARG_POLICY_FLAGS] = policy_flags,
 	[ARG_FILE] = files,
 	[ARG_LIMIT] = limits,
 };
@@ -181,6 +207,8 @@ bool arg_is_flags(enum arg_kind kind)
 	case ARG_LOCKALL_FLAGS:
 	case ARG_SYNC_FLAGS:
 	case ARG_SEALS:
+	case ARG_BIND_FLAGS:
+	case ARG_POLICY_FLAGS:
 		return true;
 	default:
 		return false;
@@ -394,7 +422,11 @@ const char *op_refusal(const struct op *op)
 		return mincore_refusal(op);
 	case CALL_MADVISE:
 	case CALL_MSYNC:
+	case CALL_MBIND:
 		return range_refusal(addr, len);
+	case CALL_GET_MEMPOLICY:
+	case CALL_MOVE_PAGES:
+		return in_arena(addr, 0) || !addr ? NULL : "the address is not in the arena";
 	case CALL_READ:
 	case CALL_WRITE:
 	case CALL_EXEC:

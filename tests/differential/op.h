@@ -44,6 +44,9 @@
 /* The end of user space, with four-level tables. */
 #define USER_END 0x7ffffffff000ULL
 
+/* In a node's place: move_pages is given no nodes. */
+#define NODE_ASK 0xffff
+
 #define NR_PROCESSES 4
 #define MAX_OPS	     256
 #define NR_ARGS	     6
@@ -64,13 +67,17 @@ enum call {
 	CALL_MINCORE,
 	CALL_MINCORE_TO, /* the same, told in a word of the arena, or where it cannot be */
 	CALL_MSEAL,
-	CALL_READ,    /* load 8 bytes, at any address */
-	CALL_WRITE,   /* store 8 bytes, aligned */
-	CALL_EXEC,    /* fetch an instruction, aligned */
-	CALL_GETUSER, /* have the kernel read 8 bytes */
-	CALL_PUTUSER, /* have the kernel write 8 bytes, zeros */
-	CALL_PREAD,   /* file to memory */
-	CALL_PWRITE,  /* memory to file */
+	CALL_MBIND, /* one word of nodes, as all of these */
+	CALL_SET_MEMPOLICY,
+	CALL_GET_MEMPOLICY, /* both the mode and the nodes are its value */
+	CALL_MOVE_PAGES,    /* one page, to a node or (NODE_ASK) to none: where is it? */
+	CALL_READ,	    /* load 8 bytes, at any address */
+	CALL_WRITE,	    /* store 8 bytes, aligned */
+	CALL_EXEC,	    /* fetch an instruction, aligned */
+	CALL_GETUSER,	    /* have the kernel read 8 bytes */
+	CALL_PUTUSER,	    /* have the kernel write 8 bytes, zeros */
+	CALL_PREAD,	    /* file to memory */
+	CALL_PWRITE,	    /* memory to file */
 	CALL_FTRUNCATE,
 	CALL_PUNCH,	/* fallocate(PUNCH_HOLE | KEEP_SIZE) */
 	CALL_ADD_SEALS, /* fcntl(F_ADD_SEALS) */
@@ -96,6 +103,9 @@ enum arg_kind {
 	ARG_LOCKALL_FLAGS, /* of mlockall */
 	ARG_SYNC_FLAGS,
 	ARG_SEALS,
+	ARG_POLICY,
+	ARG_BIND_FLAGS,	  /* of mbind and move_pages */
+	ARG_POLICY_FLAGS, /* of get_mempolicy */
 	ARG_FILE,
 	ARG_VALUE,
 	ARG_PROCESS,

@@ -249,6 +249,27 @@ static u64 read_all(struct runner *r, const struct observation *o)
 static s64 do_fork(struct runner *r, unsigned child);
 static s64 do_reap(struct runner *r, unsigned child);
 
+/* There is room for all nodes that Linux may have. */
+static s64 get_mempolicy(const u64 *a, u64 *value)
+{
+	u64 nodes[16] = { 0 };
+	int mode = 0;
+	s64 result = sys6(__NR_get_mempolicy, (u64)&mode, (u64)nodes, a[1], a[0], a[2], 0);
+
+	*value = result ? 0 : (u64)(u32)mode << 32 | (u32)nodes[0];
+	return result;
+}
+
+static s64 move_page(const u64 *a, u64 *value)
+{
+	int node = (int)a[1], status = 0;
+	s64 result = sys6(__NR_move_pages, 0, 1, (u64)&a[0], a[1] == NODE_ASK ? 0 : (u64)&node,
+			  (u64)&status, a[2]);
+
+	*value = result < 0 ? 0 : (u32)status;
+	return result;
+}
+
 static s64 perform(struct runner *r, const struct op *op, struct record *rec)
 {
 	const u64 *a = op->arg;
@@ -282,6 +303,14 @@ static s64 perform(struct runner *r, const struct op *op, struct record *rec)
 		return do_mincore(r, op, &rec->value);
 	case CALL_MINCORE_TO:
 		return sys(mincore, a[0], a[1], a[2]);
+	case CALL_MBIND:
+		return sys6(__NR_mbind, a[0], a[1], a[2], (u64)&a[3], a[4], a[5]);
+	case CALL_SET_MEMPOLICY:
+		return sys(set_mempolicy, a[0], (u64)&a[1], a[2]);
+	case CALL_GET_MEMPOLICY:
+		return get_mempolicy(a, &rec->value);
+	case CALL_MOVE_PAGES:
+		return move_page(a, &rec->value);
 	case CALL_MSEAL:
 		return sys6(462, a[0], a[1], a[2], 0, 0, 0);
 	case CALL_READ:

@@ -158,6 +158,13 @@ static bool can_place_heap(void)
 	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
 }
 
+/* More nodes than the engine's side has: what is asked of them is answered in other ways. */
+static bool has_one_node(void)
+{
+	return !access("/sys/devices/system/node/node0", F_OK) &&
+	       access("/sys/devices/system/node/node1", F_OK);
+}
+
 bool support_probe(struct support *s, char *why)
 {
 	struct utsname name;
@@ -194,6 +201,7 @@ bool support_probe(struct support *s, char *why)
 	s->swap = lines_in("/proc/swaps") > 1;
 	s->huge_pool = pool_of(2048) != POOL_EMPTY || pool_of(1048576) != POOL_EMPTY ||
 		       default_huge_kib() != 2048;
+	s->one_node = has_one_node();
 	s->heap = can_place_heap();
 	s->commits_freely = number_in("/proc/sys/vm/overcommit_memory", 0) == 0;
 	s->wide = is_wide();
@@ -240,6 +248,11 @@ bool support_has(const struct support *s, const struct op *op)
 		return s->heap;
 	case CALL_MSEAL:
 		return s->seal;
+	case CALL_MBIND:
+	case CALL_SET_MEMPOLICY:
+	case CALL_GET_MEMPOLICY:
+	case CALL_MOVE_PAGES:
+		return s->one_node;
 	case CALL_ADD_SEALS:
 		return s->map_sealed && (s->seal_executable || !(op->arg[1] & 0x20));
 	case CALL_MMAP:

@@ -16,6 +16,7 @@ struct support {
 	bool merges_samepages; /* MADV_MERGEABLE is known (CONFIG_KSM) */
 	bool huge_advice;      /* MADV_HUGEPAGE is known */
 	bool memory_failure;   /* MADV_HWPOISON is known (CONFIG_MEMORY_FAILURE) */
+	bool one_node;	       /* the kernel has nodes (CONFIG_NUMA), and there is one */
 	bool swap;	       /* there is a swap area: pages may leave by themselves */
 	bool huge_pool;	     /* there are pages in the pools of 2 MiB and 1 GiB, or no such pools */
 	bool heap;	     /* the heap can be put into the arena (PR_SET_MM_MAP) */

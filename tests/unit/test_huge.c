@@ -218,6 +218,22 @@ static void a_split_keeps_every_byte_and_right(void **state)
 	assert_int_equal(atomic_load(&w.e->stats->thp_split), 1);
 }
 
+/* Splitting it would free nothing. */
+static void the_huge_zero_page_is_not_for_cold_or_pageout(void **state)
+{
+	u64 splits = w.e->stats->thp_split;
+
+	(void)state;
+	map(HUGE(0), HUGE(1), RW);
+	assert_int_equal(get(HUGE(0)), 0);
+	assert_true(is_huge(HUGE(0)));
+	assert_int_equal(do_madvise(mm, AT(HUGE(0) + 8), 8 * PAGE_SIZE, UAPI_MADV_COLD), 0);
+	assert_int_equal(do_madvise(mm, AT(HUGE(0)), PMD_SIZE, UAPI_MADV_PAGEOUT), 0);
+	assert_int_equal(do_madvise(mm, AT(HUGE(0) + 8), 8 * PAGE_SIZE, UAPI_MADV_PAGEOUT), 0);
+	assert_true(is_huge(HUGE(0)));
+	assert_int_equal(w.e->stats->thp_split, splits);
+}
+
 static void a_split_of_the_zero_page_maps_single_ones(void **state)
 {
 	(void)state;
@@ -670,6 +686,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		huge_test(a_write_maps_two_mebibytes_with_one_fault),
 		huge_test(a_read_maps_the_huge_zero_page_and_a_write_breaks_from_it),
+		huge_test(the_huge_zero_page_is_not_for_cold_or_pageout),
 		huge_test(what_does_not_hold_a_whole_huge_page_gets_single_ones),
 		huge_test(advice_decides_by_the_setting),
 		huge_test(without_a_free_block_single_pages_come),

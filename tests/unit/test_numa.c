@@ -336,6 +336,21 @@ static void the_space_and_its_areas_tell_of_theirs(void **state)
 	assert_int_equal(mode, 1);
 }
 
+static void the_node_of_a_page_that_may_not_be_read_is_told_if_it_is_there(void **state)
+{
+	const u64 flags = UAPI_MPOL_F_ADDR | UAPI_MPOL_F_NODE;
+	int mode;
+
+	(void)state;
+	map(0, 2, RW);
+	touch_on(0, 0);
+	assert_int_equal(do_mprotect(mm, AT(0), 2 * PAGE_SIZE, UAPI_PROT_WRITE), 0);
+	assert_int_equal(do_get_mempolicy(mm, &mode, NULL, 0, AT(0), flags), 0);
+	assert_int_equal(do_get_mempolicy(mm, &mode, NULL, 0, AT(1), flags), -EFAULT);
+	assert_int_equal(do_mprotect(mm, AT(0), 2 * PAGE_SIZE, UAPI_PROT_NONE), 0);
+	assert_int_equal(do_get_mempolicy(mm, &mode, NULL, 0, AT(0), flags), -EFAULT);
+}
+
 /* ---- moving ---- */
 
 static void mbind_moves_what_is_elsewhere(void **state)
@@ -698,6 +713,7 @@ int main(void)
 		T(areas_are_cut_where_policies_differ_and_merge_where_they_do_not),
 		T(a_policy_goes_with_its_area),
 		T(the_space_and_its_areas_tell_of_theirs),
+		T(the_node_of_a_page_that_may_not_be_read_is_told_if_it_is_there),
 		T(mbind_moves_what_is_elsewhere),
 		T(interleaving_spreads_what_is_there),
 		T(strict_tells_of_what_is_elsewhere),

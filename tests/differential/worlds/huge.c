@@ -10,6 +10,8 @@
  *     Linux for the child alone.  From then on huge entries and faults are not compared.
  *   - after a part of a huge page, or what is left of one, was made cold or paged out: Linux then
  *     splits the page itself and maps what is all zeros by the zero page.
+ *   - MADV_PAGEOUT of anything but huge entries and what is not there, for the same reason, and
+ * where there is no swap area (hugeswap is the world that has one).
  *   - where Linux found no 2 MiB in one piece, or its khugepaged was at work (its own counters say
  *     so), what differs ends the sequence.
  */
@@ -20,9 +22,10 @@
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
 #include "tests/differential/worlds/huge.h"
+#include "tests/differential/worlds/swap_area.h"
 #include "tests/differential/worlds/world.h"
 
-enum { RANDOM_STEPS = 24, LAST_LOOKS = 128 };
+enum { RANDOM_STEPS = 40, LAST_LOOKS = 32, LOOK_EVERY = WINDOW / LAST_LOOKS + 1 };
 
 static const char *const names[OP_KINDS] = { "map",   "unmap", "protect", "advise",
 					     "remap", "read",  "write",	  "fork" };
@@ -100,6 +103,20 @@ static void choose_target(struct huge_step *op)
 		op->page2 = WINDOW - n;
 }
 
+static bool swapping; /* there is a swap area */
+
+static void page_out_whole(struct huge_step *op)
+{
+	u32 end = min_of((op->page + op->n + HUGE_PAGES - 1) & ~(HUGE_PAGES - 1), (u32)WINDOW);
+
+	if (!swapping) {
+		op->advice = UAPI_MADV_COLD;
+		return;
+	}
+	op->page &= ~(HUGE_PAGES - 1);
+	op->n = end - op->page;
+}
+
 static struct huge_step random_op(void)
 {
 	static const u8 kinds[] = { OP_MAP,    OP_UNMAP,  OP_PROTECT, OP_ADVISE, OP_ADVISE,
@@ -112,13 +129,15 @@ static struct huge_step random_op(void)
 	op.prot = chance(4) ? PROT_READ | PROT_WRITE : chance(2) ? PROT_READ : PROT_NONE;
 	op.advice = (u32)ONE_OF(MADV_HUGEPAGE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTNEED,
 				UAPI_MADV_COLLAPSE, UAPI_MADV_COLLAPSE, UAPI_MADV_POPULATE_READ,
-				UAPI_MADV_POPULATE_WRITE, UAPI_MADV_COLD, UAPI_MADV_GUARD_INSTALL,
-				UAPI_MADV_GUARD_REMOVE);
+				UAPI_MADV_POPULATE_WRITE, UAPI_MADV_COLD, UAPI_MADV_PAGEOUT,
+				UAPI_MADV_GUARD_INSTALL, UAPI_MADV_GUARD_REMOVE);
 	op.byte = (u32)(1 + chance(255));
 	if (op.kind >= OP_READ)
 		op.page += (u32)chance(op.n);
 	if (op.kind == OP_MAP)
 		op.prot = chance(4) ? PROT_READ | PROT_WRITE : op.prot;
+	if (op.kind == OP_ADVISE && op.advice == UAPI_MADV_PAGEOUT)
+		page_out_whole(&op);
 	return op;
 }
 
@@ -139,8 +158,9 @@ static void generate(struct script *s)
 		if (s->n > 1 && op.kind == OP_UNMAP && chance(2))
 			op.kind = OP_MAP;
 		if (s->n >= RANDOM_STEPS)
-			op = (struct huge_step){ .kind = OP_READ,
-						 .page = (s->n - RANDOM_STEPS) * 16 };
+			op = (struct huge_step){
+				.kind = OP_READ, .page = (s->n - RANDOM_STEPS) * LOOK_EVERY % WINDOW
+			};
 		memcpy(s->steps[s->n], &op, sizeof(op));
 	}
 }
@@ -226,9 +246,22 @@ static bool is_reclaim(const struct huge_step *op)
 
 static bool sets_apart(const struct huge_step *op, u64 split_before)
 {
+	if (op->kind == OP_ADVISE && op->advice == UAPI_MADV_PAGEOUT)
+		return false;
 	if (is_reclaim(op))
 		return in_parts(op) || huge_engine_splits() != split_before;
 	return op->kind == OP_FORK && (op->prot & PROT_WRITE);
+}
+
+/* What was there before: huge entries, or nothing at all? */
+static bool may_page_out(const struct huge_step *op)
+{
+	if (!swapping || in_parts(op))
+		return false;
+	for (unsigned i = op->page; i < op->page + op->n; i++)
+		if ((before.present[i] & 1) && !before.huge[i])
+			return false;
+	return true;
 }
 
 static unsigned huge_entries(const struct outcome *o)
@@ -302,8 +335,8 @@ static void count_rows(u64 *row, const struct huge_step *op)
 static void perform(const struct script *s, bool engine_only, struct world_trial *t)
 {
 	u64 undisturbed = engine_only ? 0 : huge_real_disturbances();
-	u64 split_before;
-	bool apart = false;
+	u64 split_before, splits;
+	bool apart = false, pages_out;
 
 	huge_engine_begin();
 	if (!engine_only)
@@ -314,7 +347,14 @@ static void perform(const struct script *s, bool engine_only, struct world_trial
 		struct huge_step op;
 
 		memcpy(&op, s->steps[i], sizeof(op));
+		pages_out = op.kind == OP_ADVISE && op.advice == UAPI_MADV_PAGEOUT;
+		if (pages_out && (apart || !may_page_out(&op)))
+			continue;
+		splits = huge_engine_splits();
 		huge_engine_do(&op, &engine);
+		/* Paging out splits here, in Linux bringing back does. */
+		if (pages_out)
+			split_before += huge_engine_splits() - splits;
 		/* A byte or what a touch gives instead is no errno. */
 		t->results[i] = engine.result;
 		count_rows(t->rows, &op);
@@ -343,6 +383,14 @@ static const char *open_world(bool engine_only)
 	return missing ?: huge_engine_open(mode);
 }
 
+static const char *open_swapping(bool engine_only)
+{
+	swapping = true;
+	if (!engine_only && !swap_area_find())
+		return "the swap area is gone";
+	return open_world(engine_only);
+}
+
 const struct oracle_world world_huge = {
 	.name = "huge",
 	.about = "transparent huge pages: MADV_HUGEPAGE, NOHUGEPAGE, COLLAPSE, parts of them",
@@ -353,6 +401,23 @@ const struct oracle_world world_huge = {
 	.rows = rows,
 	.nr_rows = NR_ROWS,
 	.open = open_world,
+	.generate = generate,
+	.fits = fits,
+	.perform = perform,
+};
+
+const struct oracle_world world_hugeswap = {
+	.name = "hugeswap",
+	.about = "the same with a swap area of its own (root): MADV_PAGEOUT of huge pages",
+	.calls = names,
+	.nr_calls = OP_KINDS,
+	.fields = fields,
+	.nr_fields = ARRAY_SIZE(fields),
+	.rows = rows,
+	.nr_rows = NR_ROWS,
+	.set_up = swap_area_make,
+	.take_down = swap_area_remove,
+	.open = open_swapping,
 	.generate = generate,
 	.fits = fits,
 	.perform = perform,

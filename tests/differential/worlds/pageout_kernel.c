@@ -92,12 +92,21 @@ static long move(void *from, size_t len)
 	return mremap(away, len, len, flags, from) == MAP_FAILED ? -errno : 0;
 }
 
+/* What waits on this CPU to be marked has a user more, for which the next write makes a copy of
+ * what a child once had: an advice to any other page ends the waiting. */
+static long give_up(void *at, size_t len)
+{
+	long result = madvise(at, len, MADV_FREE) ? -errno : 0;
+
+	madvise((void *)kernel_at(ASIDE), PAGE_SIZE, UAPI_MADV_COLD);
+	return result;
+}
+
 static long kernel_does(const struct pageout_step *op)
 {
 	static const int advice[NR_PAGEOUT_CALLS] = {
 		[PAGEOUT] = UAPI_MADV_PAGEOUT,
 		[COLD] = UAPI_MADV_COLD,
-		[FREE] = MADV_FREE,
 		[DONTNEED] = MADV_DONTNEED,
 		[POPULATE_READ] = UAPI_MADV_POPULATE_READ,
 		[POPULATE_WRITE] = UAPI_MADV_POPULATE_WRITE,
@@ -122,6 +131,8 @@ static long kernel_does(const struct pageout_step *op)
 		return move(at, len);
 	case SWAPOFF:
 		return swap_area_swapoff() ?: swap_area_swapon();
+	case FREE:
+		return give_up(at, len);
 	default:
 		return madvise(at, len, advice[op->call]) ? -errno : 0;
 	}

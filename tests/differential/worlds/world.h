@@ -77,7 +77,8 @@ struct oracle_world {
 	void (*perform)(const struct script *script, bool engine_only, struct world_trial *trial);
 };
 
-extern const struct oracle_world world_huge, world_hugetlb, world_userfault, world_pageout;
+extern const struct oracle_world world_huge, world_hugeswap, world_hugetlb, world_userfault,
+	world_pageout;
 extern const struct oracle_world *const worlds[];
 extern const unsigned nr_worlds;
 
