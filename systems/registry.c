@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "systems/linux/linux.h"
+#include "systems/spin/spin.h"
 #include "systems/system.h"
 #include "systems/userfault/userfault_system.h"
 
@@ -10,6 +11,7 @@ const struct system_type *const system_types[] = {
 	&linux_system,
 	&linux_old_system,
 	&userfault_system,
+	&spin_system,
 };
 
 const unsigned nr_system_types = ARRAY_SIZE(system_types);
