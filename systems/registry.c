@@ -2,16 +2,14 @@
 /* Every system there is, one line each. */
 #include <string.h>
 
+#include "systems/exokernel/exokernel.h"
 #include "systems/linux/linux.h"
 #include "systems/spin/spin.h"
 #include "systems/system.h"
 #include "systems/userfault/userfault_system.h"
 
 const struct system_type *const system_types[] = {
-	&linux_system,
-	&linux_old_system,
-	&userfault_system,
-	&spin_system,
+	&linux_system, &linux_old_system, &userfault_system, &spin_system, &xok_system,
 };
 
 const unsigned nr_system_types = ARRAY_SIZE(system_types);

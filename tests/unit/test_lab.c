@@ -145,6 +145,17 @@ static void a_copy_costs_a_copy_and_a_flush(void **state)
 	assert_int_equal(count_of("linux", "trap", PAID_EXCEPTIONS), 1);
 }
 
+/* Engler et al., SOSP 1995: a library's protection of many pages costs a call for each. */
+static void the_exokernel_pays_for_each_page_that_it_protects(void **state)
+{
+	(void)state;
+	assert_int_equal(count_of("xok", "prot1", PAID_SYSTEM_CALLS), 1);
+	assert_int_equal(count_of("xok", "prot100", PAID_SYSTEM_CALLS), 100);
+	assert_int_equal(count_of("xok", "prot100", PAID_CROSSINGS), 200);
+	assert_int_equal(count_of("linux", "prot100", PAID_CROSSINGS), 2);
+	assert_int_equal(count_of("xok", "trap", PAID_SYSTEM_CALLS), 0);
+}
+
 static void a_script_that_is_none_is_told(void **state)
 {
 	const struct workload bad = { "bad", "# a bad one\nmop 1\n" };
@@ -202,6 +213,7 @@ int main(void)
 		cmocka_unit_test(linux_pays_for_a_minor_fault_what_is_known),
 		cmocka_unit_test(each_pays_what_is_expected_or_says_why_not),
 		cmocka_unit_test(a_copy_costs_a_copy_and_a_flush),
+		cmocka_unit_test(the_exokernel_pays_for_each_page_that_it_protects),
 		cmocka_unit_test(a_script_that_is_none_is_told),
 		cmocka_unit_test(a_walk_tells_the_way_in_order),
 	};

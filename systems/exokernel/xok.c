@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "engine/base/errno.h"
+#include "systems/exokernel/xok.h"
+
+#define USER_HALF_END 0x800000000000ULL
+
+int xok_init(struct xok *x, struct soft_machine *m)
+{
+	x->machine = m;
+	x->nr_frames = m->nr_user;
+	x->owners = calloc(m->nr_user, sizeof(*x->owners));
+	return x->owners ? 0 : -ENOMEM;
+}
+
+void xok_fini(struct xok *x)
+{
+	free(x->owners);
+}
+
+unsigned xok_current(const struct xok *x, unsigned cpu)
+{
+	return x->slices[cpu];
+}
+
+/* The environment's capability of that index.  NULL: it has none there. */
+static const struct xok_capability *present(const struct xok *x, unsigned env, unsigned cap)
+{
+	ledger_count(PAID_CAPABILITIES);
+	if (env >= PROGRAM_PROCESSES || !x->envs[env].used || cap >= XOK_CAPS ||
+	    x->envs[env].caps[cap].resource == XOK_KERNEL)
+		return NULL;
+	return &x->envs[env].caps[cap];
+}
+
+/* Where the frame's owner is kept; NULL: it is no frame of programs'. */
+static u32 *owner_of(struct xok *x, u64 pfn)
+{
+	u64 first = x->machine->nr_table;
+
+	return pfn >= first && pfn - first < x->nr_frames ? &x->owners[pfn - first] : NULL;
+}
+
+int xok_take_frames(struct xok *x, unsigned env, unsigned cap, u64 first, u64 n)
+{
+	const struct xok_capability *c = present(x, env, cap);
+
+	if (!c)
+		return -EBADF;
+	if (!(c->rights & XOK_GRANT))
+		return -EACCES;
+	for (u64 pfn = first; pfn < first + n; pfn++) {
+		const u32 *owner = owner_of(x, pfn);
+
+		if (!owner)
+			return -EACCES;
+		if (*owner != XOK_KERNEL)
+			return -EBUSY;
+	}
+	for (u64 pfn = first; pfn < first + n; pfn++)
+		*owner_of(x, pfn) = c->resource;
+	return 0;
+}
+
+int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm)
+{
+	if (child >= PROGRAM_PROCESSES)
+		return -EINVAL;
+	if (x->envs[child].used)
+		return -EEXIST;
+	x->envs[child] = x->envs[env];
+	x->envs[child].mm = mm;
+	return 0;
+}
+
+void xok_env_destroy(struct xok *x, unsigned env)
+{
+	x->envs[env] = (struct xok_env){ 0 };
+}
+
+int xok_check_entries(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
+		      const pte_t *ptes, unsigned n)
+{
+	const struct xok_capability *c = present(x, env, cap);
+
+	if (!c)
+		return -EBADF;
+	if (target != env)
+		return -EACCES;
+	if (va % PAGE_SIZE || va >= USER_HALF_END || USER_HALF_END - va < n * PAGE_SIZE)
+		return -EINVAL;
+	for (unsigned i = 0; i < n; i++) {
+		const u32 *owner = owner_of(x, pte_pfn(ptes[i]));
+
+		if (!pte_present(ptes[i]) || !(ptes[i].v & PTE_USER))
+			return -EINVAL;
+		if (!owner || *owner != c->resource)
+			return -EACCES;
+		if (!(c->rights & (pte_write(ptes[i]) ? XOK_WRITE : XOK_READ)))
+			return -EACCES;
+	}
+	return 0;
+}
