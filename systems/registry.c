@@ -3,14 +3,22 @@
 #include <string.h>
 
 #include "systems/exokernel/exokernel.h"
+#include "systems/l4/l4.h"
 #include "systems/linux/linux.h"
 #include "systems/spin/spin.h"
 #include "systems/system.h"
 #include "systems/userfault/userfault_system.h"
 
+/* clang-format off */
 const struct system_type *const system_types[] = {
-	&linux_system, &linux_old_system, &userfault_system, &spin_system, &xok_system,
+	&linux_system,
+	&linux_old_system,
+	&userfault_system,
+	&spin_system,
+	&xok_system,
+	&l4_system,
 };
+/* clang-format on */
 
 const unsigned nr_system_types = ARRAY_SIZE(system_types);
 

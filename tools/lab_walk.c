@@ -63,7 +63,7 @@ struct cast {
 static unsigned place_of(struct cast *c, const struct ledger_actor *a)
 {
 	for (unsigned i = 0; i < c->n; i++)
-		if (c->actors[i] == a)
+		if (!strcmp(c->actors[i]->name, a->name)) /* it may be in two spaces */
 			return i;
 	if (c->n == MOST_ACTORS)
 		return MOST_ACTORS - 1;

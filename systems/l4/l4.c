@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * L4: the microkernel fields the fault and makes a message of it; a pager, a task of its own,
+ * decides, supplies, and has the kernel map one of its pages.
+ *
+ *   1. The thread faults; the kernel makes a message of the address and the access, from the thread
+ *      to its pager.
+ *   2. It switches to the pager's address space: the pager's wait for a message ends.
+ *   3. The pager decides what belongs there, takes one of its frames, and fills it.
+ *   4. It maps the frame: the kernel looks into its mapping database, has this task the frame, and
+ * the right? notes the mapping, and writes the entry of the thread's space.
+ *   5. The pager replies, and waits for the next message; the kernel switches back to the thread,
+ * whose access is made again.
+ *
+ * The pager is this project's engine over a table of mmu_ops that are calls of the kernel; the root
+ * pager has given it all frames at its start.  mmap(), mprotect() and fork() are messages to it.
+ */
+#include <stdlib.h>
+
+#include "engine/base/errno.h"
+#include "engine/base/text.h"
+#include "systems/common/engine_system.h"
+#include "systems/l4/l4.h"
+#include "systems/l4/mapdb.h"
+
+#define PAGER 1 /* the task's number */
+
+/* The kernel runs in whichever space was there when it was entered. */
+static const struct ledger_actor kernel_here = { .name = "the kernel", .ring = 0, .domain = 1 };
+static const struct ledger_actor kernel_there = { .name = "the kernel", .ring = 0, .domain = 2 };
+static const struct ledger_actor pager = { .name = "the pager", .ring = 3, .domain = 2 };
+
+struct l4 {
+	struct engine_system base;
+	struct mapdb db;
+	struct mmu_ops counted; /* as engine_system made it: how the kernel writes entries */
+};
+
+static struct l4 *of(struct engine_system *base)
+{
+	return container_of(base, struct l4, base);
+}
+
+static struct l4 *of_mm(struct mm *mm)
+{
+	return of(container_of(mm->engine->observer, struct engine_system, observer));
+}
+
+/* ---- messages ---- */
+
+static void to_the_pager(const struct ledger_actor *from, enum ledger_way way, const char *what,
+			 const char *message)
+{
+	ledger_cross(from, &kernel_here, way, what);
+	ledger_cross(&kernel_here, &pager, BY_MESSAGE, message);
+}
+
+static void back_from_the_pager(const char *what)
+{
+	ledger_cross(&pager, &kernel_there, BY_SYSTEM_CALL,
+		     "replies, and waits for the next message");
+	ledger_cross(&kernel_there, &lab_program, BY_RETURN, what);
+}
+
+/* ---- the pager's calls of the kernel ---- */
+
+static void call(const char *what)
+{
+	ledger_cross(&pager, &kernel_there, BY_SYSTEM_CALL, what);
+}
+
+static void returns(void)
+{
+	ledger_cross(&kernel_there, &pager, BY_RETURN, "the call returns");
+}
+
+static u32 rights_of(pte_t pte)
+{
+	return pte_write(pte) ? L4_READ | L4_WRITE : L4_READ;
+}
+
+static void must(int err, const char *what, u64 va)
+{
+	ledger_count(PAID_CAPABILITIES);
+	if (err)
+		vmf_panic("l4: the kernel refuses its pager to %s at %lx: %d", what,
+			  (unsigned long)va, err);
+}
+
+static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
+	       unsigned n)
+{
+	struct l4 *l = of_mm(mm);
+	int done;
+
+	call("map: this frame of mine, there, with these rights");
+	done = l->counted.set(mm, va, ptep, ptes, pages, n);
+	for (int i = 0; i < done; i++)
+		must(mapdb_map(&l->db, PAGER, pte_pfn(ptes[i]), mm, va + i * PAGE_SIZE,
+			       rights_of(ptes[i])),
+		     "map", va);
+	ledger_step(&kernel_there, "finds the frame to be the pager's, and notes the mapping", va);
+	returns();
+	return done;
+}
+
+/* From what it maps now to what it is to map; pfn the same, or another's frame. */
+static void note_change(struct l4 *l, struct mm *mm, u64 va, pte_t old, pte_t pte)
+{
+	if (pte_pfn(old) == pte_pfn(pte)) {
+		must(mapdb_set_rights(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)),
+		     "change rights", va);
+		return;
+	}
+	must(mapdb_flush(&l->db, PAGER, pte_pfn(old), mm, va), "flush", va);
+	must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map", va);
+}
+
+static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
+{
+	struct l4 *l = of_mm(mm);
+
+	call("map: the same with other rights");
+	note_change(l, mm, va, pte_read(ptep), pte);
+	l->counted.change(mm, va, ptep, pte);
+	returns();
+}
+
+static pte_t clean(struct mm *mm, u64 va, pte_t *ptep)
+{
+	struct l4 *l = of_mm(mm);
+	pte_t old;
+
+	call("flush: the right to write");
+	old = l->counted.clean(mm, va, ptep);
+	must(mapdb_set_rights(&l->db, PAGER, pte_pfn(old), mm, va, L4_READ), "flush", va);
+	returns();
+	return old;
+}
+
+static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
+{
+	struct l4 *l = of_mm(mm);
+	pte_t old;
+
+	call("flush: this mapping");
+	old = l->counted.clear(mm, va, ptep, left);
+	if (pte_mapped(old))
+		must(mapdb_flush(&l->db, PAGER, pte_pfn(old), mm, va), "flush", va);
+	returns();
+	return old;
+}
+
+static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
+{
+	struct l4 *l = of_mm(mm);
+	unsigned taken;
+
+	call("flush: these mappings");
+	taken = l->counted.take(mm, takes, n);
+	for (unsigned i = 0; i < n; i++)
+		if (!takes[i].result || takes[i].result == -ENOENT)
+			must(mapdb_flush(&l->db, PAGER, page_pfn(mm->engine, takes[i].page), mm,
+					 takes[i].va),
+			     "flush", takes[i].va);
+	returns();
+	return taken;
+}
+
+/* ---- the trap ---- */
+
+static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
+{
+	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
+	struct fault_result r;
+
+	to_the_pager(code & PF_USER ? &lab_program : &kernel_here, BY_EXCEPTION,
+		     "page fault: the kernel makes a message of it",
+		     "the pager is woken with the message: address and access");
+	r = resolve_fault(mm, cr2, code, FAULT_FLAG_USER);
+	back_from_the_pager(r.reason == FAULT_OK || r.reason == FAULT_RETRY
+				    ? "the thread runs: its access is made again"
+				    : "the thread's handler of the exception");
+	return r;
+}
+
+/* ---- the program's calls: messages to the pager ---- */
+
+static struct engine_system *ask(struct program *p, unsigned cpu, const char *what)
+{
+	struct engine_system *base = engine_system_of_program(p);
+
+	ledger_begin(base->system.ledger, cpu);
+	to_the_pager(&lab_program, BY_SYSTEM_CALL, what, "the pager is woken with the message");
+	return base;
+}
+
+static void answered(void)
+{
+	back_from_the_pager("the call returns");
+}
+
+static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
+{
+	s64 at;
+
+	ask(p, cpu, "mmap, as a message");
+	at = soft_program_ops.map(p, cpu, a);
+	answered();
+	return at;
+}
+
+static int unmap(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	int err;
+
+	ask(p, cpu, "munmap, as a message");
+	err = soft_program_ops.unmap(p, cpu, addr, len);
+	answered();
+	return err;
+}
+
+static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
+{
+	int err;
+
+	ask(p, cpu, "mprotect, as a message");
+	err = soft_program_ops.protect(p, cpu, addr, len, prot);
+	answered();
+	return err;
+}
+
+/* The child's table is made as a copy; the kernel learns of what it maps, one mapping each. */
+static void note_child(struct l4 *l, struct mm *mm)
+{
+	u64 va = mm->low;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	while ((ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
+		pte_t pte = pte_read(ptep);
+
+		if (pte_mapped(pte)) {
+			call("map: the child has it, too");
+			must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map",
+			     va);
+			returns();
+		}
+		va += PAGE_SIZE;
+	}
+}
+
+static int fork_process(struct program *p, unsigned cpu, unsigned child)
+{
+	struct engine_system *base = ask(p, cpu, "fork, as a message");
+	int err = soft_program_ops.fork(p, cpu, child);
+
+	if (!err)
+		note_child(of(base), base->program.mms[child]);
+	answered();
+	return err;
+}
+
+static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
+{
+	ledger_begin(engine_system_of_program(p)->system.ledger, cpu);
+	return soft_program_ops.copy_in(p, cpu, to, va, n);
+}
+
+static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u64 n)
+{
+	ledger_begin(engine_system_of_program(p)->system.ledger, cpu);
+	return soft_program_ops.copy_out(p, cpu, va, from, n);
+}
+
+/* What the database has and what the tables map is the same. */
+static void check(struct program *p)
+{
+	struct engine_system *base = engine_system_of_program(p);
+	struct l4 *l = of(base);
+	u64 mapped = 0;
+
+	soft_program_ops.check(p);
+	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++) {
+		struct mm *mm = base->program.mms[i];
+		u64 va = mm ? mm->low : 0;
+		spinlock_t *ptl;
+		pte_t *ptep;
+
+		while (mm && (ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
+			pte_t pte = pte_read(ptep);
+
+			if (pte_mapped(pte)) {
+				mapped++;
+				if (mapdb_rights(&l->db, pte_pfn(pte), mm, va) != rights_of(pte))
+					vmf_panic("l4: the database differs at %lx",
+						  (unsigned long)va);
+			}
+			va += PAGE_SIZE;
+		}
+	}
+	if (mapped != mapdb_count(&l->db))
+		vmf_panic("l4: %lu mappings, and the database has %lu", (unsigned long)mapped,
+			  (unsigned long)mapdb_count(&l->db));
+}
+
+/* ---- attacks ---- */
+
+#define AT 0x20000000ULL
+
+static struct mapdb *db_of(struct system *s)
+{
+	return &of(engine_system_of(s))->db;
+}
+
+static int frame_of_another(struct system *s)
+{
+	return mapdb_map(db_of(s), PAGER + 1, db_of(s)->first, s, AT, L4_READ);
+}
+
+static int frame_that_is_none(struct system *s)
+{
+	return mapdb_map(db_of(s), PAGER, 0, s, AT, L4_READ);
+}
+
+static int more_rights(struct system *s)
+{
+	struct mapdb *db = db_of(s);
+
+	db->frames[0].rights = L4_READ;
+	return mapdb_map(db, PAGER, db->first, s, AT, L4_READ | L4_WRITE);
+}
+
+static int frame_that_is_taken(struct system *s)
+{
+	return mapdb_give(db_of(s), db_of(s)->first, PAGER + 1, L4_READ);
+}
+
+static int flush_of_another(struct system *s)
+{
+	struct mapdb *db = db_of(s);
+
+	if (mapdb_map(db, PAGER, db->first, s, AT, L4_READ))
+		return 1;
+	return mapdb_flush(db, PAGER + 1, db->first, s, AT);
+}
+
+static const struct system_attack attacks[] = {
+	{ "a task maps a frame that another has", frame_of_another, -EACCES },
+	{ "a pager maps the kernel's own frame", frame_that_is_none, -EINVAL },
+	{ "a pager maps with a right that it has not", more_rights, -EACCES },
+	{ "a frame that somebody has is asked for", frame_that_is_taken, -EBUSY },
+	{ "a task flushes another's mapping", flush_of_another, -EACCES },
+};
+
+static const struct system_expectation expected[] = {
+	{ PAID_EXCEPTIONS, 1, NULL },	{ PAID_SYSTEM_CALLS, 2, NULL }, /* map, reply */
+	{ PAID_CROSSINGS, 6, NULL },	{ PAID_DOMAINS, 2, NULL },
+	{ PAID_MESSAGES, 1, NULL },	{ PAID_PAGES_COPIED, 0, NULL },
+	{ PAID_PAGES_ZEROED, 1, NULL }, { PAID_ENTRY_WRITES, 1, NULL },
+};
+
+/* ---- its life ---- */
+
+static void destroy(struct system *s)
+{
+	struct l4 *l = of(engine_system_of(s));
+
+	engine_system_fini(&l->base);
+	mapdb_fini(&l->db);
+	free(l);
+}
+
+static void become_a_pager(struct l4 *l)
+{
+	struct engine_system *b = &l->base;
+
+	l->counted = b->mmu;
+	b->mmu.set = set;
+	b->mmu.change = change;
+	b->mmu.clean = clean;
+	b->mmu.clear = clear;
+	b->mmu.take = take;
+	b->kernel = &pager; /* whose steps the engine's are */
+	b->ops.map = map;
+	b->ops.unmap = unmap;
+	b->ops.protect = protect;
+	b->ops.fork = fork_process;
+	b->ops.copy_in = copy_in;
+	b->ops.copy_out = copy_out;
+	b->ops.check = check;
+	b->system.destroy = destroy;
+}
+
+static int create(const struct system_type *type, const struct system_options *o,
+		  struct system **system)
+{
+	struct l4 *l = calloc(1, sizeof(*l));
+	struct soft_machine *m;
+	int err;
+
+	if (!l)
+		return -ENOMEM;
+	err = engine_system_init(&l->base, type, o, trap);
+	if (err) {
+		free(l);
+		return err;
+	}
+	become_a_pager(l);
+	m = l->base.machine;
+	err = mapdb_init(&l->db, m->nr_table, m->nr_user);
+	for (u64 i = 0; !err && i < m->nr_user; i++)
+		err = mapdb_give(&l->db, m->nr_table + i, PAGER, L4_READ | L4_WRITE);
+	if (err)
+		destroy(&l->base.system);
+	else
+		*system = &l->base.system;
+	return err;
+}
+
+const struct system_type l4_system = {
+	.name = "l4",
+	.summary = "the microkernel makes a message of it; a pager decides, supplies, and has it "
+		   "mapped",
+	.attacks = attacks,
+	.nr_attacks = ARRAY_SIZE(attacks),
+	.expected = expected,
+	.nr_expected = ARRAY_SIZE(expected),
+	.create = create,
+};
