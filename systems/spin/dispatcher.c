@@ -79,14 +79,18 @@ static struct binding *free_binding(struct spin_dispatcher *d, struct list *l)
 
 s64 spin_install(struct spin_dispatcher *d, const struct spin_installation *i)
 {
-	struct list *l = &d->lists[i->event][i->order];
 	unsigned before = d->used;
-	struct binding *b;
 	u64 imposed = SPIN_ANY_KEY;
-	int err = d->authorizer(d->arg, i, &imposed);
+	struct binding *b;
+	struct list *l;
+	int err;
 
+	if ((unsigned)i->event >= NR_SPIN_EVENTS || (unsigned)i->order >= NR_SPIN_ORDERS)
+		return -EINVAL;
+	err = d->authorizer(d->arg, i, &imposed);
 	if (err)
 		return err;
+	l = &d->lists[i->event][i->order];
 	b = free_binding(d, l);
 	if (!b)
 		return -ENOSPC;

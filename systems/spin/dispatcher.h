@@ -67,7 +67,7 @@ struct spin_dispatcher;
 int spin_dispatcher_create(spin_authorizer_fn authorizer, void *arg, struct spin_dispatcher **d);
 void spin_dispatcher_destroy(struct spin_dispatcher *d);
 
-/* A handle, > 0; -EACCES (the authorizer refuses), -ENOSPC. */
+/* A handle, > 0; -EACCES (the authorizer refuses), -EINVAL (no such event or order), -ENOSPC. */
 s64 spin_install(struct spin_dispatcher *d, const struct spin_installation *i);
 /* Take one's own away; when it returns nobody runs it.  0, -EBADF (no such handle, or not any
  * more), -EACCES (another's). */

@@ -40,6 +40,9 @@ struct spin {
 	struct engine_system base;
 	struct spin_dispatcher *dispatcher;
 	u32 owners[PROGRAM_PROCESSES]; /* of each space: an extension */
+	/* What handlers name each space by, and the last that was given: never one that was
+	 * another's, for a handler may be there longer than its space. */
+	u64 keys[PROGRAM_PROCESSES], last_key;
 	s64 handles[PROGRAM_PROCESSES][NR_SPIN_EVENTS];
 };
 
@@ -63,10 +66,19 @@ void spin_give_space(struct system *s, unsigned process, u32 extension)
 	spin_of_system(s)->owners[process] = extension;
 }
 
-/* A space is named by its process; 0 is no key. */
-static u64 key_of(unsigned process)
+u64 spin_key_of(struct system *s, unsigned process)
 {
-	return process + 1;
+	return spin_of_system(s)->keys[process];
+}
+
+/* Whose key that is; PROGRAM_PROCESSES: nobody's, or nobody's any more. */
+static unsigned process_of(const struct spin *s, u64 key)
+{
+	unsigned i = 0;
+
+	while (i < PROGRAM_PROCESSES && (key == SPIN_ANY_KEY || s->keys[i] != key))
+		i++;
+	return i;
 }
 
 /* ---- who may install what ---- */
@@ -75,12 +87,14 @@ static int authorize(void *arg, const struct spin_installation *i, u64 *imposed)
 {
 	struct spin *s = arg;
 
+	unsigned process = process_of(s, i->key);
+
 	*imposed = i->key;
 	if (i->extension == SPIN_KERNEL)
 		return 0;
-	if (i->key == SPIN_ANY_KEY || i->key > PROGRAM_PROCESSES)
+	if (process == PROGRAM_PROCESSES)
 		return -EACCES;
-	if (i->extension != ADDRESS_SPACE && s->owners[i->key - 1] != i->extension)
+	if (i->extension != ADDRESS_SPACE && s->owners[process] != i->extension)
 		return -EACCES;
 	return 0;
 }
@@ -90,7 +104,7 @@ static int authorize(void *arg, const struct spin_installation *i, u64 *imposed)
 void spin_address_space_handler(void *closure, struct spin_fault *f)
 {
 	struct spin *s = closure;
-	struct mm *mm = s->base.program.mms[f->key - 1];
+	struct mm *mm = s->base.program.mms[process_of(s, f->key)];
 
 	if (f->done)
 		return;
@@ -113,13 +127,14 @@ static void default_handler(void *closure, struct spin_fault *f)
 
 static int install_for(struct spin *s, unsigned process)
 {
+	s->keys[process] = ++s->last_key;
 	for (unsigned event = 0; event < NR_SPIN_EVENTS; event++) {
 		struct spin_installation i = { .extension = ADDRESS_SPACE,
 					       .event = event,
 					       .order = SPIN_NORMAL,
 					       .handler = spin_address_space_handler,
 					       .closure = s,
-					       .key = key_of(process) };
+					       .key = s->keys[process] };
 
 		s->handles[process][event] = spin_install(s->dispatcher, &i);
 		if (s->handles[process][event] < 0)
@@ -171,7 +186,7 @@ static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 	struct spin *s = container_of(base, struct spin, base);
 	struct program *p = &base->program.program;
 	struct spin_fault f = { .cpu = cpu->number,
-				.key = key_of(p->ops->running(p, cpu->number)),
+				.key = s->keys[p->ops->running(p, cpu->number)],
 				.va = cr2,
 				.code = code };
 	bool user = code & PF_USER;
@@ -208,6 +223,7 @@ static void exit_process(struct program *p, unsigned process)
 {
 	uninstall_for(spin_of(p), process);
 	spin_of(p)->owners[process] = 0;
+	spin_of(p)->keys[process] = SPIN_ANY_KEY;
 	spin_of(p)->base.engine_ops.exit(p, process);
 }
 
@@ -241,7 +257,14 @@ static int handler_for_all(struct system *s)
 
 static int handler_for_another(struct system *s)
 {
-	return (int)attacker_installs(s, key_of(0), NULL);
+	return (int)attacker_installs(s, spin_key_of(s, 0), NULL);
+}
+
+/* Process 1 begins, and is the attacker's. */
+static void give_child(struct system *s)
+{
+	s->program->ops->fork(s->program, 0, 1);
+	spin_give_space(s, 1, ATTACKER);
 }
 
 /* A fault of the first process, while the attacker has a handler for a space of its own. */
@@ -256,8 +279,8 @@ static int handler_sees_another(struct system *s)
 	s64 handle;
 	u8 byte;
 
-	spin_give_space(s, 1, ATTACKER);
-	handle = attacker_installs(s, key_of(1), &ran);
+	give_child(s);
+	handle = attacker_installs(s, spin_key_of(s, 1), &ran);
 	if (handle < 0)
 		return 1;
 	s->program->ops->map(s->program, 0, &map);
@@ -281,11 +304,27 @@ static int stale_handle(struct system *s)
 	bool ran = false;
 	s64 handle;
 
-	spin_give_space(s, 1, ATTACKER);
-	handle = attacker_installs(s, key_of(1), &ran);
+	give_child(s);
+	handle = attacker_installs(s, spin_key_of(s, 1), &ran);
 	spin_uninstall(spin_dispatcher_of(s), ATTACKER, handle);
-	attacker_installs(s, key_of(1), &ran); /* in the same place */
+	attacker_installs(s, spin_key_of(s, 1), &ran); /* in the same place */
 	return spin_uninstall(spin_dispatcher_of(s), ATTACKER, handle);
+}
+
+/* Its space is gone, and another process has the number. */
+static int handler_outlives_its_space(struct system *s)
+{
+	bool ran = false;
+	u8 byte;
+
+	give_child(s);
+	if (attacker_installs(s, spin_key_of(s, 1), &ran) < 0)
+		return 1;
+	s->program->ops->exit(s->program, 1);
+	s->program->ops->fork(s->program, 0, 1);
+	s->program->ops->run(s->program, 0, 1);
+	s->program->ops->access(s->program, 0, AT, 0, &byte, 1);
+	return ran ? 0 : -EACCES;
 }
 
 static const struct system_attack attacks[] = {
@@ -293,6 +332,8 @@ static const struct system_attack attacks[] = {
 	{ "an extension installs a handler for a space of another's", handler_for_another,
 	  -EACCES },
 	{ "a handler sees faults of a space that it is not for", handler_sees_another, -EACCES },
+	{ "a handler sees faults of who comes after its space", handler_outlives_its_space,
+	  -EACCES },
 	{ "a handle is made up", forged_handle, -EBADF },
 	{ "a handler of another extension is taken away", another_s_handle, -EACCES },
 	{ "a handle is used after its handler was taken away", stale_handle, -EBADF },

@@ -89,6 +89,7 @@ static void handlers_run_in_order_where_guards_allow(void **state)
 	assert_string_equal(raise_for(1, 5), "ac");
 	assert_string_equal(raise_for(2, 4), "abBc");
 	assert_int_equal(spin_raise(d, SPIN_ACCESS_VIOLATION, &f), 0);
+	assert_int_equal(install("a", NR_SPIN_ORDERS, 1, NULL), -EINVAL);
 }
 
 static void the_authorizer_refuses_and_imposes(void **state)
@@ -226,14 +227,15 @@ static void guards_grow_with_installed_handlers(void **state)
 				       .event = SPIN_INVALID_TRANSLATION,
 				       .order = SPIN_NORMAL,
 				       .handler = note,
-				       .closure = "x",
-				       .key = 3 };
+				       .closure = "x" };
 	u64 before;
 
 	(void)state;
 	map_at(s, 16 * PAGE_SIZE);
-	before = guards_of_a_fault(s, AT);
+	assert_int_equal(s->program->ops->fork(s->program, 0, 2), 0);
 	spin_give_space(s, 2, 5);
+	i.key = spin_key_of(s, 2);
+	before = guards_of_a_fault(s, AT + 15 * PAGE_SIZE);
 	nr_ran = 0;
 	for (unsigned n = 1; n < 10; n++) {
 		assert_true(spin_install(spin_dispatcher_of(s), &i) > 0);
@@ -254,13 +256,13 @@ static void an_extension_sees_its_own_space_only(void **state)
 				       .event = SPIN_INVALID_TRANSLATION,
 				       .order = SPIN_FIRST,
 				       .handler = note,
-				       .closure = "x",
-				       .key = 2 };
+				       .closure = "x" };
 	u8 byte = 1;
 
 	(void)state;
 	map_at(s, 2 * PAGE_SIZE);
 	assert_int_equal(s->program->ops->fork(s->program, 0, 1), 0);
+	i.key = spin_key_of(s, 1);
 	assert_int_equal(spin_install(spin_dispatcher_of(s), &i), -EACCES);
 	spin_give_space(s, 1, 5);
 	assert_true(spin_install(spin_dispatcher_of(s), &i) > 0);
