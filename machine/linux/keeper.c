@@ -66,24 +66,31 @@
 /* At most this part of the time goes into scans. */
 #define SCAN_SHARE 4
 
+/* Resident bytes that the engine does not know, from which on they are looked for; and how often.
+ */
+#define UNKNOWN_BYTES (4ULL << 20)
+#define LEAST_LOOK_NS (5 * 1000 * 1000ULL)
+#define MOST_LOOK_NS  (2 * 1000 * 1000 * 1000ULL)
+
 static struct {
 	struct proc_memory memory; /* as last sampled */
 	_Atomic u64 agent_bytes;   /* the arena's resident bytes, now and then */
 	u64 reported_at, scanned_at, scan_took, alone_at;
-	u64 scanned_size; /* memory.size when areas were last scanned */
-	u64 changed_at;	  /* when memory.size was last seen to change */
-	int nice;	  /* the program's own */
-	bool privileged;  /* could take a higher priority than that */
-	bool behind;	  /* more is adopted than may stay */
-	bool quiet;	  /* nobody has faulted since the last tick */
-	u64 stuck;	  /* unevictable pages, at the last retry */
-	unsigned retry;	  /* how many were tried again then */
-	_Atomic u64 room; /* see keeper_room() */
-	u64 wired;	  /* what the program could touch when it was last wired */
+	u64 scanned_size;	  /* memory.size when areas were last scanned */
+	u64 changed_at;		  /* when memory.size was last seen to change */
+	int nice;		  /* the program's own */
+	bool privileged;	  /* could take a higher priority than that */
+	bool behind;		  /* more is adopted than may stay */
+	bool quiet;		  /* nobody has faulted since the last tick */
+	u64 looked_at, look_wait; /* see look_for_unknown() */
+	u64 stuck;		  /* unevictable pages, at the last retry */
+	unsigned retry;		  /* how many were tried again then */
+	_Atomic u64 room;	  /* see keeper_room() */
+	u64 wired;		  /* what the program could touch when it was last wired */
 	u64 wired_at, wiring_took;
 	unsigned sparse; /* times in a row */
 	_Atomic u32 child_ready;
-} keeper;
+} keeper = { .look_wait = LEAST_LOOK_NS };
 
 static struct engine_memory const *const memory = &arena_memory;
 
@@ -418,6 +425,27 @@ static bool reached(u64 bytes)
 	return program_bytes() >= bytes;
 }
 
+/*
+ * Memory that the engine does not know can become the program's without a fault: MADV_FREE tells us
+ * that pages are gone which are still there, and are again when they are written to.  If there is
+ * more above the limit than can be overlooked, all that is there is looked at; less and less often
+ * if that finds nothing.
+ */
+static void look_for_unknown(u64 now)
+{
+	u64 managed = (u64)max_of(agent.mm->rss, (s64)0) * PAGE_SIZE;
+	u64 unknown = program_bytes() - min_of(program_bytes(), managed);
+
+	if (unknown < UNKNOWN_BYTES)
+		keeper.look_wait = LEAST_LOOK_NS; /* the last look found what there was */
+	if (program_bytes() < agent.options.limit + UNKNOWN_BYTES / 2 || unknown < UNKNOWN_BYTES ||
+	    now - keeper.looked_at < keeper.look_wait)
+		return;
+	keeper.look_wait = min_of(keeper.look_wait * 2, MOST_LOOK_NS);
+	keeper.looked_at = now;
+	agent.reconcile = 1;
+}
+
 static u64 quiet_nap(void)
 {
 	u64 most = agent.options.limit + ROOM_ABOVE, used = program_bytes();
@@ -530,7 +558,7 @@ static void stretch(void)
 {
 	u64 began = machine_now_ns();
 
-	if (wires_stretch(arm_at()))
+	if (wires_stretch(arm_at(), potential()))
 		return; /* sampling has to do */
 	keeper.wired = potential();
 	keeper.wired_at = machine_now_ns();
@@ -608,8 +636,10 @@ static void tick(void)
 	end_if_alone(now);
 	if (!agent.armed && agent.state == AGENT_WATCHING) {
 		watch();
-	} else if (agent.armed && (hooks_scan_asked() || scan_is_due(now))) {
-		scan();
+	} else if (agent.armed) {
+		look_for_unknown(now);
+		if (hooks_scan_asked() || scan_is_due(now))
+			scan();
 	}
 	keeper.behind = agent.armed && catch_up();
 	note_peak();

@@ -8,6 +8,10 @@
  * room that is left; so, however late the keeper is, what can be touched unseen never exceeds the
  * room, and yet memory is touched at native speed but for one fault a piece.
  *
+ * Memory that is read before it is written gets the kernel's page of zeros, which no wire tells
+ * from memory, and which is no memory until it is written.  So what was let go for a reader stays
+ * spoken for, whether it is there or not.
+ *
  * The room is the keeper's to make more of: it wires anew what was let go and not touched, or
  * begins to page.  Until it has answered, who has no room waits.
  *
@@ -38,6 +42,7 @@ static struct {
 	u64 most;     /* see wires_stretch() */
 	u64 resident; /* when they were last stretched */
 	u64 loose;    /* bytes let go since then */
+	u64 zeros;    /* bytes let go for readers, ever */
 	_Atomic u32 tripped;
 	_Atomic u32 answers; /* a futex */
 } wires;
@@ -48,7 +53,8 @@ static u64 room(void)
 {
 	u64 used = keeper_resident_now();
 	u64 come = used - min_of(used, wires.resident);
-	u64 spoken_for = used + wires.loose - min_of(wires.loose, come) + hooks_grown();
+	u64 spoken_for =
+		used + wires.loose - min_of(wires.loose, come) + wires.zeros + hooks_grown();
 
 	return wires.most - min_of(wires.most, spoken_for);
 }
@@ -67,11 +73,14 @@ u64 wires_room(void)
 
 /* Let go of an aligned piece around va, so that it does not matter in which direction memory is
  * touched; a smaller one if something that cannot be wired lies in it. */
-static void let_go(u64 va, u64 piece)
+static void let_go(u64 va, u64 piece, bool write)
 {
 	while (uffd_unregister(wires.fd, va & ~(piece - 1), piece) < 0 && piece > PAGE_SIZE)
 		piece /= 2;
-	wires.loose += piece;
+	if (write)
+		wires.loose += piece;
+	else
+		wires.zeros += piece;
 	uffd_wake(wires.fd, va, PAGE_SIZE);
 }
 
@@ -84,7 +93,7 @@ static u64 piece_of(u64 room)
 	return piece;
 }
 
-static bool serve(u64 va)
+static bool serve(u64 va, bool write)
 {
 	u64 piece;
 	bool served;
@@ -93,7 +102,7 @@ static bool serve(u64 va)
 	piece = wires.up ? piece_of(room()) : LEAST_PIECE;
 	served = piece >= LEAST_PIECE;
 	if (served)
-		let_go(va, piece);
+		let_go(va, piece, write);
 	spin_unlock(&wires.lock);
 	return served;
 }
@@ -121,7 +130,7 @@ static void wires_main(struct agent_thread *t)
 		if (sys(read, wires.fd, &msg, sizeof msg) != (long)sizeof msg)
 			continue;
 		va = msg.arg.pagefault.address & PAGE_MASK;
-		if (!serve(va)) {
+		if (!serve(va, msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE)) {
 			ask_the_keeper();
 			uffd_wake(wires.fd, va, PAGE_SIZE);
 		}
@@ -155,7 +164,7 @@ static void wire(u64 start, u64 end)
 	uffd_register(wires.fd, start, end - start);
 }
 
-int wires_stretch(u64 most)
+int wires_stretch(u64 most, u64 potential)
 {
 	int err = open_wires();
 
@@ -166,6 +175,7 @@ int wires_stretch(u64 most)
 	wires.most = most;
 	wires.resident = keeper_resident_now();
 	wires.loose = 0;
+	wires.zeros = min_of(wires.zeros, potential - min_of(potential, wires.resident));
 	wires.up = true;
 	spin_unlock(&wires.lock);
 	return areas_each(wire);

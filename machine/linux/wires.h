@@ -10,8 +10,8 @@
 #include "engine/base/types.h"
 
 /* Wire all that could be managed, anew if it was before.  `most`: the resident bytes of the program
- * at which paging begins.  0 or a negative errno. */
-int wires_stretch(u64 most);
+ * at which paging begins; `potential`: what it could touch.  0 or a negative errno. */
+int wires_stretch(u64 most, u64 potential);
 /* Have they been, and not ended since? */
 bool wires_are_up(void);
 /* Bytes that may become resident before paging has to begin; what may already be touched without
