@@ -68,35 +68,36 @@ static void returns(void)
 	ledger_cross(&lab_kernel, &library, BY_RETURN, "the call returns");
 }
 
+/* Whose table that is; PROGRAM_PROCESSES: of a child that is just being made, or could not be. */
 static unsigned env_of(const struct exokernel *x, const struct mm *mm)
 {
-	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++)
-		if (x->base.program.mms[i] == mm)
-			return i;
-	vmf_panic("exokernel: a space that is no environment's");
+	unsigned i = 0;
+
+	while (i < PROGRAM_PROCESSES && (!x->xok.envs[i].used || x->xok.envs[i].mm != mm))
+		i++;
+	return i;
 }
 
-/* The kernel's look at what the library asks for: it must not refuse its own library. */
-static void check(struct exokernel *x, struct mm *mm, u64 va, const pte_t *ptes, unsigned n)
+/* It must not refuse its own library. */
+static void must(int result, u64 va)
 {
-	unsigned env = env_of(x, mm);
-
-	if (xok_check_entries(&x->xok, env, LIBRARY_CAP, env, va, ptes, n))
-		vmf_panic("exokernel: the kernel refuses the library its mapping of %lx",
-			  (unsigned long)va);
-	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
-		    va);
+	if (result == -EBADF || result == -EACCES || result == -EINVAL)
+		vmf_panic("exokernel: the kernel refuses the library an entry at %lx: %d",
+			  (unsigned long)va, result);
 }
 
 static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
 	       unsigned n)
 {
 	struct exokernel *x = of_mm(mm);
+	unsigned env = env_of(x, mm);
 	int done;
 
 	call("insert_pte: here is the capability for the frame", n);
-	check(x, mm, va, ptes, n);
-	done = x->counted.set(mm, va, ptep, ptes, pages, n);
+	done = xok_insert_pte(&x->xok, env, LIBRARY_CAP, env, va, ptep, ptes, pages, n);
+	must(done, va);
+	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
+		    va);
 	returns();
 	return done;
 }
@@ -104,39 +105,51 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 {
 	struct exokernel *x = of_mm(mm);
+	unsigned env = env_of(x, mm);
 
 	call("mod_pte: the entry is to allow this", 1);
-	check(x, mm, va, &pte, 1);
-	x->counted.change(mm, va, ptep, pte);
+	must(xok_mod_pte(&x->xok, env, LIBRARY_CAP, env, va, ptep, pte), va);
+	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
+		    va);
 	returns();
+}
+
+/* A call that takes n entries away from the table.  A child that is no environment yet has them
+ * from nobody but its parent's library. */
+static struct xok *removes(struct mm *mm, u64 va, const char *what, unsigned n)
+{
+	struct exokernel *x = of_mm(mm);
+	unsigned env = env_of(x, mm);
+
+	call(what, n);
+	if (env < PROGRAM_PROCESSES)
+		must(xok_check_removal(&x->xok, env, LIBRARY_CAP, env), va);
+	return &x->xok;
 }
 
 static pte_t clean(struct mm *mm, u64 va, pte_t *ptep)
 {
-	pte_t old;
+	struct xok *x = removes(mm, va, "mod_pte: the entry is to be read-only and clean", 1);
+	pte_t old = x->hardware.clean(mm, va, ptep);
 
-	call("mod_pte: the entry is to be read-only and clean", 1);
-	old = of_mm(mm)->counted.clean(mm, va, ptep);
 	returns();
 	return old;
 }
 
 static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
-	pte_t old;
+	struct xok *x = removes(mm, va, "mod_pte: the entry is to go", 1);
+	pte_t old = x->hardware.clear(mm, va, ptep, left);
 
-	call("mod_pte: the entry is to go", 1);
-	old = of_mm(mm)->counted.clear(mm, va, ptep, left);
 	returns();
 	return old;
 }
 
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
-	unsigned taken;
+	struct xok *x = removes(mm, takes[0].va, "mod_pte_range: these entries are to go", n);
+	unsigned taken = x->hardware.take(mm, takes, n);
 
-	call("mod_pte_range: these entries are to go", n);
-	taken = of_mm(mm)->counted.take(mm, takes, n);
 	returns();
 	return taken;
 }
@@ -186,6 +199,30 @@ static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 	return soft_program_ops.protect(begin(p, cpu), cpu, addr, len, prot);
 }
 
+/* What the child's table has from its parent's: the kernel is asked for all of it in one call. */
+static void ask_for_entries(struct exokernel *x, unsigned env)
+{
+	struct mm *mm = x->xok.envs[env].mm;
+	u64 va = mm->low, n = 0;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	ledger_cross(&library, &lab_kernel, BY_SYSTEM_CALL,
+		     "mod_pte_range: the child's entries, as the parent has them");
+	while ((ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
+		pte_t pte = pte_read(ptep);
+
+		if (pte_mapped(pte)) {
+			must(xok_check_pte(&x->xok, env, LIBRARY_CAP, env, va, pte), va);
+			n++;
+		}
+		va += PAGE_SIZE;
+	}
+	ledger_add(PAID_OPERATIONS, n);
+	ledger_add(PAID_ENTRY_WRITES, n);
+	returns();
+}
+
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
 {
 	struct exokernel *x = of_program(begin(p, cpu));
@@ -196,6 +233,10 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 	call("env_alloc: a new environment", 1);
 	err = xok_env_create(&x->xok, xok_current(&x->xok, cpu), child, x->base.program.mms[child]);
 	returns();
+	if (err)
+		soft_program_ops.exit(p, child);
+	else
+		ask_for_entries(x, child);
 	return err;
 }
 
@@ -248,11 +289,14 @@ static struct xok *attacked(struct system *s)
 	return &of(engine_system_of(s))->xok;
 }
 
+/* By the call itself; and nothing may have been written. */
 static int insert(struct system *s, unsigned cap, unsigned target, u64 va, u64 pfn, u64 bits)
 {
-	pte_t pte = pte_make(pfn, PTE_PRESENT | bits);
+	pte_t entry = { 0 }, pte = pte_make(pfn, PTE_PRESENT | bits);
+	struct page *page = NULL;
+	int result = xok_insert_pte(attacked(s), 0, cap, target, va, &entry, &pte, &page, 1);
 
-	return xok_check_entries(attacked(s), 0, cap, target, va, &pte, 1);
+	return result < 0 && !pte_none(entry) ? 1 : result;
 }
 
 static u64 own_frame(struct system *s)
@@ -285,9 +329,14 @@ static int read_capability_for_writing(struct system *s)
 {
 	attacked(s)->envs[0].caps[1] =
 		(struct xok_capability){ .resource = LIBRARY_RESOURCE, .rights = XOK_READ };
-	if (insert(s, 1, 0, AT, own_frame(s), PTE_USER))
+	if (insert(s, 1, 0, AT, own_frame(s), PTE_USER) < 0)
 		return 1; /* reading is allowed */
 	return insert(s, 1, 0, AT, own_frame(s), PTE_USER | PTE_WRITE);
+}
+
+static int another_s_entries_go(struct system *s)
+{
+	return xok_check_removal(attacked(s), 0, LIBRARY_CAP, 1);
 }
 
 static int another_s_table(struct system *s)
@@ -317,6 +366,7 @@ static const struct system_attack attacks[] = {
 	{ "a capability that is made up", made_up_capability, -EBADF },
 	{ "a capability for reading, used for writing", read_capability_for_writing, -EACCES },
 	{ "an entry in another environment's page table", another_s_table, -EACCES },
+	{ "entries of another environment's are taken away", another_s_entries_go, -EACCES },
 	{ "an entry in the kernel's half", kernel_address, -EINVAL },
 	{ "an entry that is the supervisor's", kernel_entry, -EINVAL },
 	{ "frames that somebody has are taken", frames_of_another, -EBUSY },
@@ -345,7 +395,6 @@ static void become_a_library(struct exokernel *x)
 {
 	struct engine_system *b = &x->base;
 
-	x->counted = b->mmu;
 	b->mmu.set = set;
 	b->mmu.change = change;
 	b->mmu.clean = clean;
@@ -388,8 +437,8 @@ static int create(const struct system_type *type, const struct system_options *o
 		free(x);
 		return err;
 	}
+	err = xok_init(&x->xok, x->base.machine, &x->base.mmu);
 	become_a_library(x);
-	err = xok_init(&x->xok, x->base.machine);
 	if (!err)
 		err = start(x);
 	if (err)

@@ -6,9 +6,10 @@
 
 #define USER_HALF_END 0x800000000000ULL
 
-int xok_init(struct xok *x, struct soft_machine *m)
+int xok_init(struct xok *x, struct soft_machine *m, const struct mmu_ops *hardware)
 {
 	x->machine = m;
+	x->hardware = *hardware;
 	x->nr_frames = m->nr_user;
 	x->owners = calloc(m->nr_user, sizeof(*x->owners));
 	return x->owners ? 0 : -ENOMEM;
@@ -79,8 +80,8 @@ void xok_env_destroy(struct xok *x, unsigned env)
 	x->envs[env] = (struct xok_env){ 0 };
 }
 
-int xok_check_entries(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
-		      const pte_t *ptes, unsigned n)
+static int check_entries(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
+			 const pte_t *ptes, unsigned n)
 {
 	const struct xok_capability *c = present(x, env, cap);
 
@@ -101,4 +102,34 @@ int xok_check_entries(struct xok *x, unsigned env, unsigned cap, unsigned target
 			return -EACCES;
 	}
 	return 0;
+}
+
+int xok_insert_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
+		   const pte_t *ptes, struct page **pages, unsigned n)
+{
+	int err = check_entries(x, env, cap, target, va, ptes, n);
+
+	return err ? err : x->hardware.set(x->envs[target].mm, va, ptep, ptes, pages, n);
+}
+
+int xok_mod_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
+		pte_t pte)
+{
+	int err = check_entries(x, env, cap, target, va, &pte, 1);
+
+	if (!err)
+		x->hardware.change(x->envs[target].mm, va, ptep, pte);
+	return err;
+}
+
+int xok_check_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t pte)
+{
+	return check_entries(x, env, cap, target, va, &pte, 1);
+}
+
+int xok_check_removal(struct xok *x, unsigned env, unsigned cap, unsigned target)
+{
+	if (!present(x, env, cap))
+		return -EBADF;
+	return target == env ? 0 : -EACCES;
 }

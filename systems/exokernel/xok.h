@@ -33,14 +33,15 @@ struct xok_env {
 
 struct xok {
 	struct soft_machine *machine;
-	u32 *owners; /* of each frame of programs: a resource */
+	struct mmu_ops hardware; /* how the kernel writes entries, once it has checked */
+	u32 *owners;		 /* of each frame of programs: a resource */
 	u64 nr_frames;
 	struct xok_env envs[PROGRAM_PROCESSES];
 	unsigned slices[SOFT_MAX_CPUS]; /* the time-slice vector: whose slice each CPU is in */
 };
 
 /* 0, -ENOMEM. */
-int xok_init(struct xok *x, struct soft_machine *m);
+int xok_init(struct xok *x, struct soft_machine *m, const struct mmu_ops *hardware);
 void xok_fini(struct xok *x);
 
 /* ---- system calls: each by environment `env`; counted ---- */
@@ -53,12 +54,20 @@ int xok_take_frames(struct xok *x, unsigned env, unsigned cap, u64 first, u64 n)
 int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm);
 void xok_env_destroy(struct xok *x, unsigned env);
 /*
- * May this environment, with this capability, have these n entries in the page table of `target`?
- * The frames' resource is the capability's, with XOK_WRITE where an entry allows writing; entries
- * are the user's, and the address is in the user's half.  0, -EBADF, -EACCES, -EINVAL.
+ * The n entries from ptep on, at va in the page table of `target`, become these.  The frames'
+ * resource is the capability's, with XOK_WRITE where an entry allows writing; entries are the
+ * user's, the address is in the user's half, and the table is the environment's own.  How many were
+ * set, or -EBADF, -EACCES, -EINVAL, or what the hardware says; then nothing was written.
  */
-int xok_check_entries(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
-		      const pte_t *ptes, unsigned n);
+int xok_insert_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
+		   const pte_t *ptes, struct page **pages, unsigned n);
+/* The same for an entry that is there, and gets other rights or another frame. */
+int xok_mod_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
+		pte_t pte);
+/* Entries that a new environment has from the one that made it: as above, already in its table. */
+int xok_check_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t pte);
+/* May the environment take entries of that table away?  0, -EBADF, -EACCES. */
+int xok_check_removal(struct xok *x, unsigned env, unsigned cap, unsigned target);
 
 /* Whose slice is the CPU in? */
 unsigned xok_current(const struct xok *x, unsigned cpu);

@@ -55,11 +55,11 @@ static void to_the_pager(const struct ledger_actor *from, enum ledger_way way, c
 	ledger_cross(&kernel_here, &pager, BY_MESSAGE, message);
 }
 
-static void back_from_the_pager(const char *what)
+static void back_from_the_pager(const struct ledger_actor *to, const char *what)
 {
 	ledger_cross(&pager, &kernel_there, BY_SYSTEM_CALL,
 		     "replies, and waits for the next message");
-	ledger_cross(&kernel_there, &lab_program, BY_RETURN, what);
+	ledger_cross(&kernel_there, to, BY_RETURN, what);
 }
 
 /* ---- the pager's calls of the kernel ---- */
@@ -87,6 +87,30 @@ static void must(int err, const char *what, u64 va)
 			  (unsigned long)va, err);
 }
 
+/* Those of [from, n) are not there after all. */
+static void forget_mappings(struct l4 *l, struct mm *mm, u64 va, const pte_t *ptes, unsigned from,
+			    unsigned n)
+{
+	for (unsigned i = from; i < n; i++)
+		mapdb_flush(&l->db, PAGER, pte_pfn(ptes[i]), mm, va + i * PAGE_SIZE);
+}
+
+/* Before the entries are written: what is not noted is not mapped.  0, -ENOMEM. */
+static int note_mappings(struct l4 *l, struct mm *mm, u64 va, const pte_t *ptes, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		int err = mapdb_map(&l->db, PAGER, pte_pfn(ptes[i]), mm, va + i * PAGE_SIZE,
+				    rights_of(ptes[i]));
+
+		if (err == -ENOMEM) {
+			forget_mappings(l, mm, va, ptes, 0, i);
+			return err;
+		}
+		must(err, "map", va);
+	}
+	return 0;
+}
+
 static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
 	       unsigned n)
 {
@@ -94,12 +118,13 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 	int done;
 
 	call("map: this frame of mine, there, with these rights");
-	done = l->counted.set(mm, va, ptep, ptes, pages, n);
-	for (int i = 0; i < done; i++)
-		must(mapdb_map(&l->db, PAGER, pte_pfn(ptes[i]), mm, va + i * PAGE_SIZE,
-			       rights_of(ptes[i])),
-		     "map", va);
-	ledger_step(&kernel_there, "finds the frame to be the pager's, and notes the mapping", va);
+	done = note_mappings(l, mm, va, ptes, n);
+	if (!done) {
+		ledger_step(&kernel_there, "finds the frame to be the pager's, notes the mapping",
+			    va);
+		done = l->counted.set(mm, va, ptep, ptes, pages, n);
+		forget_mappings(l, mm, va, ptes, (unsigned)max_of(done, 0), n);
+	}
 	returns();
 	return done;
 }
@@ -172,15 +197,15 @@ static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
 	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
+	const struct ledger_actor *who = code & PF_USER ? &lab_program : &kernel_here;
 	struct fault_result r;
 
-	to_the_pager(code & PF_USER ? &lab_program : &kernel_here, BY_EXCEPTION,
-		     "page fault: the kernel makes a message of it",
+	to_the_pager(who, BY_EXCEPTION, "page fault: the kernel makes a message of it",
 		     "the pager is woken with the message: address and access");
 	r = resolve_fault(mm, cr2, code, FAULT_FLAG_USER);
-	back_from_the_pager(r.reason == FAULT_OK || r.reason == FAULT_RETRY
-				    ? "the thread runs: its access is made again"
-				    : "the thread's handler of the exception");
+	back_from_the_pager(who, r.reason == FAULT_OK || r.reason == FAULT_RETRY
+					 ? "the thread runs: its access is made again"
+					 : "the thread's handler of the exception");
 	return r;
 }
 
@@ -197,7 +222,7 @@ static struct engine_system *ask(struct program *p, unsigned cpu, const char *wh
 
 static void answered(void)
 {
-	back_from_the_pager("the call returns");
+	back_from_the_pager(&lab_program, "the call returns");
 }
 
 static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
