@@ -134,6 +134,19 @@ static void each_pays_what_is_expected_or_says_why_not(void **state)
 	}
 }
 
+/* A workload that is about one fault must have one, on every system. */
+static void what_is_to_fault_once_does(void **state)
+{
+	static const char *const names[] = { "minor-fault", "minor-read", "cow-fault",
+					     "major-fault", "file-fault", "trap" };
+
+	(void)state;
+	for (unsigned k = 0; k < nr_system_types; k++)
+		for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+			assert_int_equal(count_of(system_types[k]->name, names[i], PAID_EXCEPTIONS),
+					 1);
+}
+
 static void a_copy_costs_a_copy_and_a_flush(void **state)
 {
 	(void)state;
@@ -212,6 +225,7 @@ int main(void)
 		cmocka_unit_test(every_other_workload_is_done_by_linux),
 		cmocka_unit_test(linux_pays_for_a_minor_fault_what_is_known),
 		cmocka_unit_test(each_pays_what_is_expected_or_says_why_not),
+		cmocka_unit_test(what_is_to_fault_once_does),
 		cmocka_unit_test(a_copy_costs_a_copy_and_a_flush),
 		cmocka_unit_test(the_exokernel_pays_for_each_page_that_it_protects),
 		cmocka_unit_test(a_script_that_is_none_is_told),
