@@ -219,5 +219,7 @@ bool locks_all(void);
 
 /* ---- machine operations (mmu.c) ---- */
 extern const struct mmu_ops linux_mmu_ops;
+/* By an agent thread whose wakes_later is set: wake who waits for the pages that it set last. */
+void mmu_wake_placed(void);
 
 #endif

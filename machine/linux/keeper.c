@@ -142,6 +142,14 @@ u64 keeper_resident_now(void)
 	return bytes_of_program(proc_memory(agent.statm, &now) ? &keeper.memory : &now);
 }
 
+/* Resident bytes of the program that the engine does not know. */
+static u64 unknown_bytes(void)
+{
+	u64 managed = (u64)max_of(agent.mm->rss, (s64)0) * PAGE_SIZE;
+
+	return program_bytes() - min_of(program_bytes(), managed);
+}
+
 static void set_marks(struct watermarks *marks, u64 frames, u64 limit)
 {
 	marks->min = frames - limit / PAGE_SIZE;
@@ -154,8 +162,7 @@ static void set_marks(struct watermarks *marks, u64 frames, u64 limit)
 static void adjust_limit(void)
 {
 	u64 frames = agent.engine.zones[ZONE_USER].nr;
-	u64 managed = (u64)max_of(agent.mm->rss, (s64)0) * PAGE_SIZE;
-	u64 others = program_bytes() - min_of(program_bytes(), managed);
+	u64 others = unknown_bytes();
 	u64 stuck = agent.engine.lru.nr_unevictable * PAGE_SIZE;
 	u64 least = stuck + min_of(agent.options.limit / 4, LEAST_WORKING_SET);
 	u64 limit = others + least < agent.options.limit ? agent.options.limit - others : least;
@@ -433,12 +440,11 @@ static bool reached(u64 bytes)
  */
 static void look_for_unknown(u64 now)
 {
-	u64 managed = (u64)max_of(agent.mm->rss, (s64)0) * PAGE_SIZE;
-	u64 unknown = program_bytes() - min_of(program_bytes(), managed);
-
-	if (unknown < UNKNOWN_BYTES)
+	if (unknown_bytes() < UNKNOWN_BYTES) {
 		keeper.look_wait = LEAST_LOOK_NS; /* the last look found what there was */
-	if (program_bytes() < agent.options.limit + UNKNOWN_BYTES / 2 || unknown < UNKNOWN_BYTES ||
+		return;
+	}
+	if (program_bytes() < agent.options.limit + UNKNOWN_BYTES / 2 ||
 	    now - keeper.looked_at < keeper.look_wait)
 		return;
 	keeper.look_wait = min_of(keeper.look_wait * 2, MOST_LOOK_NS);

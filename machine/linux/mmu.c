@@ -73,6 +73,14 @@ static s64 copy_in(u64 va, const void *bytes, unsigned n, bool wake)
 	return done;
 }
 
+void mmu_wake_placed(void)
+{
+	struct agent_thread *t = thread_self();
+
+	if (t->wakes_later && t->placed_to)
+		uffd_wake(agent.uffd, t->placed_from, t->placed_to - t->placed_from);
+}
+
 static int linux_set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
 		     unsigned n)
 {
@@ -86,8 +94,7 @@ static int linux_set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, stru
 	gate_leave();
 	if (done < 0)
 		return (int)done;
-	if (t->wakes_later && t->placed_to)
-		uffd_wake(agent.uffd, t->placed_from, t->placed_to - t->placed_from);
+	mmu_wake_placed(); /* of a set before this one */
 	t->placed_from = va;
 	t->placed_to = va + (u64)done;
 	n = (unsigned)(done / PAGE_SIZE);

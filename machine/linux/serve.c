@@ -188,8 +188,7 @@ static void wake_faulter(u64 va, bool resolved)
 	struct agent_thread *t = thread_self();
 	bool placed = va >= t->placed_from && va < t->placed_to;
 
-	if (t->wakes_later && t->placed_to)
-		uffd_wake(agent.uffd, t->placed_from, t->placed_to - t->placed_from);
+	mmu_wake_placed();
 	if (resolved && !placed)
 		uffd_wake(agent.uffd, va, PAGE_SIZE);
 	t->placed_to = 0;
