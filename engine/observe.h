@@ -21,10 +21,9 @@ enum engine_step {
 	STEP_WRITE_PROTECTED,
 	STEP_USERFAULT,	   /* it is left to a monitor */
 	STEP_ALLOC_FRAMES, /* n */
-	STEP_FREE_FRAME,
-	STEP_ZERO, /* n pages */
-	STEP_COPY, /* a page */
-	STEP_MAP,  /* n entries set */
+	STEP_ZERO,	   /* n pages */
+	STEP_COPY,	   /* a page */
+	STEP_MAP,	   /* n entries set */
 	NR_ENGINE_STEPS
 };
 

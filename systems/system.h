@@ -7,7 +7,7 @@
  *
  * To write one: a folder systems/NAME with a file that begins with the numbered plan of its fault,
  * a `const struct system_type`, one line in registry.c.  Systems on the engine begin with struct
- * engine_system (common/engine_system.h); the others build on common/ what they share.
+ * engine_system (common/engine_system.h).
  */
 #ifndef VMF_SYSTEMS_SYSTEM_H
 #define VMF_SYSTEMS_SYSTEM_H

@@ -85,6 +85,20 @@ static struct mmu_ops counted_mmu_ops(void)
 	return ops;
 }
 
+bool engine_system_next_entry(struct mm *mm, u64 *va, pte_t *pte)
+{
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	while ((ptep = pte_next_table(mm, va, mm->high, &ptl))) {
+		*pte = pte_read(ptep);
+		if (pte_mapped(*pte))
+			return true;
+		*va += PAGE_SIZE;
+	}
+	return false;
+}
+
 /* ---- steps ---- */
 
 static const char *const step_text[NR_ENGINE_STEPS] = {
@@ -136,6 +150,7 @@ void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va
 
 struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags)
 {
+	struct engine_system *s = engine_system_of_engine(&cpu->machine->engine);
 	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
 	bool user = code & PF_USER;
 	struct fault_result r;
@@ -143,8 +158,8 @@ struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code,
 	ledger_cross(user ? &lab_program : &lab_kernel, &lab_kernel, BY_EXCEPTION,
 		     "page fault: CR2 and the error code, vector 14");
 	r = resolve_fault(mm, cr2, code, flags);
-	if (r.reason == FAULT_RETRY)
-		ledger_count(PAID_RETRIES);
+	if (s->resolved)
+		s->resolved(s);
 	if (user)
 		ledger_cross(&lab_kernel, &lab_program, BY_RETURN,
 			     r.reason == FAULT_OK || r.reason == FAULT_RETRY

@@ -27,7 +27,10 @@ struct engine_system {
 	struct mmu_ops mmu; /* the soft machine's, counted */
 	struct engine_observer observer;
 	const struct ledger_actor *kernel; /* whose steps the engine's are */
-	u64 hardware[4];		   /* as counted at the last reset */
+	/* By the thread that faulted, when the engine is done with it and before it goes back.
+	 * NULL: nothing is to be done then. */
+	void (*resolved)(struct engine_system *s);
+	u64 hardware[4]; /* as counted at the last reset */
 };
 
 /*
@@ -37,6 +40,9 @@ struct engine_system {
  */
 int engine_system_init(struct engine_system *s, const struct system_type *type,
 		       const struct system_options *options, soft_trap_fn trap);
+/* The first entry at *va or behind it that maps a page: *va is its address then.  False: none does.
+ * Nobody else changes the table. */
+bool engine_system_next_entry(struct mm *mm, u64 *va, pte_t *pte);
 /* What observer.step is; for a system that watches, too. */
 void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n);
 /* The kernel's part of a fault on that CPU: the exception, the engine with those flags
@@ -48,6 +54,10 @@ void engine_system_fini(struct engine_system *s);
 static inline struct engine_system *engine_system_of(struct system *s)
 {
 	return container_of(s, struct engine_system, system);
+}
+static inline struct engine_system *engine_system_of_engine(struct engine *e)
+{
+	return container_of(e->observer, struct engine_system, observer);
 }
 static inline struct engine_system *engine_system_of_program(struct program *p)
 {

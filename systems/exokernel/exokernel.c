@@ -52,7 +52,7 @@ static struct exokernel *of_program(struct program *p)
 
 static struct exokernel *of_mm(struct mm *mm)
 {
-	return of(container_of(mm->engine->observer, struct engine_system, observer));
+	return of(engine_system_of_engine(mm->engine));
 }
 
 /* ---- the library's calls of the kernel ---- */
@@ -158,8 +158,7 @@ static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
-	struct exokernel *x =
-		of(container_of(cpu->machine->engine.observer, struct engine_system, observer));
+	struct exokernel *x = of(engine_system_of_engine(&cpu->machine->engine));
 	const struct xok_env *env;
 	struct fault_result r;
 
@@ -203,21 +202,13 @@ static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 static void ask_for_entries(struct exokernel *x, unsigned env)
 {
 	struct mm *mm = x->xok.envs[env].mm;
-	u64 va = mm->low, n = 0;
-	spinlock_t *ptl;
-	pte_t *ptep;
+	pte_t pte;
+	u64 n = 0;
 
 	ledger_cross(&library, &lab_kernel, BY_SYSTEM_CALL,
 		     "mod_pte_range: the child's entries, as the parent has them");
-	while ((ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
-		pte_t pte = pte_read(ptep);
-
-		if (pte_mapped(pte)) {
-			must(xok_check_pte(&x->xok, env, LIBRARY_CAP, env, va, pte), va);
-			n++;
-		}
-		va += PAGE_SIZE;
-	}
+	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE, n++)
+		must(xok_check_pte(&x->xok, env, LIBRARY_CAP, env, va, pte), va);
 	ledger_add(PAID_OPERATIONS, n);
 	ledger_add(PAID_ENTRY_WRITES, n);
 	returns();

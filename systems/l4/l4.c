@@ -43,7 +43,7 @@ static struct l4 *of(struct engine_system *base)
 
 static struct l4 *of_mm(struct mm *mm)
 {
-	return of(container_of(mm->engine->observer, struct engine_system, observer));
+	return of(engine_system_of_engine(mm->engine));
 }
 
 /* ---- messages ---- */
@@ -258,20 +258,12 @@ static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 /* The child's table is made as a copy; the kernel learns of what it maps, one mapping each. */
 static void note_child(struct l4 *l, struct mm *mm)
 {
-	u64 va = mm->low;
-	spinlock_t *ptl;
-	pte_t *ptep;
+	pte_t pte;
 
-	while ((ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
-		pte_t pte = pte_read(ptep);
-
-		if (pte_mapped(pte)) {
-			call("map: the child has it, too");
-			must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map",
-			     va);
-			returns();
-		}
-		va += PAGE_SIZE;
+	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE) {
+		call("map: the child has it, too");
+		must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map", va);
+		returns();
 	}
 }
 
@@ -298,35 +290,32 @@ static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u
 	return soft_program_ops.copy_out(p, cpu, va, from, n);
 }
 
+/* Mappings of the space, each of which the database has. */
+static u64 check_space(struct l4 *l, struct mm *mm)
+{
+	u64 n = 0;
+	pte_t pte;
+
+	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE, n++)
+		if (mapdb_rights(&l->db, pte_pfn(pte), mm, va) != rights_of(pte))
+			vmf_panic("l4: the database differs at %lx", (unsigned long)va);
+	return n;
+}
+
 /* What the database has and what the tables map is the same. */
 static void check(struct program *p)
 {
 	struct engine_system *base = engine_system_of_program(p);
 	struct l4 *l = of(base);
-	u64 mapped = 0;
+	u64 mapped = 0, noted = mapdb_count(&l->db);
 
 	soft_program_ops.check(p);
-	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++) {
-		struct mm *mm = base->program.mms[i];
-		u64 va = mm ? mm->low : 0;
-		spinlock_t *ptl;
-		pte_t *ptep;
-
-		while (mm && (ptep = pte_next_table(mm, &va, mm->high, &ptl))) {
-			pte_t pte = pte_read(ptep);
-
-			if (pte_mapped(pte)) {
-				mapped++;
-				if (mapdb_rights(&l->db, pte_pfn(pte), mm, va) != rights_of(pte))
-					vmf_panic("l4: the database differs at %lx",
-						  (unsigned long)va);
-			}
-			va += PAGE_SIZE;
-		}
-	}
-	if (mapped != mapdb_count(&l->db))
+	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++)
+		if (base->program.mms[i])
+			mapped += check_space(l, base->program.mms[i]);
+	if (mapped != noted)
 		vmf_panic("l4: %lu mappings, and the database has %lu", (unsigned long)mapped,
-			  (unsigned long)mapdb_count(&l->db));
+			  (unsigned long)noted);
 }
 
 /* ---- attacks ---- */

@@ -22,14 +22,23 @@
 #include "systems/common/engine_system.h"
 #include "systems/linux/linux.h"
 
+static struct fault_result field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags)
+{
+	struct fault_result r = engine_system_field(cpu, cr2, code, flags);
+
+	if (r.reason == FAULT_RETRY)
+		ledger_count(PAID_RETRIES);
+	return r;
+}
+
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
-	return engine_system_field(cpu, cr2, code, FAULT_FLAG_USER);
+	return field(cpu, cr2, code, FAULT_FLAG_USER);
 }
 
 static struct fault_result trap_old(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
-	return engine_system_field(cpu, cr2, code, 0);
+	return field(cpu, cr2, code, 0);
 }
 
 static void destroy(struct system *s)

@@ -181,8 +181,7 @@ static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 		[SPIN_PROTECTION_FAULT] = "the event Trap.ProtectionFault is raised",
 		[SPIN_ACCESS_VIOLATION] = "the event Trap.AccessViolation is raised",
 	};
-	struct engine_system *base =
-		container_of(cpu->machine->engine.observer, struct engine_system, observer);
+	struct engine_system *base = engine_system_of_engine(&cpu->machine->engine);
 	struct spin *s = container_of(base, struct spin, base);
 	struct program *p = &base->program.program;
 	struct spin_fault f = { .cpu = cpu->number,

@@ -184,31 +184,20 @@ static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n
 	engine_system_step(o, step, va, n);
 }
 
+static void resolved(struct engine_system *base)
+{
+	if (!slept)
+		return;
+	if (base->machine->nr_cpus == 1)
+		wait_for_monitors(container_of(base, struct userfault, base));
+	ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH,
+		     "the monitor sleeps, the thread that faulted runs");
+}
+
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
-	struct engine_system *base =
-		container_of(cpu->machine->engine.observer, struct engine_system, observer);
-	struct userfault *u = container_of(base, struct userfault, base);
-	bool user = code & PF_USER;
-	struct fault_result r;
-
 	slept = false;
-	ledger_cross(user ? &lab_program : &lab_kernel, &lab_kernel, BY_EXCEPTION,
-		     "page fault: CR2 and the error code, vector 14");
-	r = resolve_fault(atomic_load_explicit(&cpu->mm, memory_order_relaxed), cr2, code,
-			  FAULT_FLAG_USER);
-	if (slept) {
-		if (cpu->machine->nr_cpus == 1)
-			wait_for_monitors(u);
-		ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH,
-			     "the monitor sleeps, the thread that faulted runs");
-	}
-	if (user)
-		ledger_cross(&lab_kernel, &lab_program, BY_RETURN,
-			     r.reason == FAULT_OK || r.reason == FAULT_RETRY
-				     ? "iret: the access is made again"
-				     : "to the handler of a signal");
-	return r;
+	return engine_system_field(cpu, cr2, code, FAULT_FLAG_USER);
 }
 
 /* ---- the program's calls ---- */
@@ -377,6 +366,7 @@ static int create(const struct system_type *type, const struct system_options *o
 		return err;
 	}
 	u->base.observer.step = step;
+	u->base.resolved = resolved;
 	u->base.ops.map = map;
 	u->base.ops.fork = fork_process;
 	u->base.ops.exit = exit_process;
