@@ -9,6 +9,7 @@
 #include "tools/lab.h"
 #include "tools/say.h"
 #include "tools/verbs.h"
+#include "tools/words.h"
 
 #define MOST_CPUS     16
 #define MAX_FILE_SIZE (1u << 20)
@@ -159,17 +160,6 @@ static bool take_value(struct lab_options *o, const char *name, const char *valu
 	return true;
 }
 
-static bool known_with_value(const char *name)
-{
-	static const char *const names[] = { "--systems", "--workload", "--cpus", "--format",
-					     "--svg" };
-
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		if (!strcmp(name, names[i]))
-			return true;
-	return false;
-}
-
 /* --walk SYSTEM WORKLOAD */
 static bool take_walk(struct lab_options *o, int argc, char **argv, int *at)
 {
@@ -190,25 +180,16 @@ static bool take_walk(struct lab_options *o, int argc, char **argv, int *at)
 /* The option at argv[*at]; *at is left on its last word. */
 static bool take_option(struct lab_options *o, int argc, char **argv, int *at)
 {
-	char *word = argv[*at], *equals = strchr(word, '='), name[32];
+	static const char *const names[] = { "--systems", "--workload", "--cpus",
+					     "--format",  "--svg",	NULL };
+	const char *word = argv[*at], *name, *value;
 
-	snprintf(name, sizeof(name), "%.*s", (int)(equals ? (size_t)(equals - word) : strlen(word)),
-		 word);
 	if (!strcmp(word, "--help") || !strcmp(word, "-h"))
 		return o->help = true;
 	if (!strcmp(word, "--walk"))
 		return take_walk(o, argc, argv, at);
-	if (!known_with_value(name)) {
-		say("unknown option '%.100s'; see vmfault lab --help", word);
-		return false;
-	}
-	if (equals)
-		return take_value(o, name, equals + 1);
-	if (*at + 1 >= argc) {
-		say("%s needs a value; see vmfault lab --help", name);
-		return false;
-	}
-	return take_value(o, name, argv[++*at]);
+	return words_take("lab", names, argc, argv, at, &name, &value) &&
+	       take_value(o, name, value);
 }
 
 static bool parse(struct lab_options *o, int argc, char **argv)

@@ -32,6 +32,9 @@ static const char *boundary(const struct ledger_event *e)
 
 void lab_walk_text(const struct ledger_event *events, unsigned n)
 {
+	if (!n)
+		printf("nothing happens that a step is told of: is there a fault after "
+		       "`measure`?\n");
 	for (unsigned i = 0; i < n; i++) {
 		const struct ledger_event *e = &events[i];
 

@@ -14,6 +14,7 @@
 #include "tools/oracle.h"
 #include "tools/say.h"
 #include "tools/verbs.h"
+#include "tools/words.h"
 
 #define DEFAULT_OPERATIONS 50000
 #define MAX_FILE_SIZE	   (1u << 20)
@@ -181,41 +182,21 @@ static bool take_value(struct oracle_options *o, const char *name, const char *v
 	return true;
 }
 
-static bool known_with_value(const char *name)
-{
-	static const char *const names[] = { "--world", "--operations", "--seed",
-					     "--first", "--jobs",	"--replay" };
-
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		if (!strcmp(name, names[i]))
-			return true;
-	return false;
-}
-
 /* The option at argv[*at]; *at is left on its last word. */
 static bool take_option(struct oracle_options *o, int argc, char **argv, int *at)
 {
-	char *word = argv[*at], *equals = strchr(word, '='), name[32];
+	static const char *const names[] = { "--world", "--operations", "--seed", "--first",
+					     "--jobs",	"--replay",	NULL };
+	const char *word = argv[*at], *name, *value;
 
-	snprintf(name, sizeof(name), "%.*s", (int)(equals ? (size_t)(equals - word) : strlen(word)),
-		 word);
 	if (!strcmp(word, "--json"))
 		return o->json = true;
 	if (!strcmp(word, "--engine"))
 		return o->engine_only = true;
 	if (!strcmp(word, "--help") || !strcmp(word, "-h"))
 		return o->help = true;
-	if (!known_with_value(name)) {
-		say("unknown option '%.100s'; see vmfault oracle --help", word);
-		return false;
-	}
-	if (equals)
-		return take_value(o, name, equals + 1);
-	if (*at + 1 >= argc) {
-		say("%s needs a value; see vmfault oracle --help", name);
-		return false;
-	}
-	return take_value(o, name, argv[++*at]);
+	return words_take("oracle", names, argc, argv, at, &name, &value) &&
+	       take_value(o, name, value);
 }
 
 static bool parse(struct oracle_options *o, int argc, char **argv)
