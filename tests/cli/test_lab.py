@@ -14,6 +14,8 @@ import unittest
 import xml.etree.ElementTree as xml
 from html.parser import HTMLParser
 
+from oneline import OneLine
+
 VMFAULT = os.path.abspath(os.environ["VMFAULT"])
 
 
@@ -21,7 +23,7 @@ def lab(*words):
     return subprocess.run([VMFAULT, "lab", *words], text=True, timeout=300, capture_output=True)
 
 
-class Case(unittest.TestCase):
+class Case(OneLine):
     def setUp(self):
         self.directory = tempfile.TemporaryDirectory()
         self.addCleanup(self.directory.cleanup)
@@ -35,13 +37,7 @@ class Case(unittest.TestCase):
         return self.path(name)
 
     def refused(self, words, *command):
-        done = lab(*command)
-        self.assertEqual(done.returncode, 125, done.stderr)
-        self.assertEqual(done.stdout, "")
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith("vmfault: "), done.stderr)
-        for word in words:
-            self.assertIn(word, done.stderr)
+        self.assert_refused(lab(*command), 125, words)
 
 
 class Words(Case):
@@ -116,6 +112,10 @@ class Results(Case):
         texts = [e.text for e in xml.parse(self.path("walk.svg")).getroot().iter() if e.text]
         self.assertIn("the program", texts)
         self.assertIn("fills it with zeros", texts)
+        path = self.write("calm", "map any 1P rw as A\nwrite A 1 1\nmeasure\nread A 1 1\n")
+        done = lab("--walk", "linux", path)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("measure", done.stdout)
         self.refused_late("--walk", "linux", "minor-fault", "--svg", self.path("no/walk.svg"))
 
     def refused_late(self, *command):

@@ -12,6 +12,8 @@ import tempfile
 import time
 import unittest
 
+from oneline import OneLine
+
 VMFAULT = os.path.abspath(os.environ["VMFAULT"])
 SEQUENCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../differential/sequences")
 SEQUENCE = "0 mmap a 1p read|write private|anonymous|fixed none 0\n0 write a 1\n0 check\nend\n"
@@ -36,15 +38,9 @@ def processes_of(group):
     return found
 
 
-class Words(unittest.TestCase):
+class Words(OneLine):
     def refused(self, words, *command):
-        done = oracle(*command)
-        self.assertEqual(done.returncode, 125, done.stderr)
-        self.assertEqual(done.stdout, "")
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith("vmfault: "), done.stderr)
-        for word in words:
-            self.assertIn(word, done.stderr)
+        self.assert_refused(oracle(*command), 125, words)
 
     def test_help_lists_the_options(self):
         done = oracle("--help")

@@ -17,6 +17,8 @@ import tempfile
 import time
 import unittest
 
+from oneline import OneLine
+
 VMFAULT = os.path.abspath(os.environ["VMFAULT"])
 AGENT = os.path.abspath(os.environ["FAKE_AGENT_LIBRARY"])
 ROOT = os.geteuid() == 0
@@ -52,7 +54,7 @@ def start(*words, story="paging", **more):
                             **{"preexec_fn": heed_signals, **more})
 
 
-class Case(unittest.TestCase):
+class Case(OneLine):
     def setUp(self):
         self.directory = tempfile.TemporaryDirectory()
         self.addCleanup(self.directory.cleanup)
@@ -68,13 +70,7 @@ class Case(unittest.TestCase):
 
     def refused(self, status, words, *command, **more):
         """One clear line that has all the words, nothing on stdout, this status."""
-        done = run(*command, **more)
-        self.assertEqual(done.returncode, status, done.stderr)
-        self.assertEqual(done.stdout, "")
-        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-        self.assertTrue(done.stderr.startswith("vmfault: "), done.stderr)
-        for word in words:
-            self.assertIn(word, done.stderr)
+        self.assert_refused(run(*command, **more), status, words)
 
 
 class Words(Case):
