@@ -391,34 +391,23 @@ static const char *open_swapping(bool engine_only)
 	return open_world(engine_only);
 }
 
+/* Two worlds of the same operations. */
+#define HUGE_WORLD                                                                                 \
+	.calls = names, .nr_calls = OP_KINDS, .fields = fields, .nr_fields = ARRAY_SIZE(fields),   \
+	.rows = rows, .nr_rows = NR_ROWS, .generate = generate, .fits = fits, .perform = perform
+
 const struct oracle_world world_huge = {
 	.name = "huge",
 	.about = "transparent huge pages: MADV_HUGEPAGE, NOHUGEPAGE, COLLAPSE, parts of them",
-	.calls = names,
-	.nr_calls = OP_KINDS,
-	.fields = fields,
-	.nr_fields = ARRAY_SIZE(fields),
-	.rows = rows,
-	.nr_rows = NR_ROWS,
+	HUGE_WORLD,
 	.open = open_world,
-	.generate = generate,
-	.fits = fits,
-	.perform = perform,
 };
 
 const struct oracle_world world_hugeswap = {
 	.name = "hugeswap",
 	.about = "the same with a swap area of its own (root): MADV_PAGEOUT of huge pages",
-	.calls = names,
-	.nr_calls = OP_KINDS,
-	.fields = fields,
-	.nr_fields = ARRAY_SIZE(fields),
-	.rows = rows,
-	.nr_rows = NR_ROWS,
+	HUGE_WORLD,
 	.set_up = swap_area_make,
 	.take_down = swap_area_remove,
 	.open = open_swapping,
-	.generate = generate,
-	.fits = fits,
-	.perform = perform,
 };
