@@ -164,7 +164,7 @@ static u64 faults_before, taken_before;
 
 static void report(const char *what, double start, u64 pages)
 {
-	u64 faults = e.stats->minor + e.stats->major, taken = e.lru.age;
+	u64 faults = e.stats->minor + e.stats->major, taken = e.lru.nodes[0].age;
 	double ns = now_ns() - start;
 
 	printf("  %-22s %7.0f ns a page asked for, %7.0f a fault; %lu faults, %lu pages taken\n",

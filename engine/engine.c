@@ -166,6 +166,30 @@ static u64 check_list(struct engine *e, struct list_head *list, u32 must, u32 mu
 	return n;
 }
 
+static void check_node(struct engine *e, struct lruvec *v, struct listed *l)
+{
+	unsigned nid = (unsigned)(v - e->lru.nodes);
+	struct page *page;
+	u64 n;
+
+	for (unsigned i = 0; i < NR_LRU_LISTS; i++) {
+		n = check_list(e, &v->lists[i], PG_LRU,
+			       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
+		CHECK(n == v->nr[i], "node %u: list %u is %lu long, not %lu", nid, i, ul(n),
+		      ul(v->nr[i]));
+		list_for_each_entry (page, &v->lists[i], lru)
+			CHECK(page_list(page) == i && page_nid(page) == nid,
+			      "frame %lu of list %u says that it is on %u", ul(page_pfn(e, page)),
+			      i, page_list(page));
+		l->pages += n;
+	}
+	n = check_list(e, &v->unevictable, PG_LRU | PG_UNEVICTABLE,
+		       PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
+	CHECK(n == v->nr_unevictable, "node %u: unevictable list is %lu long, not %lu", nid, ul(n),
+	      ul(v->nr_unevictable));
+	l->pages += n;
+}
+
 static void check_lru(struct engine *e, struct listed *l)
 {
 	struct lru *lru = &e->lru;
@@ -173,22 +197,8 @@ static void check_lru(struct engine *e, struct listed *l)
 	u64 n;
 
 	*l = (struct listed){ 0 };
-	for (unsigned i = 0; i < NR_LRU_LISTS; i++) {
-		struct page *page;
-
-		n = check_list(e, &lru->lists[i], PG_LRU,
-			       PG_UNEVICTABLE | PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
-		CHECK(n == lru->nr[i], "list %u is %lu long, not %lu", i, ul(n), ul(lru->nr[i]));
-		list_for_each_entry (page, &lru->lists[i], lru)
-			CHECK(page_list(page) == i, "frame %lu of list %u says that it is on %u",
-			      ul(page_pfn(e, page)), i, page_list(page));
-		l->pages += n;
-	}
-	n = check_list(e, &lru->unevictable, PG_LRU | PG_UNEVICTABLE,
-		       PG_ISOLATED | PG_WRITEBACK | PG_LOCKED, l);
-	CHECK(n == lru->nr_unevictable, "unevictable list is %lu long, not %lu", ul(n),
-	      ul(lru->nr_unevictable));
-	l->pages += n;
+	for (unsigned i = 0; i < e->numa.nr; i++)
+		check_node(e, &lru->nodes[i], l);
 	n = check_list(e, &lru->writeout, PG_ISOLATED | PG_WRITEBACK | PG_SWAPCACHE,
 		       PG_LRU | PG_LOCKED | PG_FILE, &leaving);
 	CHECK(n == lru->nr_writeout && !leaving.entries,

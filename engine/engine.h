@@ -13,6 +13,7 @@
 #include "engine/machine.h"
 #include "engine/page/page.h"
 #include "engine/observe.h"
+#include "engine/reclaim/kswapd.h"
 #include "engine/reclaim/reclaim.h"
 #include "engine/space/mm.h"
 
@@ -118,6 +119,9 @@ struct engine {
 	compact_fn compact; /* NULL: no page can be moved */
 	struct swap swap;
 	struct lru lru;
+	struct kswapd kswapd[MAX_NUMNODES];
+	/* kswapd_wake(), once there is such a thread (never called by name from the allocator). */
+	void (*wake_kswapd)(struct engine *e, unsigned nid);
 	struct flusher flusher;
 	spinlock_t streams_lock;
 	struct readahead_stream streams[NR_STREAMS];

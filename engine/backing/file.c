@@ -81,7 +81,7 @@ s64 file_read(struct file *file, u64 pos, void *buf, u64 n)
 		lru_mark_accessed(m->engine, page);
 		page_unlock(page);
 		page_put(m->engine, page);
-		lru_watch_pages(&m->engine->lru, m->engine);
+		lru_watch_pages(m->engine);
 	}
 	if (err == -EFAULT) /* the end came nearer meanwhile */
 		err = 0;
@@ -106,7 +106,7 @@ static int write_page_part(struct address_space *m, u64 pos, const void *from, u
 		atomic_store_explicit(&m->i_size, pos + len, memory_order_release);
 	page_unlock(page);
 	page_put(m->engine, page);
-	lru_watch_pages(&m->engine->lru, m->engine);
+	lru_watch_pages(m->engine);
 	return 0;
 }
 

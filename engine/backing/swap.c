@@ -362,7 +362,6 @@ bool swap_drop_kept(struct engine *e, struct page *page)
 unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_entry_t *left)
 {
 	struct swap *s = &e->swap;
-	u64 shadow = workingset_eviction(e, n);
 	unsigned cpu = machine_cpu(), i;
 
 	spin_lock(&s->lock);
@@ -383,7 +382,7 @@ unsigned swap_begin_out(struct engine *e, struct page **pages, unsigned n, swp_e
 			cache_enter(slot, page, nr);
 		}
 		slot->count++; /* the entry's */
-		slot->shadow = shadow;
+		slot->shadow = workingset_eviction(e, page);
 		left[i] = (swp_entry_t){ nr };
 	}
 	spin_unlock(&s->lock);

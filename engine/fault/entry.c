@@ -226,8 +226,8 @@ bool frames_in_flight(struct engine *e, u64 refused)
 	known += zone_free_pages(e, ZONE_USER) + hugetlb_frames(e);
 	known += atomic_load_explicit(&e->nr_device_pages, memory_order_relaxed);
 	known += user_frames_retired(e);
-	known += lru_evictable(&e->lru);
-	known += atomic_load_explicit(&e->lru.nr_unevictable, memory_order_relaxed);
+	known += lru_evictable(e);
+	known += lru_unevictable(e);
 	return known < user_frames(e);
 }
 
@@ -359,7 +359,7 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 	if (res.reason == FAULT_OK)
 		account_fault(mm, ret, flags, &res);
 	if (!(flags & FAULT_FLAG_TRYLOCK))
-		lru_watch_pages(&e->lru, e);
+		lru_watch_pages(e);
 	return res;
 }
 

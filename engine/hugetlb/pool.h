@@ -31,7 +31,7 @@ struct hstate_counts {
 struct hstate {
 	struct engine *engine;
 	unsigned order;
-	spinlock_t lock; /* all below; as lru->lock in the lock order */
+	spinlock_t lock; /* all below; as lruvec->lock in the lock order */
 	struct hstate_counts n;
 	struct list_head free_list; /* n.free pages, by page->lru */
 };

@@ -68,14 +68,15 @@ bool can_migrate(const struct engine *e)
 
 bool migrate_get(struct engine *e, struct page *page)
 {
+	struct lruvec *v;
 	bool listed;
 
-	if (!can_migrate(e))
+	if (!can_migrate(e) || page->zone == ZONE_TABLE)
 		return false;
 	/* A page on a list has a reference while it is there. */
-	spin_lock(&e->lru.lock);
+	v = lruvec_relock(e, page, NULL);
 	listed = page_test(page, PG_LRU) && page_tryget(page);
-	spin_unlock(&e->lru.lock);
+	spin_unlock(&v->lock);
 	return listed;
 }
 

@@ -18,7 +18,8 @@ bool can_migrate(const struct engine *e);
 
 /*
  * A reference to a page that could be moved: one that is on an LRU list, where it stays.  False: it
- * is not (free, a table, being filled, on its way to the swap area or back).  Takes lru->lock.
+ * is not (free, a table, being filled, on its way to the swap area or back).  Takes its lruvec's
+ * lock.
  */
 bool migrate_get(struct engine *e, struct page *page);
 

@@ -200,6 +200,15 @@ struct route {
 	nodemask_t allowed;
 };
 
+/* Frames went: is it time for the node's thread? */
+static void look_after(struct engine *e, unsigned nid)
+{
+	if (likely(!atomic_load_explicit(&e->kswapd[nid].threads, memory_order_relaxed)))
+		return;
+	if (count_of_free(node_zone(e, nid)) < node_share(e, nid, e->config.marks.low))
+		e->wake_kswapd(e, nid);
+}
+
 /* From the nearest node that has a block.  NULL: *short_of lacks the least, *shortfall frames. */
 static struct page *take_nearest(struct engine *e, const struct route *r, u64 keep, u64 *shortfall,
 				 struct zone **short_of)
@@ -216,6 +225,7 @@ static struct page *take_nearest(struct engine *e, const struct route *r, u64 ke
 		if (!node_isset(nodes[i], r->allowed))
 			continue;
 		page = take_block(z, r->order, node_share(e, nodes[i], keep), &lacking);
+		look_after(e, nodes[i]);
 		if (page)
 			return page;
 		if (lacking < *shortfall) {

@@ -71,11 +71,6 @@ unsigned numa_node_id(const struct engine *e)
 	return e->mmu->node ? e->mmu->node(e) : 0;
 }
 
-unsigned page_nid(const struct page *page)
-{
-	return page->zone - ZONE_USER;
-}
-
 nodemask_t node_states(const struct engine *e)
 {
 	return (1u << e->numa.nr) - 1;

@@ -47,8 +47,6 @@ bool numa_config_is_valid(const struct numa_config *config, u64 nr_user);
 
 /* The node of the CPU that this runs on. */
 unsigned numa_node_id(const struct engine *e);
-/* Of a frame of programs. */
-unsigned page_nid(const struct page *page);
 /* Nodes that have memory: all. */
 nodemask_t node_states(const struct engine *e);
 /* The nearest to `nid` of these, itself first; NUMA_NO_NODE: none of them is there. */

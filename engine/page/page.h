@@ -36,13 +36,13 @@ enum zone_type { ZONE_TABLE, ZONE_USER, NR_ZONES = ZONE_USER + MAX_NUMNODES };
 /* page->flags; changed with atomic operations only. */
 enum page_flag {
 	PG_LOCKED = 1u << 0,	  /* the page lock; see page_lock() */
-	PG_LRU = 1u << 1,	  /* on an LRU list; lru->lock */
+	PG_LRU = 1u << 1,	  /* on an LRU list; its lruvec's lock */
 	PG_REFERENCED = 1u << 3,  /* touched once since it was last looked at */
 	PG_DIRTY = 1u << 4,	  /* differs from its kept slot, or has none; from its file */
 	PG_SWAPCACHE = 1u << 5,	  /* page->swap names its slot, and the slot names the page */
 	PG_ISOLATED = 1u << 6,	  /* off the lists on purpose: being taken or written out */
 	PG_WRITEBACK = 1u << 7,	  /* on the write-out list */
-	PG_UNEVICTABLE = 1u << 8, /* could not be taken; on the list of such pages; lru->lock */
+	PG_UNEVICTABLE = 1u << 8, /* could not be taken; on the list of such pages; the same */
 	PG_PREFETCHED = 1u << 9,  /* came in unasked and was not touched since, as far as we know */
 	PG_BUDDY = 1u << 10,	  /* first frame of a free block */
 	PG_TABLE = 1u << 11,	  /* is a page table */
@@ -73,8 +73,8 @@ struct page {
 	_Atomic u32 flags;
 	u8 order; /* of the block, for PG_BUDDY and, in each of its frames, while allocated */
 	u8 zone;
-	_Atomic u8 last_nid;  /* of the last NUMA hinting fault; MAX_NUMNODES: none */
-	_Atomic u8 list;      /* PG_LRU, not PG_UNEVICTABLE: which of the policy's; lru->lock */
+	_Atomic u8 last_nid; /* of the last NUMA hinting fault; MAX_NUMNODES: none */
+	_Atomic u8 list; /* PG_LRU, not PG_UNEVICTABLE: which of the policy's; its lruvec's lock */
 	struct list_head lru; /* free list, LRU list or write-out list */
 	/* Where its entries can be found.  Page lock (and its entry's page-table lock, to change
 	 * it), or the page is not yet mapped. */
@@ -213,6 +213,11 @@ u64 zone_free_pages(const struct engine *e, enum zone_type zone);
  * active. */
 void zone_check(const struct engine *e, enum zone_type zone);
 
+/* The node of a frame of programs. */
+static inline unsigned page_nid(const struct page *p)
+{
+	return p->zone - ZONE_USER;
+}
 static inline s32 page_mapcount(const struct page *p)
 {
 	return atomic_load_explicit(&p->mapcount, memory_order_acquire);

@@ -18,15 +18,13 @@ static u64 load(const _Atomic u64 *counter)
 }
 
 /* Two may halve at once: it is but a figure. */
-void lru_note_cost(struct engine *e, enum lru_kind kind, u64 pages)
+void lru_note_cost(struct lruvec *v, enum lru_kind kind, u64 pages)
 {
-	struct lru *lru = &e->lru;
-
-	atomic_fetch_add_explicit(&lru->cost[kind], pages, memory_order_relaxed);
-	if (load(&lru->cost[KIND_ANON]) + load(&lru->cost[KIND_FILE]) <= lru_evictable(lru) / 4)
+	atomic_fetch_add_explicit(&v->cost[kind], pages, memory_order_relaxed);
+	if (load(&v->cost[KIND_ANON]) + load(&v->cost[KIND_FILE]) <= lruvec_evictable(v) / 4)
 		return;
 	for (unsigned i = 0; i < NR_LRU_KINDS; i++)
-		atomic_store_explicit(&lru->cost[i], load(&lru->cost[i]) / 2, memory_order_relaxed);
+		atomic_store_explicit(&v->cost[i], load(&v->cost[i]) / 2, memory_order_relaxed);
 }
 
 /* 16 for a kind that costs nothing compared with the other, less for the dearer one. */
@@ -35,29 +33,28 @@ static u64 cheapness(u64 total, u64 cost)
 	return (total + 1) * 16 / (cost + 1);
 }
 
-enum lru_kind lru_choose_kind(struct engine *e, u64 anon, u64 file)
+enum lru_kind lru_choose_kind(struct lruvec *v, u64 anon, u64 file)
 {
-	struct lru *lru = &e->lru;
-	u64 swappiness = min_of(e->config.swappiness, 200u);
+	u64 swappiness = min_of(v->engine->config.swappiness, 200u);
 	u64 cost, anon_cost, file_cost;
 	s64 weight[NR_LRU_KINDS];
 	enum lru_kind kind;
 
 	if (!anon || !file)
 		return file ? KIND_FILE : KIND_ANON;
-	if (!swappiness || !swap_has_room(&e->swap))
+	if (!swappiness || !swap_has_room(&v->engine->swap))
 		return KIND_FILE;
-	cost = load(&lru->cost[KIND_ANON]) + load(&lru->cost[KIND_FILE]);
-	anon_cost = cost + load(&lru->cost[KIND_ANON]);
-	file_cost = cost + load(&lru->cost[KIND_FILE]);
+	cost = load(&v->cost[KIND_ANON]) + load(&v->cost[KIND_FILE]);
+	anon_cost = cost + load(&v->cost[KIND_ANON]);
+	file_cost = cost + load(&v->cost[KIND_FILE]);
 	weight[KIND_ANON] = (s64)(anon * swappiness * cheapness(anon_cost + file_cost, anon_cost));
 	weight[KIND_FILE] =
 		(s64)(file * (200 - swappiness) * cheapness(anon_cost + file_cost, file_cost));
 	/* Each gains its weight, and who has most pays for both: so they go in that proportion,
 	 * and no one for long. */
 	for (unsigned i = 0; i < NR_LRU_KINDS; i++)
-		lru->credit[i] += weight[i];
-	kind = lru->credit[KIND_ANON] > lru->credit[KIND_FILE] ? KIND_ANON : KIND_FILE;
-	lru->credit[kind] -= weight[KIND_ANON] + weight[KIND_FILE];
+		v->credit[i] += weight[i];
+	kind = v->credit[KIND_ANON] > v->credit[KIND_FILE] ? KIND_ANON : KIND_FILE;
+	v->credit[kind] -= weight[KIND_ANON] + weight[KIND_FILE];
 	return kind;
 }

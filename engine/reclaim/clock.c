@@ -11,42 +11,42 @@
 
 #define CIRCLE 0
 
-static void clock_init(struct engine *e)
+static void clock_init(struct lruvec *v)
 {
-	lru_set_joinable(e, 1u << CIRCLE);
+	lru_set_joinable(v, 1u << CIRCLE);
 }
 
-static unsigned clock_place(struct engine *e, struct page *page, enum page_arrival why)
+static unsigned clock_place(struct lruvec *v, struct page *page, enum page_arrival why)
 {
-	(void)e, (void)page, (void)why;
+	(void)v, (void)page, (void)why;
 	return CIRCLE;
 }
 
-static void clock_young(struct engine *e, struct page *page)
+static void clock_young(struct lruvec *v, struct page *page)
 {
-	lru_move(e, page, CIRCLE);
+	lru_move(v, page, CIRCLE);
 }
 
-static void clock_accessed(struct engine *e, struct page *page)
+static void clock_accessed(struct lruvec *v, struct page *page)
 {
-	(void)e, (void)page; /* PG_REFERENCED is all that there is to know */
+	(void)v, (void)page; /* PG_REFERENCED is all that there is to know */
 }
 
-static struct page *clock_next(struct engine *e, struct page *after)
+static struct page *clock_next(struct lruvec *v, struct page *after)
 {
-	struct page *page = lru_from_tail(e, CIRCLE, after);
+	struct page *page = lru_from_tail(v, CIRCLE, after);
 
 	/* Once around at most, for each page passed has lost its bit. */
 	while (!after && page && page_test_clear(page, PG_REFERENCED)) {
-		lru_move(e, page, CIRCLE);
-		page = lru_from_tail(e, CIRCLE, NULL);
+		lru_move(v, page, CIRCLE);
+		page = lru_from_tail(v, CIRCLE, NULL);
 	}
 	return page;
 }
 
-static bool clock_refault_is_hot(struct engine *e, u64 shadow)
+static bool clock_refault_is_hot(struct lruvec *v, u64 shadow)
 {
-	(void)e, (void)shadow;
+	(void)v, (void)shadow;
 	return false;
 }
 

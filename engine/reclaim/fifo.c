@@ -7,30 +7,30 @@
 
 #define QUEUE 0
 
-static void fifo_init(struct engine *e)
+static void fifo_init(struct lruvec *v)
 {
-	lru_set_joinable(e, 1u << QUEUE);
+	lru_set_joinable(v, 1u << QUEUE);
 }
 
-static unsigned fifo_place(struct engine *e, struct page *page, enum page_arrival why)
+static unsigned fifo_place(struct lruvec *v, struct page *page, enum page_arrival why)
 {
-	(void)e, (void)page, (void)why;
+	(void)v, (void)page, (void)why;
 	return QUEUE;
 }
 
-static void fifo_used(struct engine *e, struct page *page)
+static void fifo_used(struct lruvec *v, struct page *page)
 {
-	(void)e, (void)page;
+	(void)v, (void)page;
 }
 
-static struct page *fifo_next(struct engine *e, struct page *after)
+static struct page *fifo_next(struct lruvec *v, struct page *after)
 {
-	return lru_from_tail(e, QUEUE, after);
+	return lru_from_tail(v, QUEUE, after);
 }
 
-static bool fifo_refault_is_hot(struct engine *e, u64 shadow)
+static bool fifo_refault_is_hot(struct lruvec *v, u64 shadow)
 {
-	(void)e, (void)shadow;
+	(void)v, (void)shadow;
 	return false;
 }
 

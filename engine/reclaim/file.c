@@ -185,7 +185,7 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 			leave_to_flusher(e, page, t);
 			return false;
 		}
-		if (!remove_mapping(page, radix_value(workingset_eviction(e, 1)), true)) {
+		if (!remove_mapping(page, radix_value(workingset_eviction(e, page)), true)) {
 			stat_add(&e->lru.busy, 1);
 			return false;
 		}
@@ -204,7 +204,7 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 		t->no_slots = true;
 		return false;
 	}
-	swap_set_shadow(&e->swap, slot, workingset_eviction(e, 1));
+	swap_set_shadow(&e->swap, slot, workingset_eviction(e, page));
 	if (remove_mapping(page, radix_value(slot), false))
 		return true;
 	swap_put(&e->swap, slot);
@@ -226,9 +226,7 @@ void take_file_page(struct engine *e, struct page *page, bool force, struct take
 	}
 	if (!force && r.young) {
 		t->aged = 1;
-		spin_lock(&e->lru.lock);
 		lru_found_young(e, page);
-		spin_unlock(&e->lru.lock);
 		return;
 	}
 	if (page_test(page, PG_DIRTY) && !mapping_swaps(m)) {

@@ -5,7 +5,8 @@
  * Pages that come belong to a generation, numbered on; the oldest there is gives up its pages
  * first. When so many have been born as an eighth of memory holds, or the generations come to an
  * end, all page tables are walked: what was used since the last walk moves to the youngest
- * generation, and a new one begins after it.  So a page is as old as the last walk that found it
+ * generation, and a new one begins after it.  Each node has generations of its own, and a walk is
+ * for one node.  So a page is as old as the last walk that found it
  * used, and a walk reads thousands of accessed bits in a row, where the other policies go back from
  * each page to its entry. A page that is found used only when it is next to go becomes young, too.
  *
@@ -25,7 +26,7 @@
 /* Births to a generation: this part of all frames. */
 #define BIRTHS 8
 
-/* Pages that are moved under one hold of lru->lock. */
+/* Pages that are moved under one hold of the lock. */
 #define BATCH 64
 
 static u64 seq_read(const _Atomic u64 *seq)
@@ -38,35 +39,34 @@ static unsigned list_of(u64 seq)
 	return seq % MAX_NR_GENS;
 }
 
-/* lru->lock held, or nobody else is there. */
-static void set_seqs(struct engine *e, u64 min_seq, u64 max_seq)
+/* the lock held, or nobody else is there. */
+static void set_seqs(struct lruvec *v, u64 min_seq, u64 max_seq)
 {
 	u32 joinable = 0;
 
-	atomic_store_explicit(&e->lru.min_seq, min_seq, memory_order_relaxed);
-	atomic_store_explicit(&e->lru.max_seq, max_seq, memory_order_relaxed);
+	atomic_store_explicit(&v->min_seq, min_seq, memory_order_relaxed);
+	atomic_store_explicit(&v->max_seq, max_seq, memory_order_relaxed);
 	for (u64 seq = min_seq; seq == min_seq || seq + MIN_NR_GENS <= max_seq; seq++)
 		joinable |= 1u << list_of(seq);
-	lru_set_joinable(e, joinable);
+	lru_set_joinable(v, joinable);
 }
 
-static void gen_init(struct engine *e)
+static void gen_init(struct lruvec *v)
 {
-	set_seqs(e, 0, MIN_NR_GENS - 1);
+	set_seqs(v, 0, MIN_NR_GENS - 1);
 }
 
-static unsigned gen_place(struct engine *e, struct page *page, enum page_arrival why)
+static unsigned gen_place(struct lruvec *v, struct page *page, enum page_arrival why)
 {
-	struct lru *lru = &e->lru;
-	u64 min_seq = seq_read(&lru->min_seq), max_seq = seq_read(&lru->max_seq);
+	u64 min_seq = seq_read(&v->min_seq), max_seq = seq_read(&v->max_seq);
 
 	(void)page;
 	switch (why) {
 	case ARRIVED_NEW:
-		stat_add(&lru->born, 1);
+		stat_add(&v->born, 1);
 		return list_of(max_seq - 1);
 	case ARRIVED_HOT:
-		stat_add(&lru->born, 1);
+		stat_add(&v->born, 1);
 		return list_of(max_seq);
 	case ARRIVED_IN_USE:
 		return list_of(max_seq);
@@ -78,31 +78,31 @@ static unsigned gen_place(struct engine *e, struct page *page, enum page_arrival
 	return list_of(min_seq);
 }
 
-static void gen_young(struct engine *e, struct page *page)
+static void gen_young(struct lruvec *v, struct page *page)
 {
-	unsigned youngest = list_of(seq_read(&e->lru.max_seq));
+	unsigned youngest = list_of(seq_read(&v->max_seq));
 
 	if (page_list(page) != youngest)
-		lru_activate(e, page, youngest);
+		lru_activate(v, page, youngest);
 	else
-		lru_move(e, page, youngest);
+		lru_move(v, page, youngest);
 }
 
 /* The first page behind `after` of its list, and so on with the next younger list. */
-static struct page *gen_next(struct engine *e, struct page *after)
+static struct page *gen_next(struct lruvec *v, struct page *after)
 {
-	u64 min_seq = seq_read(&e->lru.min_seq), max_seq = seq_read(&e->lru.max_seq), seq = min_seq;
+	u64 min_seq = seq_read(&v->min_seq), max_seq = seq_read(&v->max_seq), seq = min_seq;
 	struct page *page;
 
 	if (after)
 		while (list_of(seq) != page_list(after))
 			seq++;
 	else
-		while (!lru_length(e, list_of(min_seq)) && min_seq + MIN_NR_GENS <= max_seq)
+		while (!lru_length(v, list_of(min_seq)) && min_seq + MIN_NR_GENS <= max_seq)
 			min_seq++;
 	if (!after && min_seq != seq)
-		set_seqs(e, seq = min_seq, max_seq);
-	while (!(page = lru_from_tail(e, list_of(seq), after)) && seq < max_seq) {
+		set_seqs(v, seq = min_seq, max_seq);
+	while (!(page = lru_from_tail(v, list_of(seq), after)) && seq < max_seq) {
 		after = NULL;
 		seq++;
 	}
@@ -111,45 +111,59 @@ static struct page *gen_next(struct engine *e, struct page *after)
 
 /* ---- aging ---- */
 
-/* What is used in [va, the end of its table) is young.  The table's lock is held. */
-static void walk_table(struct mm *mm, u64 va, u64 end, pte_t *ptep)
+/* The page that an entry maps, if it is the node's. */
+static struct page *page_of(const struct lruvec *v, pte_t pte)
 {
-	struct engine *e = mm->engine;
-	struct page *young[BATCH];
+	struct page *page;
+
+	if (!pte_mapped(pte) || pte_special(pte))
+		return NULL;
+	page = pfn_page(v->engine, pte_pfn(pte));
+	return page_lruvec(v->engine, page) == v ? page : NULL;
+}
+
+static void found_young(struct lruvec *v, struct page **pages, unsigned n)
+{
+	spin_lock(&v->lock);
+	for (unsigned i = 0; i < n; i++)
+		lru_found_young_locked(v, pages[i]);
+	spin_unlock(&v->lock);
+}
+
+/* What is used in [va, the end of its table) is young.  The table's lock is held. */
+static void walk_table(struct lruvec *v, struct mm *mm, u64 va, u64 end, pte_t *ptep)
+{
+	const struct mmu_ops *mmu = v->engine->mmu;
+	struct page *young[BATCH], *page;
 	unsigned n = 0;
 
 	for (; va < end; va += PAGE_SIZE, ptep++) {
 		pte_t pte = pte_read(ptep);
 
-		if (pte_mapped(pte) && !pte_special(pte) && pte_young(pte) &&
-		    e->mmu->test_and_clear_young(mm, va, ptep))
-			young[n++] = pfn_page(e, pte_pfn(pte));
+		if (pte_young(pte) && (page = page_of(v, pte)) &&
+		    mmu->test_and_clear_young(mm, va, ptep))
+			young[n++] = page;
 		if (n < BATCH && (va + PAGE_SIZE < end || !n))
 			continue;
-		spin_lock(&e->lru.lock);
-		for (unsigned i = 0; i < n; i++)
-			lru_found_young(e, young[i]);
-		spin_unlock(&e->lru.lock);
+		found_young(v, young, n);
 		n = 0;
 	}
 }
 
-static void look_at_huge(struct mm *mm, u64 va, pte_t *pmdp, spinlock_t *ptl)
+static void look_at_huge(struct lruvec *v, struct mm *mm, u64 va, pte_t *pmdp, spinlock_t *ptl)
 {
-	struct engine *e = mm->engine;
+	struct page *page;
 
 	if (!pmd_trylock_huge(pmdp, ptl))
 		return;
-	if (!pte_special(pte_read(pmdp)) && e->mmu->test_and_clear_young_huge(mm, va, pmdp)) {
-		spin_lock(&e->lru.lock);
-		lru_found_young(e, pfn_page(e, pte_pfn(pte_read(pmdp))));
-		spin_unlock(&e->lru.lock);
-	}
+	page = page_of(v, pte_read(pmdp));
+	if (page && v->engine->mmu->test_and_clear_young_huge(mm, va, pmdp))
+		found_young(v, &page, 1);
 	spin_unlock(ptl);
 }
 
 /* mmap_lock held for reading: tables stay. */
-static void walk_mm(struct mm *mm)
+static void walk_mm(struct lruvec *v, struct mm *mm)
 {
 	u64 va = mm->low, end;
 	spinlock_t *ptl;
@@ -159,12 +173,12 @@ static void walk_mm(struct mm *mm)
 	while ((ptep = pmd_next(mm, &va, mm->high, &ptl, &huge))) {
 		end = min_of((va & PMD_MASK) + PMD_SIZE, mm->high);
 		if (unlikely(huge)) {
-			look_at_huge(mm, va & PMD_MASK, ptep, ptl);
+			look_at_huge(v, mm, va & PMD_MASK, ptep, ptl);
 			va = end;
 			continue;
 		}
 		spin_lock(ptl);
-		walk_table(mm, va, end, ptep);
+		walk_table(v, mm, va, end, ptep);
 		spin_unlock(ptl);
 		va = end;
 	}
@@ -191,80 +205,85 @@ static struct mm *next_mm(struct engine *e, u64 walk)
 }
 
 /* The oldest two become one. */
-static void merge_oldest(struct engine *e)
+static void merge_oldest(struct lruvec *v)
 {
-	struct lru *lru = &e->lru;
 	u64 min_seq;
 	bool all;
 
 	do {
-		spin_lock(&lru->lock);
-		min_seq = seq_read(&lru->min_seq);
-		for (unsigned i = 0; i < BATCH && lru_length(e, list_of(min_seq)); i++)
-			lru_move_tail(e, lru_youngest(e, list_of(min_seq)), list_of(min_seq + 1));
-		all = !lru_length(e, list_of(min_seq));
+		spin_lock(&v->lock);
+		min_seq = seq_read(&v->min_seq);
+		for (unsigned i = 0; i < BATCH && lru_length(v, list_of(min_seq)); i++)
+			lru_move_tail(v, lru_youngest(v, list_of(min_seq)), list_of(min_seq + 1));
+		all = !lru_length(v, list_of(min_seq));
 		if (all)
-			set_seqs(e, min_seq + 1, seq_read(&lru->max_seq));
-		spin_unlock(&lru->lock);
+			set_seqs(v, min_seq + 1, seq_read(&v->max_seq));
+		spin_unlock(&v->lock);
 	} while (!all);
 }
 
-static void new_generation(struct engine *e)
+static void new_generation(struct lruvec *v)
 {
-	struct lru *lru = &e->lru;
+	struct engine *e = v->engine;
 	struct mm *mm;
 
-	while (!e->mmu->never_young && (mm = next_mm(e, seq_read(&lru->max_seq) + 1))) {
-		walk_mm(mm);
+	e->lru.walk++;
+	while (!e->mmu->never_young && (mm = next_mm(e, e->lru.walk))) {
+		walk_mm(v, mm);
 		/* The moment that nobody has it the space may go: see mm_destroy(). */
 		spin_lock(&e->mms_lock);
 		up_read(&mm->mmap_lock);
 		spin_unlock(&e->mms_lock);
 	}
-	if (seq_read(&lru->max_seq) - seq_read(&lru->min_seq) + 1 == MAX_NR_GENS)
-		merge_oldest(e);
-	spin_lock(&lru->lock);
-	set_seqs(e, seq_read(&lru->min_seq), seq_read(&lru->max_seq) + 1);
-	spin_unlock(&lru->lock);
-	atomic_store_explicit(&lru->born, 0, memory_order_relaxed);
+	if (seq_read(&v->max_seq) - seq_read(&v->min_seq) + 1 == MAX_NR_GENS)
+		merge_oldest(v);
+	spin_lock(&v->lock);
+	set_seqs(v, seq_read(&v->min_seq), seq_read(&v->max_seq) + 1);
+	spin_unlock(&v->lock);
+	atomic_store_explicit(&v->born, 0, memory_order_relaxed);
 }
 
-static bool generation_is_due(const struct engine *e)
+static bool generation_is_due(const struct lruvec *v)
 {
-	return atomic_load_explicit(&e->lru.born, memory_order_relaxed) > user_frames(e) / BIRTHS;
+	u64 frames = node_zone(v->engine, lruvec_nid(v))->nr;
+
+	return atomic_load_explicit(&v->born, memory_order_relaxed) > frames / BIRTHS;
 }
 
-static void gen_watch(struct engine *e)
+static void gen_watch(struct lruvec *v)
 {
-	if (!generation_is_due(e) || !spin_trylock(&e->lru.aging))
+	spinlock_t *aging = &v->engine->lru.aging;
+
+	if (!generation_is_due(v) || !spin_trylock(aging))
 		return;
-	if (generation_is_due(e))
-		new_generation(e);
-	spin_unlock(&e->lru.aging);
+	if (generation_is_due(v))
+		new_generation(v);
+	spin_unlock(aging);
 }
 
 /* Also if all that is left are the youngest, whom nobody has watched. */
-static void gen_age(struct engine *e)
+static void gen_age(struct lruvec *v)
 {
-	u64 evictable = lru_evictable(&e->lru);
+	spinlock_t *aging = &v->engine->lru.aging;
+	u64 evictable = lruvec_evictable(v);
 
-	for (u64 seq = seq_read(&e->lru.max_seq), n = 0; n < MIN_NR_GENS - 1; n++, seq--)
-		evictable -= min_of(evictable, lru_length(e, list_of(seq)));
-	if ((!evictable || generation_is_due(e)) && spin_trylock(&e->lru.aging)) {
-		new_generation(e);
-		spin_unlock(&e->lru.aging);
+	for (u64 seq = seq_read(&v->max_seq), n = 0; n < MIN_NR_GENS - 1; n++, seq--)
+		evictable -= min_of(evictable, lru_length(v, list_of(seq)));
+	if ((!evictable || generation_is_due(v)) && spin_trylock(aging)) {
+		new_generation(v);
+		spin_unlock(aging);
 	}
 }
 
-static u64 gen_shadow(struct engine *e)
+static u64 gen_shadow(struct lruvec *v)
 {
-	return seq_read(&e->lru.min_seq) + 1;
+	return seq_read(&v->min_seq);
 }
 
 /* Within the time that the generations in memory have lived. */
-static bool gen_refault_is_hot(struct engine *e, u64 shadow)
+static bool gen_refault_is_hot(struct lruvec *v, u64 shadow)
 {
-	return seq_read(&e->lru.max_seq) - (shadow - 1) < MAX_NR_GENS;
+	return seq_read(&v->max_seq) - shadow < MAX_NR_GENS;
 }
 
 const struct reclaim_policy policy_gen = {

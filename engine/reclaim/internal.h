@@ -14,6 +14,34 @@
  * A page of a file is there while it is in the page cache, whose reference keeps it alive.
  */
 
+/* The lists of the page's node. */
+static inline struct lruvec *page_lruvec(struct engine *e, const struct page *page)
+{
+	return &e->lru.nodes[page_nid(page)];
+}
+static inline unsigned lruvec_nid(const struct lruvec *v)
+{
+	return (unsigned)(v - v->engine->lru.nodes);
+}
+static inline void lruvec_unlock(struct lruvec *held)
+{
+	if (held)
+		spin_unlock(&held->lock);
+}
+/* For pages one after the other: the lock of this one's node instead of the one that is held
+ * (NULL: none).  Returns whose is held now. */
+static inline struct lruvec *lruvec_relock(struct engine *e, const struct page *page,
+					   struct lruvec *held)
+{
+	struct lruvec *v = page_lruvec(e, page);
+
+	if (v == held)
+		return held;
+	lruvec_unlock(held);
+	spin_lock(&v->lock);
+	return v;
+}
+
 /* What is forgotten of a page on its way out. */
 #define PG_TAKEN_CLEARS (PG_REFERENCED | PG_WORKINGSET | PG_PREFETCHED | PG_UNEVICTABLE)
 
@@ -22,20 +50,26 @@ void lru_add_batch(struct engine *e, struct page **pages, unsigned n);
 /* Take unmapped pages off the lists and string them up on `to`. */
 void lru_del_batch(struct engine *e, struct page **pages, unsigned n, struct list_head *to);
 /* A page goes to the write-out list; the mapping's reference becomes the list's.  It is mapped
- * nowhere, in the swap cache, and on an LRU list or none.  Page lock held. */
+ * nowhere, in the swap cache, and on an LRU list or none (the second: on none).  Page lock held. */
 void lru_write_out(struct engine *e, struct page *page);
+void writeout_add(struct engine *e, struct page **pages, unsigned n);
 /* A page that is on its way out is mapped again, for it was missed at once: off the write-out list,
  * onto an LRU list.  Page lock held; the list's reference becomes the mapping's. */
 void lru_return(struct engine *e, struct page *page);
-/* Under lru->lock: a page on a list was found young; off, and back on a list. */
+/* With the lock of its node: a page on a list was found young; off, and back on a list. */
+void lru_found_young_locked(struct lruvec *v, struct page *page);
+void lru_isolate(struct lruvec *v, struct page *page);
+void lru_putback(struct lruvec *v, struct page *page);
+/* Without: it was found young. */
 void lru_found_young(struct engine *e, struct page *page);
-void lru_isolate(struct engine *e, struct page *page);
-void lru_putback(struct engine *e, struct page *page);
-/* Where the policy wants it now, if it is on a list; under lru->lock, and not. */
-void lru_rotate_locked(struct engine *e, struct page *page, enum page_arrival why);
+/* Where the policy wants it now, if it is on a list; with the lock, and without. */
+void lru_rotate_locked(struct lruvec *v, struct page *page, enum page_arrival why);
 void lru_rotate(struct engine *e, struct page *page, enum page_arrival why);
-/* `to` takes the place of a page on its list, which leaves it.  Page lock held. */
+/* `to` takes the place of a page on its list, which leaves it; on another node it is new.  Page
+ * lock held. */
 void lru_replace(struct engine *e, struct page *page, struct page *to);
+/* Of a node; see lru_retry_unevictable(). */
+void lruvec_retry_unevictable(struct lruvec *v, unsigned n);
 /* A page that must not or cannot be taken, if it is on a list: to that of its like. */
 void lru_make_unevictable(struct engine *e, struct page *page);
 /* One entry that maps a page, on a walk over all of them. */
@@ -82,9 +116,8 @@ struct taken {
 	bool not_now;	    /* the machine could not say yet which can be taken */
 };
 
-/* Take one segment around a victim that the policy names, or a victim that is mapped more than
- * once from all its entries.  `force`: young pages, too; nodes: where the victim lies.  False:
- * there is none. */
+/* Take one segment around a victim that the policy of one of these nodes names, or a victim that is
+ * mapped more than once from all its entries.  `force`: young pages, too.  False: there is none. */
 bool take_segment(struct engine *e, bool force, nodemask_t nodes, struct taken *t);
 /* The store or the swap area is full: take one page that needs neither, a clean or dirty page of a
  * file.  False: there is none in reach. */

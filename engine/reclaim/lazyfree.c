@@ -149,6 +149,7 @@ static unsigned settle(struct vma *vma, struct lazy_group *g, u64 start, const s
 	for (unsigned i = 0; i < g->n; i++) {
 		struct page *page = g->pages[i];
 		bool goes = !g->takes[i].result || g->takes[i].result == -ENOENT;
+		struct lruvec *v;
 
 		if (!g->takes[i].result && g->takes[i].dirty && !droppable) {
 			put_back(vma->mm, g, i);
@@ -156,12 +157,12 @@ static unsigned settle(struct vma *vma, struct lazy_group *g, u64 start, const s
 				*kept |= 1ULL << ((g->takes[i].va - start) >> PAGE_SHIFT);
 			goes = false;
 		}
-		spin_lock(&e->lru.lock);
+		v = lruvec_relock(e, page, NULL);
 		if (goes)
 			page_clear(page, PG_ISOLATED);
 		else
-			lru_putback(e, page);
-		spin_unlock(&e->lru.lock);
+			lru_putback(v, page);
+		spin_unlock(&v->lock);
 		if (page != held)
 			page_unlock(page);
 		if (goes) {
@@ -178,6 +179,7 @@ unsigned discard_lazy_range(struct engine *e, struct vma *vma, u64 start, u64 en
 	struct lazy_group g = { .n = 0 };
 	spinlock_t *ptl;
 	pte_t *ptep = pte_find(vma->mm, start, &ptl);
+	struct lruvec *v = NULL;
 	unsigned gone;
 
 	if (!ptep)
@@ -188,10 +190,11 @@ unsigned discard_lazy_range(struct engine *e, struct vma *vma, u64 start, u64 en
 		spin_unlock(ptl);
 		return 0;
 	}
-	spin_lock(&e->lru.lock);
-	for (unsigned i = 0; i < g.n; i++)
-		lru_isolate(e, g.pages[i]);
-	spin_unlock(&e->lru.lock);
+	for (unsigned i = 0; i < g.n; i++) {
+		v = lruvec_relock(e, g.pages[i], v);
+		lru_isolate(v, g.pages[i]);
+	}
+	lruvec_unlock(v);
 	e->mmu->take(vma->mm, g.takes, g.n);
 	gone = settle(vma, &g, start, held, kept);
 	spin_unlock(ptl);

@@ -34,11 +34,11 @@
 /* For each fresh page so many are watched. */
 #define WATCHED_SHARE 8
 
-static void lru_init(struct engine *e)
+static void lru_init(struct lruvec *v)
 {
 	u32 lists = 1u << LRU_INACTIVE | 1u << LRU_FRESH;
 
-	lru_set_joinable(e, lists | lists << LRU_OF_KIND);
+	lru_set_joinable(v, lists | lists << LRU_OF_KIND);
 }
 
 /* The list of that name, of the page's kind. */
@@ -53,179 +53,178 @@ static unsigned name_of(const struct page *page)
 	return page_list(page) % LRU_OF_KIND;
 }
 
-static unsigned choose_list(const struct engine *e, enum page_arrival why)
+static unsigned choose_list(const struct lruvec *v, enum page_arrival why)
 {
 	switch (why) {
 	case ARRIVED_HOT:
 	case ARRIVED_IN_USE:
 		return LRU_ACTIVE;
 	case ARRIVED_NEW:
-		return e->mmu->never_young ? LRU_INACTIVE : LRU_FRESH;
+		return v->engine->mmu->never_young ? LRU_INACTIVE : LRU_FRESH;
 	default:
 		return LRU_INACTIVE;
 	}
 }
 
-static unsigned lru_place(struct engine *e, struct page *page, enum page_arrival why)
+static unsigned lru_place(struct lruvec *v, struct page *page, enum page_arrival why)
 {
-	return list_for(page, choose_list(e, why));
+	return list_for(page, choose_list(v, why));
 }
 
-static void lru_accessed(struct engine *e, struct page *page)
+static void lru_accessed(struct lruvec *v, struct page *page)
 {
 	if (name_of(page) != LRU_ACTIVE)
-		lru_activate(e, page, list_for(page, LRU_ACTIVE));
+		lru_activate(v, page, list_for(page, LRU_ACTIVE));
 }
 
-static void lru_young(struct engine *e, struct page *page)
+static void lru_young(struct lruvec *v, struct page *page)
 {
 	switch (name_of(page)) {
 	case LRU_FRESH:
-		lru_move(e, page, list_for(page, LRU_INACTIVE));
+		lru_move(v, page, list_for(page, LRU_INACTIVE));
 		break;
 	case LRU_INACTIVE:
-		lru_activate(e, page, list_for(page, LRU_ACTIVE));
+		lru_activate(v, page, list_for(page, LRU_ACTIVE));
 		break;
 	}
 }
 
-static void deactivate(struct engine *e, struct page *page)
+static void deactivate(struct lruvec *v, struct page *page)
 {
 	page_clear(page, PG_REFERENCED | PG_WORKINGSET);
-	lru_move(e, page, list_for(page, LRU_INACTIVE));
+	lru_move(v, page, list_for(page, LRU_INACTIVE));
 }
 
-static u64 length(const struct engine *e, enum lru_kind kind, unsigned name)
+static u64 length(const struct lruvec *v, enum lru_kind kind, unsigned name)
 {
-	return lru_length(e, name + kind * LRU_OF_KIND);
+	return lru_length(v, name + kind * LRU_OF_KIND);
 }
 
-static bool fresh_too_long(const struct engine *e, enum lru_kind kind)
+static bool fresh_too_long(const struct lruvec *v, enum lru_kind kind)
 {
-	return length(e, kind, LRU_FRESH) * WATCHED_SHARE > length(e, kind, LRU_INACTIVE);
+	return length(v, kind, LRU_FRESH) * WATCHED_SHARE > length(v, kind, LRU_INACTIVE);
 }
 
-static bool active_too_long(const struct engine *e, enum lru_kind kind)
+static bool active_too_long(const struct lruvec *v, enum lru_kind kind)
 {
-	return length(e, kind, LRU_ACTIVE) >
-	       length(e, kind, LRU_INACTIVE) + length(e, kind, LRU_FRESH);
+	return length(v, kind, LRU_ACTIVE) >
+	       length(v, kind, LRU_INACTIVE) + length(v, kind, LRU_FRESH);
 }
 
 /* The oldest page of a list, locked and with a reference; NULL: there is none now. */
-static struct page *lock_oldest(struct engine *e, unsigned list)
+static struct page *lock_oldest(struct lruvec *v, unsigned list)
 {
 	struct page *page;
 
-	spin_lock(&e->lru.lock);
-	page = lru_from_tail(e, list, NULL);
+	spin_lock(&v->lock);
+	page = lru_from_tail(v, list, NULL);
 	if (page && page_trylock(page)) {
 		page_get(page);
 	} else if (page) {
-		lru_move(e, page, list);
+		lru_move(v, page, list);
 		page = NULL;
 	}
-	spin_unlock(&e->lru.lock);
+	spin_unlock(&v->lock);
 	return page;
 }
 
 /* The oldest page of a list goes where it is to go, now that it is asked whether it was used. */
-static void move_on(struct engine *e, enum lru_kind kind, unsigned name)
+static void move_on(struct lruvec *v, enum lru_kind kind, unsigned name)
 {
 	unsigned list = name + kind * LRU_OF_KIND;
-	struct page *page = lock_oldest(e, list);
+	struct page *page = lock_oldest(v, list);
 	bool used;
 
 	if (!page)
 		return;
-	used = page_referenced(e, page);
-	spin_lock(&e->lru.lock);
+	used = page_referenced(v->engine, page);
+	spin_lock(&v->lock);
 	if (!lru_has(page, list))
 		; /* it went meanwhile */
 	else if (name == LRU_FRESH)
-		lru_move(e, page, list_for(page, LRU_INACTIVE));
+		lru_move(v, page, list_for(page, LRU_INACTIVE));
 	else if (used)
-		lru_move(e, page, list);
+		lru_move(v, page, list);
 	else
-		deactivate(e, page);
-	spin_unlock(&e->lru.lock);
+		deactivate(v, page);
+	spin_unlock(&v->lock);
 	page_unlock(page);
-	page_put(e, page);
+	page_put(v->engine, page);
 }
 
-static void lru_watch(struct engine *e)
+static void lru_watch(struct lruvec *v)
 {
 	for (unsigned kind = 0; kind < NR_LRU_KINDS; kind++)
-		for (unsigned i = 0; i < WATCH_BATCH && fresh_too_long(e, kind); i++)
-			move_on(e, kind, LRU_FRESH);
+		for (unsigned i = 0; i < WATCH_BATCH && fresh_too_long(v, kind); i++)
+			move_on(v, kind, LRU_FRESH);
 }
 
-static void lru_age(struct engine *e)
+static void lru_age(struct lruvec *v)
 {
-	if (e->mmu->never_young)
+	if (v->engine->mmu->never_young)
 		return;
 	for (unsigned kind = 0; kind < NR_LRU_KINDS; kind++) {
-		for (unsigned i = 0; i < AGE_BATCH && fresh_too_long(e, kind); i++)
-			move_on(e, kind, LRU_FRESH);
-		for (unsigned i = 0; i < AGE_BATCH && active_too_long(e, kind); i++)
-			move_on(e, kind, LRU_ACTIVE);
+		for (unsigned i = 0; i < AGE_BATCH && fresh_too_long(v, kind); i++)
+			move_on(v, kind, LRU_FRESH);
+		for (unsigned i = 0; i < AGE_BATCH && active_too_long(v, kind); i++)
+			move_on(v, kind, LRU_ACTIVE);
 	}
 }
 
 /* Without asking who is used, for nobody knows. */
-static void balance_blind(struct engine *e, enum lru_kind kind)
+static void balance_blind(struct lruvec *v, enum lru_kind kind)
 {
 	unsigned active = LRU_ACTIVE + kind * LRU_OF_KIND;
 
-	for (unsigned i = 0; i < AGE_BATCH && active_too_long(e, kind); i++)
-		deactivate(e, lru_from_tail(e, active, NULL));
+	for (unsigned i = 0; i < AGE_BATCH && active_too_long(v, kind); i++)
+		deactivate(v, lru_from_tail(v, active, NULL));
 }
 
 /* The next of a kind. */
-static struct page *next_of(struct engine *e, enum lru_kind kind)
+static struct page *next_of(struct lruvec *v, enum lru_kind kind)
 {
 	unsigned lists = kind * LRU_OF_KIND;
 	struct page *page;
 
-	if (e->mmu->never_young)
-		balance_blind(e, kind);
-	page = lru_from_tail(e, lists + LRU_INACTIVE, NULL);
+	if (v->engine->mmu->never_young)
+		balance_blind(v, kind);
+	page = lru_from_tail(v, lists + LRU_INACTIVE, NULL);
 	/* All are fresh, or all are active and in use: the oldest then. */
-	if (!page && (page = lru_from_tail(e, lists + LRU_FRESH, NULL)))
-		lru_move(e, page, lists + LRU_INACTIVE);
-	if (!page && (page = lru_from_tail(e, lists + LRU_ACTIVE, NULL)))
-		deactivate(e, page);
+	if (!page && (page = lru_from_tail(v, lists + LRU_FRESH, NULL)))
+		lru_move(v, page, lists + LRU_INACTIVE);
+	if (!page && (page = lru_from_tail(v, lists + LRU_ACTIVE, NULL)))
+		deactivate(v, page);
 	return page;
 }
 
-static u64 all_of(const struct engine *e, enum lru_kind kind)
+static u64 all_of(const struct lruvec *v, enum lru_kind kind)
 {
-	return length(e, kind, LRU_INACTIVE) + length(e, kind, LRU_ACTIVE) +
-	       length(e, kind, LRU_FRESH);
+	return length(v, kind, LRU_INACTIVE) + length(v, kind, LRU_ACTIVE) +
+	       length(v, kind, LRU_FRESH);
 }
 
 /* Behind the last of the kind whose turn it was come those of the other. */
-static struct page *lru_next(struct engine *e, struct page *after)
+static struct page *lru_next(struct lruvec *v, struct page *after)
 {
-	struct lru *lru = &e->lru;
 	struct page *page;
 
 	if (!after) {
-		lru->first = lru_choose_kind(e, all_of(e, KIND_ANON), all_of(e, KIND_FILE));
-		return next_of(e, lru->first);
+		v->first = lru_choose_kind(v, all_of(v, KIND_ANON), all_of(v, KIND_FILE));
+		return next_of(v, v->first);
 	}
-	page = lru_from_tail(e, list_for(after, LRU_INACTIVE), after);
-	if (page || page_kind(after) != lru->first)
+	page = lru_from_tail(v, list_for(after, LRU_INACTIVE), after);
+	if (page || page_kind(after) != v->first)
 		return page;
-	return lru_from_tail(e, LRU_INACTIVE + !lru->first * LRU_OF_KIND, NULL);
+	return lru_from_tail(v, LRU_INACTIVE + !v->first * LRU_OF_KIND, NULL);
 }
 
-static bool lru_refault_is_hot(struct engine *e, u64 shadow)
+static bool lru_refault_is_hot(struct lruvec *v, u64 shadow)
 {
-	u64 active = length(e, KIND_ANON, LRU_ACTIVE) + length(e, KIND_FILE, LRU_ACTIVE);
-	u64 others = lru_evictable(&e->lru) - active;
+	u64 active = length(v, KIND_ANON, LRU_ACTIVE) + length(v, KIND_FILE, LRU_ACTIVE);
+	u64 others = lruvec_evictable(v) - active;
 
 	/* The share of the inactive list lets the active list begin to grow. */
-	return workingset_distance(e, shadow) <= active + others / 8;
+	return workingset_distance(v, shadow) <= active + others / 8;
 }
 
 const struct reclaim_policy policy_lru = {

@@ -76,11 +76,9 @@ static u64 total_vm(const struct mm *mm)
 
 static void tell_of_memory(struct engine *e)
 {
-	const struct lru *lru = &e->lru;
-
 	vmf_message(
 		"Mem-Info: evictable:%lu unevictable:%lu writeback:%lu free:%lu free_swap:%lukB",
-		ul(lru_evictable(lru)), ul(lru->nr_unevictable), ul(nr_writeout(e)),
+		ul(lru_evictable(e)), ul(lru_unevictable(e)), ul(nr_writeout(e)),
 		ul(zone_free_pages(e, ZONE_USER)),
 		kb(total_pages(e) - user_frames(e) - e->swap.used));
 }

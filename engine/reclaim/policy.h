@@ -25,35 +25,36 @@ enum page_arrival {
 	ARRIVED_NEXT,	/* could not go for long and is to be tried again before all others */
 };
 
-/* All are called with lru->lock held, but for age(), watch() and the last two. */
+/* Each is called for the pages of a node, with its lock held, but for age(), watch() and the last
+ * two. */
 struct reclaim_policy {
 	const char *name;
 	/* A page that is found young when it is the next to go is spared; otherwise nobody looks.
 	 */
 	bool spares_young;
 	/* The engine begins: no page is there yet. */
-	void (*init)(struct engine *e);
+	void (*init)(struct lruvec *v);
 	/* The list that the page goes to: to its head, with ARRIVED_NEXT to its tail. */
-	unsigned (*place)(struct engine *e, struct page *page, enum page_arrival why);
+	unsigned (*place)(struct lruvec *v, struct page *page, enum page_arrival why);
 	/* A page on a list was found young by reclaim, which has reset the bit. */
-	void (*young)(struct engine *e, struct page *page);
+	void (*young)(struct lruvec *v, struct page *page);
 	/* A page on a list with PG_REFERENCED was used by a call (read, write) once more.  The
 	 * first time only sets PG_REFERENCED. */
-	void (*accessed)(struct engine *e, struct page *page);
+	void (*accessed)(struct lruvec *v, struct page *page);
 	/* The page to go first, or (after != NULL) behind another that next() gave under the same
 	 * hold of the lock; NULL: none.  May move pages between the lists when after == NULL. */
-	struct page *(*next)(struct engine *e, struct page *after);
+	struct page *(*next)(struct lruvec *v, struct page *after);
 	/* Before a victim is looked for, no lock held but those of reclaim_fn; or NULL. */
-	void (*age)(struct engine *e);
+	void (*age)(struct lruvec *v);
 	/* After a fault, a read or a write, no lock held but a file's i_rwsem, whether memory is
 	 * short or not: to look at a few pages in time.  Not called where never_young is set; or
 	 * NULL. */
-	void (*watch)(struct engine *e);
-	/* What to remember of pages that go now, not 0, below 2^63; NULL: the nonresident age.  No
-	 * lock held, here and below. */
-	u64 (*shadow)(struct engine *e);
-	/* A page that left this shadow (workingset.h) is asked for again: was it hot? */
-	bool (*refault_is_hot)(struct engine *e, u64 shadow);
+	void (*watch)(struct lruvec *v);
+	/* What to remember of pages that go now, below 2^60; NULL: the nonresident age.  No lock
+	 * held, here and below. */
+	u64 (*shadow)(struct lruvec *v);
+	/* A page of which this was remembered is asked for again: was it hot? */
+	bool (*refault_is_hot)(struct lruvec *v, u64 shadow);
 };
 
 extern const struct reclaim_policy policy_lru, policy_gen, policy_clock, policy_fifo;
@@ -63,13 +64,13 @@ extern const struct reclaim_policy policy_lru, policy_gen, policy_clock, policy_
 /* By name; NULL: there is none of that name. */
 const struct reclaim_policy *policy_find(const char *name);
 
-/* ---- for policies: lru->lock held, the page is on a list of the policy's ---- */
+/* ---- for policies: the node's lock held, the page is on a list of the policy's ---- */
 
 /* To the head of a list, or to its tail. */
-void lru_move(struct engine *e, struct page *page, unsigned list);
-void lru_move_tail(struct engine *e, struct page *page, unsigned list);
+void lru_move(struct lruvec *v, struct page *page, unsigned list);
+void lru_move_tail(struct lruvec *v, struct page *page, unsigned list);
 /* To the head, and it is counted as activated. */
-void lru_activate(struct engine *e, struct page *page, unsigned list);
+void lru_activate(struct lruvec *v, struct page *page, unsigned list);
 /* Is it on this list now? */
 static inline bool lru_has(const struct page *page, unsigned list)
 {
@@ -81,30 +82,30 @@ static inline enum lru_kind page_kind(const struct page *page)
 	return page_test(page, PG_OF_DISK) ? KIND_FILE : KIND_ANON;
 }
 /* So many pages of a kind had to be brought back. */
-void lru_note_cost(struct engine *e, enum lru_kind kind, u64 pages);
-/* Whose turn is it, if so many of each can go?  lru->lock held. */
-enum lru_kind lru_choose_kind(struct engine *e, u64 anon, u64 file);
+void lru_note_cost(struct lruvec *v, enum lru_kind kind, u64 pages);
+/* Whose turn is it, if so many of each can go?  Lock held. */
+enum lru_kind lru_choose_kind(struct lruvec *v, u64 anon, u64 file);
 /* Pages on a list. */
-static inline u64 lru_length(const struct engine *e, unsigned list)
+static inline u64 lru_length(const struct lruvec *v, unsigned list)
 {
-	return atomic_load_explicit(&e->lru.nr[list], memory_order_relaxed);
+	return atomic_load_explicit(&v->nr[list], memory_order_relaxed);
 }
 /* The page at the head of a list that is not empty. */
-static inline struct page *lru_youngest(struct engine *e, unsigned list)
+static inline struct page *lru_youngest(struct lruvec *v, unsigned list)
 {
-	return list_first_entry(&e->lru.lists[list], struct page, lru);
+	return list_first_entry(&v->lists[list], struct page, lru);
 }
 /* The page before `after` on a list, or its last one; NULL: none. */
-static inline struct page *lru_from_tail(struct engine *e, unsigned list, struct page *after)
+static inline struct page *lru_from_tail(struct lruvec *v, unsigned list, struct page *after)
 {
-	struct list_head *head = &e->lru.lists[list], *at = after ? after->lru.prev : head->prev;
+	struct list_head *head = &v->lists[list], *at = after ? after->lru.prev : head->prev;
 
 	return at == head ? NULL : list_entry(at, struct page, lru);
 }
 /* Pages on these lists (bit i: list i) may go together with a neighbour whose turn it is. */
-static inline void lru_set_joinable(struct engine *e, u32 lists)
+static inline void lru_set_joinable(struct lruvec *v, u32 lists)
 {
-	atomic_store_explicit(&e->lru.joinable, lists, memory_order_relaxed);
+	atomic_store_explicit(&v->joinable, lists, memory_order_relaxed);
 }
 
 #endif

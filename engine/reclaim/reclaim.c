@@ -16,19 +16,27 @@
 #define RETRY_BATCH 64
 #define RETRY_EVERY 4096
 
+static void lruvec_init(struct engine *e, struct lruvec *v)
+{
+	v->engine = e;
+	spin_init_class(&v->lock, LOCK_LRU);
+	for (unsigned i = 0; i < NR_LRU_LISTS; i++)
+		list_init(&v->lists[i]);
+	list_init(&v->unevictable);
+	e->lru.policy->init(v);
+}
+
 void reclaim_init(struct engine *e)
 {
 	struct lru *lru = &e->lru;
 
-	spin_init_class(&lru->lock, LOCK_LRU);
 	spin_init(&lru->aging);
-	for (unsigned i = 0; i < NR_LRU_LISTS; i++)
-		list_init(&lru->lists[i]);
-	list_init(&lru->unevictable);
+	spin_init_class(&lru->writeout_lock, LOCK_LRU);
 	list_init(&lru->writeout);
 	lru->policy = e->config.policy ? e->config.policy : &policy_default;
 	lru->watch = e->mmu->never_young ? NULL : lru->policy->watch;
-	lru->policy->init(e);
+	for (unsigned i = 0; i < e->numa.nr; i++)
+		lruvec_init(e, &lru->nodes[i]);
 	e->reclaim = reclaim_nodes;
 }
 
@@ -37,16 +45,19 @@ static u64 nr_free(struct engine *e)
 	return zone_free_pages(e, ZONE_USER);
 }
 
-/* As a share of what is taken, so that it never costs much. */
-static void retry_in_time(struct engine *e)
+static u64 nr_free_on(struct engine *e, unsigned nid)
 {
-	struct lru *lru = &e->lru;
-	u64 age = atomic_load_explicit(&lru->age, memory_order_relaxed);
-	u64 last = atomic_load_explicit(&lru->retried_at, memory_order_relaxed);
+	return atomic_load_explicit(&node_zone(e, nid)->nr_free, memory_order_relaxed);
+}
 
-	if (age - last >= RETRY_EVERY &&
-	    atomic_compare_exchange_strong(&lru->retried_at, &last, age))
-		lru_retry_unevictable(e, RETRY_BATCH);
+/* As a share of what is taken, so that it never costs much. */
+static void retry_in_time(struct lruvec *v)
+{
+	u64 age = atomic_load_explicit(&v->age, memory_order_relaxed);
+	u64 last = atomic_load_explicit(&v->retried_at, memory_order_relaxed);
+
+	if (age - last >= RETRY_EVERY && atomic_compare_exchange_strong(&v->retried_at, &last, age))
+		lruvec_retry_unevictable(v, RETRY_BATCH);
 }
 
 /* There is no room for what needs any: does something go without? */
@@ -67,8 +78,7 @@ static nodemask_t nodes_below(struct engine *e, u64 mark)
 	nodemask_t nodes = 0;
 
 	for (unsigned nid = 0; e->numa.nr > 1 && nid < e->numa.nr; nid++)
-		if (atomic_load_explicit(&node_zone(e, nid)->nr_free, memory_order_relaxed) <
-		    node_share(e, nid, mark))
+		if (nr_free_on(e, nid) < node_share(e, nid, mark))
 			nodes |= 1u << nid;
 	return nodes;
 }
@@ -81,9 +91,10 @@ static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 	bool full, retried = false;
 
 	if (!e->config.may_exceed)
-		most += lru_evictable(&e->lru) /
+		most += lru_evictable(e) /
 			8; /* everything may be looked at twice, before it is "no" */
-	retry_in_time(e);
+	for (unsigned i = 0; i < e->numa.nr; i++)
+		retry_in_time(&e->lru.nodes[i]);
 	freed = huge_zero_shrink(e);
 	while (freed < want) {
 		struct taken t;
@@ -198,6 +209,21 @@ bool reclaim_step(struct engine *e, u64 pages)
 			progress |= t.taken || t.freed || t.aged;
 	}
 	return progress && (below || (free < marks->high && (free < marks->low || nr_writeout(e))));
+}
+
+u64 reclaim_balance_node(struct engine *e, unsigned nid)
+{
+	u64 freed = 0, high = node_share(e, nid, e->config.marks.high), free;
+	bool not_now = false;
+
+	while ((free = nr_free_on(e, nid)) < high) {
+		u64 n = reclaim(e, min_of(high - free, (u64)MMU_BATCH), 1u << nid, &not_now);
+
+		if (!n)
+			break;
+		freed += n;
+	}
+	return freed;
 }
 
 u64 reclaim_balance(struct engine *e)

@@ -51,31 +51,42 @@ enum { LRU_INACTIVE, LRU_ACTIVE, LRU_FRESH, LRU_OF_KIND };
 /* Those of the policy "gen". */
 #define MAX_NR_GENS 4
 
-struct lru {
-	spinlock_t lock; /* guards the lists, their lengths, PG_LRU, page->list */
-	const struct reclaim_policy *policy;
-	void (*watch)(struct engine *e);      /* the policy's; NULL: it has no use for it */
+/* The pages of one node. */
+struct lruvec {
+	struct engine *engine;
+	spinlock_t lock; /* guards the lists, their lengths, and of their pages PG_LRU and list */
 	struct list_head lists[NR_LRU_LISTS]; /* the policy's */
 	struct list_head unevictable;	      /* PG_UNEVICTABLE */
 	/* Pages; written under lock, read anywhere. */
 	_Atomic u64 nr[NR_LRU_LISTS], nr_unevictable;
 	/* Bit i: pages on list i may go together with a neighbour whose turn it is.  A hint. */
 	_Atomic u32 joinable;
-	struct list_head writeout; /* PG_WRITEBACK, oldest first */
-	_Atomic u64 nr_writeout;
 	/* What bringing back pages of each kind has cost lately, in pages; read and written
 	 * anywhere.  And whose turn it is (reclaim/balance.c); under lock. */
 	_Atomic u64 cost[NR_LRU_KINDS];
 	s64 credit[NR_LRU_KINDS];
-	enum lru_kind first;	   /* the kind of the victim that was named last, before others */
-	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
+	enum lru_kind first; /* the kind of the victim that was named last, before others */
 	/* The policy "gen": its generations; written under lock, read anywhere. */
 	_Atomic u64 min_seq, max_seq;
 	_Atomic u64 born;	/* pages that came since the youngest began */
-	spinlock_t aging;	/* a new one is being made; tried, never waited for */
 	_Atomic u64 age;	/* pages evicted, ever */
-	_Atomic u64 busy;	/* times that somebody else was at what could have gone, ever */
 	_Atomic u64 retried_at; /* age when unevictable pages were last tried again */
+	_Atomic s64 turn;	/* among the nodes (take.c); a hint */
+};
+
+struct lru {
+	const struct reclaim_policy *policy;
+	void (*watch)(struct lruvec *v); /* the policy's; NULL: it has no use for it */
+	struct lruvec nodes[MAX_NUMNODES];
+	spinlock_t writeout_lock;
+	struct list_head writeout; /* PG_WRITEBACK, of all nodes, oldest first */
+	_Atomic u64 nr_writeout;   /* written under its lock, read anywhere */
+	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
+	_Atomic u64 busy;	   /* times that somebody else was at what could have gone, ever */
+	/* The policy "gen": a node's next generation is being made; tried, never waited for.  And
+	 * which walk through all spaces that is. */
+	spinlock_t aging;
+	u64 walk;
 };
 
 /* Watermarks in frames of ZONE_USER: reclaim starts below low, ends at high; below min only
@@ -84,15 +95,18 @@ struct watermarks {
 	u64 min, low, high;
 };
 
-/* Pages that the policy can choose from. */
-static inline u64 lru_evictable(const struct lru *lru)
+/* Pages that the policy can choose from: of a node, and of all. */
+static inline u64 lruvec_evictable(const struct lruvec *v)
 {
 	u64 n = 0;
 
 	for (unsigned i = 0; i < NR_LRU_LISTS; i++)
-		n += atomic_load_explicit(&lru->nr[i], memory_order_relaxed);
+		n += atomic_load_explicit(&v->nr[i], memory_order_relaxed);
 	return n;
 }
+u64 lru_evictable(const struct engine *e);
+/* And pages that it cannot. */
+u64 lru_unevictable(const struct engine *e);
 
 /* Registers itself as the allocator's reclaim callback.  e->config is set. */
 void reclaim_init(struct engine *e);
@@ -101,11 +115,7 @@ void lru_del(struct engine *e, struct page *page);
 void lru_mark_accessed(struct engine *e, struct page *page);
 /* A fault or a call has brought pages in, and page locks are dropped: the policy may look at some.
  */
-static inline void lru_watch_pages(struct lru *lru, struct engine *e)
-{
-	if (lru->watch)
-		lru->watch(e);
-}
+void lru_watch_pages(struct engine *e);
 /* Up to n pages that could not be taken, the oldest first, are to be tried again before others. */
 void lru_retry_unevictable(struct engine *e, unsigned n);
 
@@ -124,8 +134,10 @@ bool reclaim_step(struct engine *e, u64 pages);
 /* The first half of that alone, for whoever must wait anyhow: write out up to `pages` pages of what
  * was taken.  How many it were. */
 u64 reclaim_write_out(struct engine *e, u64 pages);
-/* Run until free frames reach high; for a background thread (kswapd).  Returns frames freed. */
+/* Run until free frames reach high, in all and on each node.  Returns frames freed. */
 u64 reclaim_balance(struct engine *e);
+/* Until they do on this node; for its background thread (kswapd.h).  Returns frames freed. */
+u64 reclaim_balance_node(struct engine *e, unsigned nid);
 /* madvise(MADV_PAGEOUT)-like: take and write out the pages of [start, end), but for those that are
  * mapped more than once.  mmap_lock not held. */
 u64 reclaim_range(struct mm *mm, u64 start, u64 end);

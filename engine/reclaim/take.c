@@ -40,9 +40,12 @@ struct group {
 	unsigned nr_young;
 };
 
-static bool is_on(const struct page *page, nodemask_t nodes)
+/* May a neighbour of the victim go with it? */
+static bool may_join(struct engine *e, const struct group *g, const struct page *page)
 {
-	return node_isset(page_nid(page), nodes);
+	u32 lists = atomic_load_explicit(&page_lruvec(e, page)->joinable, memory_order_relaxed);
+
+	return node_isset(page_nid(page), g->nodes) && lists >> page_list(page) & 1;
 }
 
 /* Who may go?  Page-table lock held. */
@@ -50,7 +53,6 @@ static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsi
 		    bool force)
 {
 	u32 not_these = PG_MLOCKED | (all ? PG_FILE : PG_FILE | PG_UNEVICTABLE);
-	u32 lists = all ? ~0u : atomic_load_explicit(&e->lru.joinable, memory_order_relaxed);
 
 	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE, ptep++) {
 		pte_t pte = pte_read(ptep);
@@ -59,8 +61,8 @@ static void collect(struct engine *e, struct group *g, u64 va, pte_t *ptep, unsi
 		if (!pte_mapped(pte) || pte_special(pte))
 			continue;
 		page = pfn_page(e, pte_pfn(pte));
-		if (page != g->victim && (page_test(page, not_these) || !is_on(page, g->nodes) ||
-					  !(lists >> page_list(page) & 1)))
+		if (page != g->victim &&
+		    (page_test(page, not_these) || !(all || may_join(e, g, page))))
 			continue;
 		if (unlikely(page_mapcount(page) > 1))
 			continue;
@@ -113,68 +115,80 @@ static void narrow(struct engine *e, const pte_t *ptep, unsigned victim, unsigne
 
 static void isolate(struct engine *e, struct group *g)
 {
-	spin_lock(&e->lru.lock);
-	for (unsigned i = 0; i < g->n; i++)
-		lru_isolate(e, g->pages[i]);
-	for (unsigned i = 0; i < g->nr_young; i++)
-		lru_found_young(e, g->young[i]);
-	spin_unlock(&e->lru.lock);
+	struct lruvec *v = NULL;
+
+	for (unsigned i = 0; i < g->n; i++) {
+		v = lruvec_relock(e, g->pages[i], v);
+		lru_isolate(v, g->pages[i]);
+	}
+	for (unsigned i = 0; i < g->nr_young; i++) {
+		v = lruvec_relock(e, g->young[i], v);
+		lru_found_young_locked(v, g->young[i]);
+	}
+	lruvec_unlock(v);
 }
 
-/* Sort out what the machine did.  `n` takes were tried; the pages after them got no slot. */
-static void settle(struct engine *e, struct group *g, unsigned n, struct taken *t,
-		   struct page **gone)
+/* Those of the group that stay go back to their lists.  `n` takes were tried; the pages after them
+ * got no slot.  Returns how many will never go. */
+static unsigned put_back(struct engine *e, struct group *g, unsigned n, struct taken *t)
 {
-	struct lru *lru = &e->lru;
-	unsigned taken = 0, untakeable = 0;
+	unsigned untakeable = 0;
+	struct lruvec *v = NULL;
 
-	for (unsigned i = 0; i < n; i++) {
-		struct page *page = g->pages[i];
-
-		if (g->takes[i].result && g->takes[i].result != -ENOENT) {
-			swap_cancel_out(e, page);
-			continue;
-		}
-		page_remove_rmap(page); /* the only one */
-		if (g->takes[i].result) {
-			swap_cancel_out(e, page);
-			continue;
-		}
-		if (g->takes[i].dirty)
-			page_set(page, PG_DIRTY);
-		taken++;
-	}
-	spin_lock(&lru->lock);
 	for (unsigned i = 0; i < g->n; i++) {
 		struct page *page = g->pages[i];
 		int result = i < n ? g->takes[i].result : -EAGAIN;
 
-		if (!result) {
-			/* The mapping's reference is the list's now. */
-			page_set(page, PG_WRITEBACK);
-			page_clear(page, PG_TAKEN_CLEARS);
-			list_add_tail(&page->lru, &lru->writeout);
-		} else if (result == -ENOENT) {
-			page_clear(page, PG_ISOLATED);
-			gone[t->freed++] = page;
-		} else if (result == -EAGAIN) {
+		if (!result || result == -ENOENT)
+			continue;
+		if (result == -EAGAIN) {
 			t->not_now |= i < n;
-			lru_putback(e, page);
 		} else {
 			untakeable++;
 			page_set(page, PG_UNEVICTABLE);
-			lru_putback(e, page);
 		}
+		v = lruvec_relock(e, page, v);
+		lru_putback(v, page);
 	}
-	atomic_fetch_add_explicit(&lru->nr_writeout, taken, memory_order_relaxed);
-	spin_unlock(&lru->lock);
+	lruvec_unlock(v);
+	return untakeable;
+}
 
-	t->taken = taken;
-	if (taken || t->freed)
-		atomic_fetch_sub_explicit(&g->mm->rss, (s64)(taken + t->freed),
+/* Sort out what the machine did with the first n. */
+static void settle(struct engine *e, struct group *g, unsigned n, struct taken *t,
+		   struct page **gone)
+{
+	struct page *leaving[MMU_BATCH];
+	unsigned untakeable;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct page *page = g->pages[i];
+		int result = g->takes[i].result;
+
+		if (result && result != -ENOENT) {
+			swap_cancel_out(e, page);
+			continue;
+		}
+		page_remove_rmap(page); /* the only one */
+		if (result) {
+			swap_cancel_out(e, page);
+			page_clear(page, PG_ISOLATED);
+			gone[t->freed++] = page;
+			continue;
+		}
+		if (g->takes[i].dirty)
+			page_set(page, PG_DIRTY);
+		leaving[t->taken++] = page;
+	}
+	/* The mappings' references are the list's now. */
+	writeout_add(e, leaving, t->taken);
+	untakeable = t->taken + t->freed < g->n ? put_back(e, g, n, t) : 0;
+
+	if (t->taken || t->freed)
+		atomic_fetch_sub_explicit(&g->mm->rss, (s64)(t->taken + t->freed),
 					  memory_order_relaxed);
-	if (taken)
-		atomic_fetch_add_explicit(&g->mm->swapped, (s64)taken, memory_order_relaxed);
+	if (t->taken)
+		atomic_fetch_add_explicit(&g->mm->swapped, (s64)t->taken, memory_order_relaxed);
 	if (untakeable)
 		stat_add(&e->stats->untakeable, untakeable);
 }
@@ -322,9 +336,7 @@ static void take_shared(struct engine *e, struct rmap_walk *w, bool force, struc
 	}
 	if (young == YOUNG_SOMEWHERE && !force) {
 		t->aged = 1;
-		spin_lock(&e->lru.lock);
 		lru_found_young(e, w->page);
-		spin_unlock(&e->lru.lock);
 		return;
 	}
 	while (!err && rmap_next(w)) {
@@ -363,9 +375,7 @@ static void take_huge(struct engine *e, struct page *head, bool force, struct ta
 		lru_make_unevictable(e, head);
 	} else if (young == YOUNG_SOMEWHERE && !force) {
 		t->aged = 1;
-		spin_lock(&e->lru.lock);
 		lru_found_young(e, head);
-		spin_unlock(&e->lru.lock);
 	} else if (split_huge_page(e, head)) {
 		lru_rotate(e, head, ARRIVED_SPARED);
 	}
@@ -373,61 +383,90 @@ static void take_huge(struct engine *e, struct page *head, bool force, struct ta
 
 /* ---- choosing ---- */
 
-/* Pages looked at for one on the right node, on each list. */
-#define NODE_LOOK 4096
-
-/* The policy's next on these nodes, or else any there.  lru->lock held. */
-static struct page *next_on(struct engine *e, nodemask_t nodes)
+static s64 turn_of(const struct lruvec *v)
 {
-	struct page *page = e->lru.policy->next(e, NULL);
-	unsigned look = NODE_LOOK;
-
-	while (page && !is_on(page, nodes) && look--)
-		page = e->lru.policy->next(e, page);
-	for (unsigned list = 0; list < NR_LRU_LISTS && (!page || !is_on(page, nodes)); list++)
-		for (page = lru_from_tail(e, list, NULL), look = NODE_LOOK;
-		     page && !is_on(page, nodes) && look--;)
-			page = lru_from_tail(e, list, page);
-	return page && is_on(page, nodes) ? page : NULL;
+	return atomic_load_explicit(&v->turn, memory_order_relaxed);
 }
 
-/* The page on these nodes that is next, locked and with a reference, still on its list. */
-static struct page *pick_victim(struct engine *e, nodemask_t nodes)
+static void add_turn(struct lruvec *v, s64 n)
 {
+	atomic_fetch_add_explicit(&v->turn, n, memory_order_relaxed);
+}
+
+/* Which of these nodes gives the next page: they take turns in the proportion of what they have.
+ * NULL: none has any. */
+static struct lruvec *node_in_turn(struct engine *e, nodemask_t nodes)
+{
+	struct lruvec *most = NULL;
+	u64 all = 0;
+
+	for (unsigned i = 0; i < e->numa.nr; i++) {
+		struct lruvec *v = &e->lru.nodes[i];
+		u64 n = node_isset(i, nodes) ? lruvec_evictable(v) : 0;
+
+		if (!n)
+			continue;
+		all += n;
+		add_turn(v, (s64)n);
+		if (!most || turn_of(v) > turn_of(most))
+			most = v;
+	}
+	if (most)
+		add_turn(most, -(s64)all);
+	return most;
+}
+
+/* The node's next page, locked and with a reference, still on its list. */
+static struct page *pick_victim(struct lruvec *v)
+{
+	struct engine *e = v->engine;
 	const struct reclaim_policy *policy = e->lru.policy;
 	struct page *page = NULL;
 
 	if (policy->age)
-		policy->age(e);
-	spin_lock(&e->lru.lock);
+		policy->age(v);
+	spin_lock(&v->lock);
 	for (unsigned i = 0; i < VICTIM_TRIES; i++) {
-		page = next_on(e, nodes);
+		page = policy->next(v, NULL);
 		if (!page)
 			break;
 		if (page_trylock(page)) {
 			page_get(page);
 			break;
 		}
-		lru_rotate_locked(e, page, ARRIVED_SPARED);
+		lru_rotate_locked(v, page, ARRIVED_SPARED);
 		page = NULL;
 	}
-	if (!page && policy->next(e, NULL))
+	if (!page && policy->next(v, NULL))
 		stat_add(&e->lru.busy, 1);
-	spin_unlock(&e->lru.lock);
+	spin_unlock(&v->lock);
 	return page;
 }
 
-/* The first page that can go without a slot, locked and with a reference. */
-static struct page *pick_file_victim(struct engine *e)
+/* From these nodes. */
+static struct page *pick_victim_on(struct engine *e, nodemask_t nodes)
 {
-	const struct reclaim_policy *policy = e->lru.policy;
+	struct page *page = NULL;
+	struct lruvec *v;
+
+	while (!page && (v = node_in_turn(e, nodes))) {
+		page = pick_victim(v);
+		nodes &= ~(1u << lruvec_nid(v));
+	}
+	return page;
+}
+
+/* The first page of the node that can go without a slot, locked and with a reference. */
+static struct page *pick_file_victim(struct lruvec *v)
+{
+	const struct reclaim_policy *policy = v->engine->lru.policy;
 	struct page *page, *found = NULL;
 	unsigned look = FILE_LOOK;
 
 	if (policy->age)
-		policy->age(e);
-	spin_lock(&e->lru.lock);
-	for (page = policy->next(e, NULL); page && look--; page = policy->next(e, page)) {
+		policy->age(v);
+	spin_lock(&v->lock);
+	for (page = policy->next(v, NULL); page && look--; page = policy->next(v, page)) {
 		if (!page_test(page, PG_FILE) || !page_trylock(page))
 			continue;
 		if (!page->mapping->ops->swap_page) {
@@ -437,18 +476,19 @@ static struct page *pick_file_victim(struct engine *e)
 		}
 		page_unlock(page);
 	}
-	spin_unlock(&e->lru.lock);
+	spin_unlock(&v->lock);
 	return found;
 }
 
 bool take_without_slot(struct engine *e, struct taken *t)
 {
-	struct page *victim;
+	struct page *victim = NULL;
 
 	*t = (struct taken){ 0 };
 	if (!atomic_load_explicit(&e->nr_file_pages, memory_order_relaxed))
 		return false;
-	victim = pick_file_victim(e);
+	for (unsigned i = 0; !victim && i < e->numa.nr; i++)
+		victim = pick_file_victim(&e->lru.nodes[i]);
 	if (!victim)
 		return false;
 	take_file_page(e, victim, true, t);
@@ -459,7 +499,7 @@ bool take_without_slot(struct engine *e, struct taken *t)
 
 bool take_segment(struct engine *e, bool force, nodemask_t nodes, struct taken *t)
 {
-	struct page *victim = pick_victim(e, nodes);
+	struct page *victim = pick_victim_on(e, nodes);
 	struct rmap_walk w;
 	struct group g;
 	struct vma *vma;

@@ -25,7 +25,7 @@ static struct page *next_page(struct engine *e)
 	struct lru *lru = &e->lru;
 	struct page *page = NULL;
 
-	spin_lock(&lru->lock);
+	spin_lock(&lru->writeout_lock);
 	for (unsigned i = 0; i < BUSY_TRIES && !list_empty(&lru->writeout); i++) {
 		page = list_first_entry(&lru->writeout, struct page, lru);
 		if (page_trylock(page)) {
@@ -36,7 +36,7 @@ static struct page *next_page(struct engine *e)
 		list_move_tail(&page->lru, &lru->writeout);
 		page = NULL;
 	}
-	spin_unlock(&lru->lock);
+	spin_unlock(&lru->writeout_lock);
 	return page;
 }
 
@@ -44,10 +44,10 @@ static void put_back(struct engine *e, struct page *page)
 {
 	struct lru *lru = &e->lru;
 
-	spin_lock(&lru->lock);
+	spin_lock(&lru->writeout_lock);
 	list_add_tail(&page->lru, &lru->writeout);
 	atomic_fetch_add_explicit(&lru->nr_writeout, 1, memory_order_relaxed);
-	spin_unlock(&lru->lock);
+	spin_unlock(&lru->writeout_lock);
 }
 
 /* Have the store hold the page's bytes in its slot.  0, or the store's error. */
@@ -89,10 +89,10 @@ bool writeout_drop(struct engine *e, struct page *page)
 
 	if (!page_test(page, PG_WRITEBACK) || swap_owners(&e->swap, page->swap.v) != SWAP_NOBODY)
 		return false;
-	spin_lock(&lru->lock);
+	spin_lock(&lru->writeout_lock);
 	list_del(&page->lru);
 	atomic_fetch_sub_explicit(&lru->nr_writeout, 1, memory_order_relaxed);
-	spin_unlock(&lru->lock);
+	spin_unlock(&lru->writeout_lock);
 	page_clear(page, PG_WRITEBACK | PG_ISOLATED | PG_DIRTY);
 	swap_cache_del(e, page);
 	page_put(e, page); /* the list's reference */

@@ -136,13 +136,16 @@ void split_huge_range(struct mm *mm, u64 start, u64 end)
 void split_page_of(struct engine *e, struct page *page)
 {
 	struct page *head = pfn_page(e, page_pfn(e, page) & ~(u64)(HUGE_PAGES - 1));
+	struct lruvec *v;
 
+	if (!pfn_is_user(e, page_pfn(e, head)))
+		return;
 	/* Under this lock what is on a list stays what it is. */
-	spin_lock(&e->lru.lock);
+	v = lruvec_relock(e, head, NULL);
 	if (!page_test(head, PG_HEAD) || head->order != HUGE_ORDER || !page_test(head, PG_LRU) ||
 	    !page_tryget(head))
 		head = NULL;
-	spin_unlock(&e->lru.lock);
+	spin_unlock(&v->lock);
 	if (!head)
 		return;
 	page_lock(head);

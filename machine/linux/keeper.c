@@ -163,7 +163,7 @@ static void adjust_limit(void)
 {
 	u64 frames = agent.engine.zones[ZONE_USER].nr;
 	u64 others = unknown_bytes();
-	u64 stuck = agent.engine.lru.nr_unevictable * PAGE_SIZE;
+	u64 stuck = lru_unevictable(&agent.engine) * PAGE_SIZE;
 	u64 least = stuck + min_of(agent.options.limit / 4, LEAST_WORKING_SET);
 	u64 limit = others + least < agent.options.limit ? agent.options.limit - others : least;
 
@@ -178,7 +178,7 @@ static void adjust_limit(void)
  */
 static void retry_stuck(void)
 {
-	u64 stuck = agent.engine.lru.nr_unevictable;
+	u64 stuck = lru_unevictable(&agent.engine);
 	bool helped = stuck + keeper.retry / 2 < keeper.stuck;
 
 	keeper.stuck = stuck;

@@ -63,14 +63,12 @@ u64 seed;
 
 void tell_of_frames(void)
 {
-	struct lru *lru = &w.e->lru;
-
 	fprintf(stderr,
 		"threads: %lu frames: %lu free, %lu evictable, %lu unevictable, %lu "
 		"leaving\n",
 		(unsigned long)w.e->zones[ZONE_USER].nr,
-		(unsigned long)zone_free_pages(w.e, ZONE_USER), (unsigned long)lru_evictable(lru),
-		(unsigned long)lru->nr_unevictable, (unsigned long)lru->nr_writeout);
+		(unsigned long)zone_free_pages(w.e, ZONE_USER), (unsigned long)lru_evictable(w.e),
+		(unsigned long)lru_unevictable(w.e), (unsigned long)w.e->lru.nr_writeout);
 }
 
 /* ---- running ---- */

@@ -46,7 +46,7 @@ static unsigned anon_share(u64 anon, u64 of_files)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < TURNS; i++)
-		n += lru_choose_kind(w.e, anon, of_files) == KIND_ANON;
+		n += lru_choose_kind(&w.e->lru.nodes[0], anon, of_files) == KIND_ANON;
 	return n * 100 / TURNS;
 }
 
@@ -103,7 +103,7 @@ static void what_has_to_be_brought_back_is_spared(void **state)
 	(void)state;
 	start_half_and_half(100);
 	before = anon_share(500, 500);
-	lru_note_cost(w.e, KIND_ANON, 30);
+	lru_note_cost(&w.e->lru.nodes[0], KIND_ANON, 30);
 	/* All the cost on one side: two to one. */
 	assert_in_range(anon_share(500, 500), 32, 34);
 	assert_in_range(before, 49, 51);
@@ -113,11 +113,11 @@ static void old_costs_are_forgotten(void **state)
 {
 	(void)state;
 	start_half_and_half(100);
-	lru_note_cost(w.e, KIND_ANON, 60);
+	lru_note_cost(&w.e->lru.nodes[0], KIND_ANON, 60);
 	for (unsigned i = 0; i < 1000; i++)
-		lru_note_cost(w.e, KIND_FILE, 1);
-	assert_int_equal(w.e->lru.cost[KIND_ANON], 0);
-	assert_true(w.e->lru.cost[KIND_FILE] <= 60);
+		lru_note_cost(&w.e->lru.nodes[0], KIND_FILE, 1);
+	assert_int_equal(w.e->lru.nodes[0].cost[KIND_ANON], 0);
+	assert_true(w.e->lru.nodes[0].cost[KIND_FILE] <= 60);
 	assert_in_range(anon_share(500, 500), 66, 68);
 }
 
@@ -154,10 +154,10 @@ static void a_refault_makes_its_kind_dearer(void **state)
 	(void)state;
 	start_half_and_half(60);
 	reclaim_range(mm, AT(0), AT(4));
-	assert_int_equal(w.e->lru.cost[KIND_ANON], 0);
+	assert_int_equal(w.e->lru.nodes[0].cost[KIND_ANON], 0);
 	get(0);
-	assert_int_equal(w.e->lru.cost[KIND_ANON], 1);
-	assert_int_equal(w.e->lru.cost[KIND_FILE], 0);
+	assert_int_equal(w.e->lru.nodes[0].cost[KIND_ANON], 1);
+	assert_int_equal(w.e->lru.nodes[0].cost[KIND_FILE], 0);
 }
 
 int main(void)

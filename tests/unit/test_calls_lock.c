@@ -51,7 +51,7 @@ static void pressure_leaves_locked_pages_alone(void **state)
 		assert_true(pte_present(pte_read(pte_find(mm, AT(i), &ptl))));
 		assert_int_equal(get(i), 50 + i);
 	}
-	assert_true(w.e->lru.nr_unevictable > 0);
+	assert_true(lru_unevictable(w.e) > 0);
 	for (unsigned i = 100; i < 300; i++)
 		assert_int_equal(get(i), i & 0xff);
 }

@@ -230,7 +230,7 @@ static void a_page_on_its_way_out_is_given_a_second_chance(void **state)
 	assert_int_equal(flaky.loads + flaky.saves, 0);
 	assert_int_equal(w.e->lru.nr_writeout, 3);
 	/* It was missed at once: it is hot. */
-	assert_int_equal(w.e->lru.nr[LRU_ACTIVE], 1);
+	assert_int_equal(w.e->lru.nodes[0].nr[LRU_ACTIVE], 1);
 }
 
 static void a_load_that_fails_is_sigbus_and_never_bytes(void **state)

@@ -272,7 +272,7 @@ static void a_locked_entry_keeps_the_page_from_all(void **state)
 	assert_true(take_segment(w.e, true, NODE_MASK_ALL, &t));
 	assert_int_equal(t.taken, 0);
 	assert_int_equal(mm->rss + child->rss, 2);
-	assert_int_equal(w.e->lru.nr_unevictable, 1);
+	assert_int_equal(lru_unevictable(w.e), 1);
 	mm_destroy(child);
 }
 

@@ -176,7 +176,7 @@ static void what_is_locked_into_memory_moves_and_stays_locked(void **state)
 	assert_true(page_test(page_of(mm, 0), PG_UNEVICTABLE));
 	move(0);
 	assert_true(page_test(page_of(mm, 0), PG_UNEVICTABLE));
-	assert_int_equal(w.e->lru.nr_unevictable, 1);
+	assert_int_equal(lru_unevictable(w.e), 1);
 	assert_int_equal(get(0), 7);
 }
 

@@ -159,7 +159,7 @@ static const char *which_lists(void)
 	struct page *other;
 
 	assert_true(page_test(page, PG_LRU));
-	list_for_each_entry (other, &w.e->lru.lists[list], lru)
+	list_for_each_entry (other, &w.e->lru.nodes[0].lists[list], lru)
 		if (other == page)
 			return list < LRU_OF_KIND ? "anon" : "file";
 	return "none";

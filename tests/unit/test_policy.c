@@ -153,8 +153,8 @@ static void lru_watches_before_it_judges(void **state)
 	(void)state;
 	start_with(&policy_lru, 90);
 	/* One in nine is fresh, and nobody is active yet. */
-	assert_int_equal(w.e->lru.nr[LRU_FRESH], 10);
-	assert_int_equal(w.e->lru.nr[LRU_INACTIVE], 80);
+	assert_int_equal(w.e->lru.nodes[0].nr[LRU_FRESH], 10);
+	assert_int_equal(w.e->lru.nodes[0].nr[LRU_INACTIVE], 80);
 	make_old(0, 90);
 	use(1, 3);
 	victims_are(0, 1);
@@ -172,12 +172,12 @@ static void lru_keeps_active_what_goes_on_being_used(void **state)
 		lru_mark_accessed(w.e, page_at(i));
 		lru_mark_accessed(w.e, page_at(i));
 	}
-	assert_int_equal(w.e->lru.nr[LRU_ACTIVE], 20);
+	assert_int_equal(w.e->lru.nodes[0].nr[LRU_ACTIVE], 20);
 	/* Twenty of thirty are too many.  The first three have been used since. */
 	make_old(0, 30);
 	use(0, 3);
 	victims_are(20, 21);
-	assert_int_equal(w.e->lru.nr[LRU_ACTIVE], 15);
+	assert_int_equal(w.e->lru.nodes[0].nr[LRU_ACTIVE], 15);
 	for (unsigned i = 0; i < 20; i++)
 		assert_int_equal(page_list(page_at(i)),
 				 i < 3 || i >= 8 ? LRU_ACTIVE : LRU_INACTIVE);
@@ -190,8 +190,8 @@ static void gen_is_a_queue_of_births_where_nothing_is_used(void **state)
 {
 	(void)state;
 	start_with(&policy_gen, 100);
-	assert_true(w.e->lru.max_seq >= 3); /* a walk for every 33 births */
-	assert_true(w.e->lru.max_seq - w.e->lru.min_seq < MAX_NR_GENS);
+	assert_true(w.e->lru.nodes[0].max_seq >= 3); /* a walk for every 33 births */
+	assert_true(w.e->lru.nodes[0].max_seq - w.e->lru.nodes[0].min_seq < MAX_NR_GENS);
 	make_old(0, 100);
 	victims_are(0, 34);
 }
@@ -203,11 +203,11 @@ static void gen_makes_young_what_a_walk_finds_used(void **state)
 	(void)state;
 	start_with(&policy_gen, 100);
 	make_old(0, 100);
-	seq = w.e->lru.max_seq;
+	seq = w.e->lru.nodes[0].max_seq;
 	use(3, 6);
 	for (unsigned i = 100; i < 140; i++)
 		put(i, i);
-	assert_int_equal(w.e->lru.max_seq, seq + 1);
+	assert_int_equal(w.e->lru.nodes[0].max_seq, seq + 1);
 	for (unsigned i = 3; i < 6; i++)
 		assert_int_equal(page_list(page_at(i)), seq % MAX_NR_GENS);
 	victims_are(0, 3);
@@ -222,7 +222,7 @@ static void gen_spares_what_is_used_at_the_last_moment(void **state)
 	make_old(0, 100);
 	use(0, 1);
 	victims_are(1, 3);
-	assert_int_equal(page_list(page_at(0)), w.e->lru.max_seq % MAX_NR_GENS);
+	assert_int_equal(page_list(page_at(0)), w.e->lru.nodes[0].max_seq % MAX_NR_GENS);
 }
 
 static void gen_comes_to_the_youngest_in_the_end(void **state)
@@ -231,7 +231,7 @@ static void gen_comes_to_the_youngest_in_the_end(void **state)
 	start_with(&policy_gen, 40);
 	for (unsigned i = 0; i < 40; i++)
 		next_victim();
-	assert_int_equal(lru_evictable(&w.e->lru), 0);
+	assert_int_equal(lru_evictable(w.e), 0);
 }
 
 /* ---- a scan ---- */
@@ -412,7 +412,7 @@ static void gen_remembers_as_long_as_generations_last(void **state)
 	page_out(0, 2);
 	get(0);
 	assert_int_equal(w.e->stats->workingset_activate, 1);
-	assert_int_equal(page_list(page_at(0)), w.e->lru.max_seq % MAX_NR_GENS);
+	assert_int_equal(page_list(page_at(0)), w.e->lru.nodes[0].max_seq % MAX_NR_GENS);
 	for (unsigned i = 0; i < 600; i++)
 		put(200 + i, i);
 	get(1);
@@ -510,7 +510,7 @@ static void spaces_go_while_they_are_walked(void **state)
 	pthread_join(thread, &error);
 	if (error)
 		fail_msg("%s", (const char *)error);
-	assert_true(w.e->lru.max_seq > 100);
+	assert_true(w.e->lru.nodes[0].max_seq > 100);
 }
 
 int main(void)

@@ -2,7 +2,7 @@
 /* Reclaim: who goes, who stays, and that nothing is lost when it cannot go on. */
 #include "tests/unit/one_world.h"
 
-#define lru (&w.e->lru)
+#define node0 (&w.e->lru.nodes[0])
 
 static struct page *page_at(unsigned page)
 {
@@ -44,7 +44,7 @@ static void neighbours_go_in_one_call(void **state)
 	assert_int_equal(t.taken, 64); /* the aligned group of the oldest */
 	assert_int_equal(w.e->stats->segments, 1);
 	assert_int_equal(mm->rss, 36);
-	assert_int_equal(lru->nr_writeout, 64);
+	assert_int_equal(w.e->lru.nr_writeout, 64);
 	assert_null(page_at(0));
 	assert_non_null(page_at(64));
 }
@@ -200,7 +200,7 @@ static void what_the_machine_cannot_take_stays_and_is_counted(void **state)
 	assert_int_equal(t.taken, 12);
 	assert_int_equal(w.e->stats->untakeable, 4);
 	assert_int_equal(mm->rss, 4);
-	assert_int_equal(lru->nr_unevictable, 4);
+	assert_int_equal(node0->nr_unevictable, 4);
 	engine_check(w.e);
 	for (unsigned i = 0; i < 16; i++)
 		assert_int_equal(get(i), i + 1);
@@ -214,13 +214,13 @@ static void what_could_not_be_taken_is_left_alone_and_tried_again_later(void **s
 	start_with_old_segment();
 	w.m->inject.take_busy_every = 1;
 	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
-	assert_int_equal(lru->nr_unevictable, 16);
+	assert_int_equal(node0->nr_unevictable, 16);
 	engine_check(w.e);
 	/* Nobody meets them while there is nothing else; then they have their turn. */
 	assert_false(take_segment(w.e, false, NODE_MASK_ALL, &t));
 	w.m->inject.take_busy_every = 0;
 	assert_int_equal(reclaim_direct(w.e, 16), 16);
-	assert_int_equal(lru->nr_unevictable, 0);
+	assert_int_equal(node0->nr_unevictable, 0);
 	for (unsigned i = 0; i < 16; i++)
 		assert_int_equal(get(i), i + 1);
 }
@@ -317,7 +317,7 @@ static void a_store_that_cannot_write_loses_nothing(void **state)
 		put(i, i + 11); /* with a kept copy that is stale */
 	flaky.save_error = -EIO;
 	reclaim_range(mm, AT(0), AT(8));
-	assert_int_equal(lru->nr_writeout, 8);
+	assert_int_equal(w.e->lru.nr_writeout, 8);
 	assert_int_equal(writeout(w.e, 100, &full), 0);
 	assert_true(full);
 	engine_check(w.e);
@@ -402,7 +402,7 @@ static void writing_out_alone_takes_nothing(void **state)
 	start_with_old_pages();
 	assert_int_equal(reclaim_write_out(w.e, 3), 0);
 	take_segment(w.e, true, NODE_MASK_ALL, &t);
-	taken = atomic_load(&lru->nr_writeout);
+	taken = atomic_load(&w.e->lru.nr_writeout);
 	assert_true(taken > 3);
 	assert_int_equal(reclaim_write_out(w.e, 3), 3);
 	assert_int_equal(reclaim_write_out(w.e, 1000), taken - 3);
@@ -481,10 +481,10 @@ static void the_active_list_gives_back(void **state)
 		lru_mark_accessed(w.e, page_at(i));
 		lru_mark_accessed(w.e, page_at(i));
 	}
-	assert_int_equal(lru->nr[LRU_ACTIVE], 200);
-	assert_int_equal(lru->nr[LRU_INACTIVE], 0);
+	assert_int_equal(node0->nr[LRU_ACTIVE], 200);
+	assert_int_equal(node0->nr[LRU_INACTIVE], 0);
 	assert_int_equal(reclaim_direct(w.e, 20), 20);
-	assert_true(lru->nr[LRU_INACTIVE] > 0);
+	assert_true(node0->nr[LRU_INACTIVE] > 0);
 }
 
 int main(void)

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/reclaim/kswapd.h"
+
+#include "engine/engine.h"
+#include "engine/reclaim/internal.h"
+
+void kswapd_enter(struct engine *e, unsigned nid)
+{
+	e->wake_kswapd = kswapd_wake;
+	atomic_fetch_add(&e->kswapd[nid].threads, 1);
+}
+
+void kswapd_leave(struct engine *e, unsigned nid)
+{
+	atomic_fetch_sub(&e->kswapd[nid].threads, 1);
+}
+
+void kswapd_wait(struct engine *e, unsigned nid)
+{
+	struct kswapd *k = &e->kswapd[nid];
+
+	machine_wait(&k->news, 0);
+	atomic_store(&k->news, 0);
+}
+
+u64 kswapd_run(struct engine *e, unsigned nid)
+{
+	u64 freed = reclaim_balance_node(e, nid);
+
+	stat_add(&e->kswapd[nid].freed, freed);
+	return freed;
+}
+
+void kswapd_wake(struct engine *e, unsigned nid)
+{
+	struct kswapd *k = &e->kswapd[nid];
+
+	if (atomic_load_explicit(&k->news, memory_order_relaxed) || atomic_exchange(&k->news, 1))
+		return;
+	stat_add(&k->woken, 1);
+	machine_wake(&k->news, ~0u >> 1);
+}
