@@ -252,12 +252,30 @@ static struct vma *lock_mm_and_find_vma(struct mm *mm, u64 address, unsigned fla
 }
 
 /* Nothing came of waiting: somebody must go.  True: try again. */
-static bool make_room(struct mm *mm, unsigned flags)
+void shortage_note(struct engine *e, struct shortage *s)
 {
-	/* Whom the kernel's own lock keeps alive could not be reaped. */
-	if (flags & FAULT_FLAG_TRYLOCK)
+	s->refused = store_refusals(e);
+	s->busy = busy_victims(e);
+}
+
+bool shortage_may_pass(struct mm *mm, struct shortage *s, bool may_kill)
+{
+	struct engine *e = mm->engine;
+
+	/* Others' frames may have come down between the two. */
+	if (++s->tries < OOM_TRIES)
+		return true;
+	if (s->busy != busy_victims(e)) {
+		if (!s->since)
+			s->since = machine_now_ns();
+		if (machine_now_ns() - s->since <= BUSY_NS)
+			return true;
+	}
+	if (!may_kill || out_of_memory(mm) != OOM_RETRY)
 		return false;
-	return out_of_memory(mm) == OOM_RETRY;
+	s->tries = 0;
+	s->since = 0;
+	return true;
 }
 
 /* Once through, taking and dropping the locks. */
@@ -310,8 +328,8 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 {
 	struct fault_result res = { 0 };
 	struct engine *e = mm->engine;
-	unsigned ret, tries = 0;
-	u64 since = 0;
+	struct shortage shortage = { 0 };
+	unsigned ret;
 
 	if (unlikely(code & PF_RSVD))
 		vmf_panic("reserved bit set in the entry of %lx", (unsigned long)address);
@@ -323,9 +341,7 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 	if (!(code & PF_PROT))
 		flags |= FAULT_FLAG_ABSENT;
 	for (;;) {
-		u64 refused = store_refusals(e);
-		u64 busy = busy_victims(e);
-
+		shortage_note(e, &shortage);
 		ret = try_fault(mm, address, code, flags, &res);
 		if (unlikely(is_read_meanwhile(ret)) && !(flags & FAULT_FLAG_TRIED)) {
 			flags |= FAULT_FLAG_TRIED;
@@ -333,23 +349,13 @@ struct fault_result resolve_fault(struct mm *mm, u64 address, u32 code, unsigned
 		}
 		if (likely(!(ret & VM_FAULT_OOM)))
 			break;
-		if (frames_in_flight(e, refused)) {
+		if (frames_in_flight(e, shortage.refused)) {
 			ret = VM_FAULT_RETRY;
 			break;
 		}
-		/* Otherwise: they may have come down between the two. */
-		if (++tries < OOM_TRIES)
-			continue;
-		if (busy != busy_victims(e)) {
-			if (!since)
-				since = machine_now_ns();
-			if (machine_now_ns() - since <= BUSY_NS)
-				continue;
-		}
-		if (!make_room(mm, flags))
+		/* Whom the kernel's own lock keeps alive could not be reaped. */
+		if (!shortage_may_pass(mm, &shortage, !(flags & FAULT_FLAG_TRYLOCK)))
 			break;
-		tries = 0;
-		since = 0;
 	}
 	if (unlikely(mm_is_oom_victim(mm)))
 		res.reason = FAULT_KILLED;

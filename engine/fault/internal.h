@@ -81,6 +81,20 @@ void release_fault_lock(struct vm_fault_info *vmf);
  * store_refusals() said before.
  */
 bool frames_in_flight(struct engine *e, u64 refused);
+/*
+ * The same for who tries again and again, and may have somebody killed in the end (oom.h): zeroed
+ * at first, noted before each try, and asked after one that found no frame.
+ */
+struct shortage {
+	u64 refused, busy, since;
+	unsigned tries;
+};
+void shortage_note(struct engine *e, struct shortage *s);
+/* Is it worth another try?  No lock held; may sleep.  may_kill: or else nobody is. */
+bool shortage_may_pass(struct mm *mm, struct shortage *s, bool may_kill);
+/* As faultin_page(), for a call that needs the page: where there is no memory for it somebody is
+ * killed.  After -ENOMEM the VMA may not be there any more. */
+int populate_page(struct vma *vma, u64 va, bool write, struct shortage *s);
 static inline u64 store_refusals(const struct engine *e)
 {
 	return atomic_load_explicit(&e->stats->store_full, memory_order_relaxed);

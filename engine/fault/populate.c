@@ -9,6 +9,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/fault/internal.h"
 #include "engine/hugetlb/hugetlb.h"
+#include "engine/reclaim/oom.h"
 #include "engine/space/huge.h"
 
 /* PTL held. */
@@ -88,8 +89,29 @@ int faultin_page(struct vma *vma, u64 va, bool write)
 	return 0;
 }
 
+int populate_page(struct vma *vma, u64 va, bool write, struct shortage *s)
+{
+	struct mm *mm = vma->mm;
+	int err;
+
+	/* It would be given what others were to have. */
+	if (unlikely(mm_is_oom_victim(mm)))
+		return -ENOMEM;
+	shortage_note(mm->engine, s);
+	err = faultin_page(vma, va, write);
+	if (!err)
+		*s = (struct shortage){ 0 };
+	if (likely(err != -ENOMEM))
+		return err;
+	up_read(&mm->mmap_lock);
+	if (shortage_may_pass(mm, s, true))
+		return -EAGAIN;
+	down_read(&mm->mmap_lock);
+	return -ENOMEM;
+}
+
 /* *at: in, where to begin in the area; out, the page that could not be had. */
-static int populate_vma(struct vma *vma, u64 *at, u64 end)
+static int populate_vma(struct vma *vma, u64 *at, u64 end, struct shortage *s)
 {
 	/* What will be the program's own is copied now. */
 	bool write = (vma->flags & (VM_WRITE | VM_SHARED)) == VM_WRITE;
@@ -100,7 +122,7 @@ static int populate_vma(struct vma *vma, u64 *at, u64 end)
 	if (!(vma->flags & VM_ACCESS))
 		return -EFAULT;
 	for (; !err && *at < end; *at += PAGE_SIZE)
-		err = faultin_page(vma, *at, write);
+		err = populate_page(vma, *at, write, s);
 	if (err)
 		*at -= PAGE_SIZE;
 	return err == -EHWPOISON ? -EFAULT : err;
@@ -108,6 +130,7 @@ static int populate_vma(struct vma *vma, u64 *at, u64 end)
 
 int populate_range(struct mm *mm, u64 start, u64 end, bool ignore_errors)
 {
+	struct shortage shortage = { 0 };
 	bool locked = false;
 	int err = 0;
 
@@ -123,7 +146,7 @@ int populate_range(struct mm *mm, u64 start, u64 end, bool ignore_errors)
 			break;
 		stop = min_of(vma->end, end);
 		start = max_of(start, vma->start);
-		err = populate_vma(vma, &start, stop);
+		err = populate_vma(vma, &start, stop, &shortage);
 		if (err == -EAGAIN) {
 			locked = false;
 			err = 0;

@@ -2,7 +2,7 @@
 /* Advice about the pages of an area: that they are wanted, or not, or not any more. */
 #include "engine/backing/page_cache.h"
 #include "engine/fault/collapse.h"
-#include "engine/fault/fault.h"
+#include "engine/fault/internal.h"
 #include "engine/hugetlb/hugetlb.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/huge.h"
@@ -57,6 +57,7 @@ static int advise_willneed(struct vma *vma, u64 start, u64 end)
 
 int madvise_populate(struct mm *mm, u64 start, u64 end, bool write)
 {
+	struct shortage shortage = { 0 };
 	bool locked = false;
 	int err = 0;
 
@@ -75,7 +76,7 @@ int madvise_populate(struct mm *mm, u64 start, u64 end, bool write)
 			err = -EINVAL;
 			break;
 		}
-		err = faultin_page(vma, start, write);
+		err = populate_page(vma, start, write, &shortage);
 		if (err == -EAGAIN) {
 			locked = false;
 			err = 0;

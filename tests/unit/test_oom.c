@@ -6,6 +6,7 @@
 
 #include "engine/backing/file.h"
 #include "engine/backing/shmem.h"
+#include "engine/space/calls.h"
 #include "machine/soft/host.h"
 #include "machine/soft/kernel.h"
 #include "tests/unit/one_world.h"
@@ -109,6 +110,48 @@ static void the_one_who_asks_may_be_the_one(void **state)
 	fill(1, 0, 60);
 	assert_int_equal(fill(0, 0, FRAMES), FAULT_KILLED);
 	assert_false(alive(0));
+	expect_bytes(1, 60);
+}
+
+static void calls_that_need_pages_kill_for_them(void **state)
+{
+	(void)state;
+	start_all(4);
+	fill(1, 0, 120);
+	fill(2, 0, 60);
+	assert_int_equal(do_madvise(mm, AT(0), P(100), UAPI_MADV_POPULATE_WRITE), 0);
+	assert_false(alive(1));
+	assert_int_equal(fill(3, 0, 50), FAULT_OK);
+	assert_int_equal(do_mlock(others[2], AT(60), P(60)), 0);
+	assert_false(alive(0));
+	assert_true(alive(2) && alive(3));
+	for (unsigned p = 60; p < 120; p++)
+		assert_int_equal(fill(2, p, 1), FAULT_OK);
+	expect_bytes(2, 120);
+	expect_bytes(3, 50);
+	assert_int_equal(w.e->stats->oom_kills, 2);
+}
+
+static void a_call_may_be_the_one_who_asks(void **state)
+{
+	(void)state;
+	start_all(2);
+	fill(1, 0, 60);
+	assert_int_equal(do_madvise(mm, AT(0), P(FRAMES), UAPI_MADV_POPULATE_WRITE), -ENOMEM);
+	assert_false(alive(0));
+	expect_bytes(1, 60);
+	/* It is given nothing any more. */
+	assert_int_equal(do_madvise(mm, AT(0), P(1), UAPI_MADV_POPULATE_WRITE), -ENOMEM);
+}
+
+static void where_nobody_may_be_killed_the_call_fails(void **state)
+{
+	(void)state;
+	start_all(2);
+	w.e->config.oom_kill = false;
+	fill(1, 0, 60);
+	assert_int_equal(do_madvise(mm, AT(0), P(FRAMES), UAPI_MADV_POPULATE_WRITE), -ENOMEM);
+	assert_true(alive(0) && alive(1));
 	expect_bytes(1, 60);
 }
 
@@ -373,6 +416,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(the_one_with_most_pages_goes_and_the_others_live),
 		T(the_one_who_asks_may_be_the_one),
+		T(calls_that_need_pages_kill_for_them),
+		T(a_call_may_be_the_one_who_asks),
+		T(where_nobody_may_be_killed_the_call_fails),
 		T(what_is_swapped_out_counts_and_so_do_tables),
 		T(the_score_is_in_thousandths_of_all_memory),
 		T(a_score_makes_a_small_one_go),
