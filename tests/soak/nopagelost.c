@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * No page is lost: eight processes on eight CPUs, on real threads, with a fifth of the memory that
- * they need, while stores fail to read and write, swap areas come and go, and processes are killed
- * for want of memory.
+ * No page is lost: eight processes on eight CPUs of two nodes, on real threads, with a fifth of the
+ * memory that they need, while stores fail to read and write, swap areas come and go, and processes
+ * are killed for want of memory.
  *
  *   nopagelost [--seconds N] [--seed S]
  *
@@ -20,6 +20,7 @@
 
 #include "engine/backing/ramfile.h"
 #include "engine/backing/shmem.h"
+#include "engine/migrate/numa.h"
 #include "engine/space/calls.h"
 #include "machine/soft/host.h"
 #include "tests/unit/world.h"
@@ -31,6 +32,7 @@ enum {
 	SHARED_PAGES = 64, /* and each process has a piece of each of their pages */
 	NEEDED = CPUS * OWN_PAGES + FILES * SHARED_PAGES,
 	FRAMES = NEEDED / 5,
+	NODES = 2,
 	PIECE = PAGE_SIZE / CPUS,
 	ROUND = 300, /* operations of a process from one quiet point to the next */
 	BUS_TRIES = 50,
@@ -181,7 +183,7 @@ struct worker {
 	u64 rnd;
 	u32 version[OWN_PAGES]; /* 0: zeros */
 	u32 shared[FILES][SHARED_PAGES];
-	u64 reads, writes, pages_out, drops, forks, deaths, buses, lost;
+	u64 reads, writes, pages_out, drops, forks, moves, deaths, buses, lost;
 };
 
 static struct worker workers[CPUS];
@@ -367,6 +369,15 @@ static void advise(struct worker *k, u32 advice)
 	}
 }
 
+static void move_to_a_node(struct worker *k)
+{
+	u64 page = OWN + P(rnd_below(&k->rnd, OWN_PAGES));
+	s32 node = (s32)rnd_below(&k->rnd, NODES), status = -1;
+
+	if (!do_move_pages(k->mm, 1, &page, &node, &status, UAPI_MPOL_MF_MOVE) && status == node)
+		k->moves++;
+}
+
 static enum end operate(struct worker *k)
 {
 	unsigned what = rnd_below(&k->rnd, 200);
@@ -385,10 +396,12 @@ static enum end operate(struct worker *k)
 		advise(k, UAPI_MADV_DONTNEED);
 	else if (what < 193)
 		return fork_and_look(k);
+	else if (what < 194)
+		move_to_a_node(k);
 	else if (what < 199)
 		reclaim_step(w.e, 4);
 	else
-		reclaim_balance(w.e);
+		kswapd_run(w.e, rnd_below(&k->rnd, NODES));
 	return DONE;
 }
 
@@ -491,7 +504,12 @@ static void ignore(const char *text)
 static void make_world(void)
 {
 	struct world_options o = {
-		.frames = FRAMES, .cpus = CPUS, .kept = 100, .prefetch = 8, .store = &shaky[0].store
+		.frames = FRAMES,
+		.cpus = CPUS,
+		.nodes = { .nr = NODES, .frames = { FRAMES / 2, FRAMES - FRAMES / 2 } },
+		.kept = 100,
+		.prefetch = 8,
+		.store = &shaky[0].store,
 	};
 
 	if (world_create(&w, o))
@@ -545,19 +563,21 @@ static bool print_totals(void)
 		t.reads += workers[i].reads;
 		t.writes += workers[i].writes;
 		t.forks += workers[i].forks;
+		t.moves += workers[i].moves;
 		t.deaths += workers[i].deaths;
 		t.buses += workers[i].buses;
 		t.lost += workers[i].lost;
 	}
 #define ul(x) ((unsigned long)(x))
-	printf("nopagelost: %lu pages read and right, %lu written, %lu forks; %lu minor and %lu "
+	printf("nopagelost: %lu pages read and right, %lu written, %lu forks, %lu moves; %lu minor "
+	       "and %lu "
 	       "major faults; %lu kills, %lu deaths; %lu loads and %lu saves failed, %lu bus "
 	       "errors, %lu pages given up; %lu areas turned on, %lu off, %lu without room, %lu "
 	       "unreadable; %lu pages of files written; %lu quiet points; no page lost\n",
-	       ul(t.reads), ul(t.writes), ul(t.forks), ul(stats->minor), ul(stats->major),
-	       ul(stats->oom_kills), ul(t.deaths), ul(failed_loads), ul(failed_saves), ul(t.buses),
-	       ul(t.lost), ul(done.ons), ul(done.offs), ul(done.no_room), ul(done.unreadable),
-	       ul(done.flushed), ul(done.quiet));
+	       ul(t.reads), ul(t.writes), ul(t.forks), ul(t.moves), ul(stats->minor),
+	       ul(stats->major), ul(stats->oom_kills), ul(t.deaths), ul(failed_loads),
+	       ul(failed_saves), ul(t.buses), ul(t.lost), ul(done.ons), ul(done.offs),
+	       ul(done.no_room), ul(done.unreadable), ul(done.flushed), ul(done.quiet));
 	return stats->major && stats->oom_kills && t.deaths && t.forks && failed_loads &&
 	       failed_saves && done.offs && done.no_room && done.flushed;
 }
