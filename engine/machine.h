@@ -18,7 +18,8 @@
  * entry that was cleared and flushed (at its new address: remap; where it was: a copy that
  * could not be mapped; as a table of small entries: a huge page that is split), filling the tables
  * of a space that has never run (fork), and marking or moving an entry that maps nothing
- * (userfault).
+ * (userfault).  A machine that must see what comes to map something by such a store, or the tables
+ * that come and go above the last level, has put_back and set_table.
  *
  * A machine is conforming if it passes tests/contract/.
  */
@@ -135,6 +136,18 @@ struct mmu_ops {
 	 * success the entry) of each. Returns how many were taken.
 	 */
 	unsigned (*take)(struct mm *mm, struct mmu_take *takes, unsigned n);
+
+	/* An entry that was cleared and flushed is put down again as it was, here or (remap) at
+	 * another address.  NULL: by a plain store.  Page-table lock held. */
+	void (*put_back)(struct mm *mm, u64 va, pte_t *ptep, pte_t pte);
+
+	/*
+	 * The entry of a table above the last level becomes `entry`: one for a fresh table, which
+	 * is empty, or none.  A table that goes is flushed after, and freed then.  NULL: by a plain
+	 * store.  The lock of the slot's table held (mm->table_lock above PMD tables), or, where a
+	 * table goes, mmap_lock for writing.  Only for machines without huge pages.
+	 */
+	void (*set_table)(struct mm *mm, pte_t *slot, pte_t entry);
 
 	/* The flush owed for [start, end), done before the frames are freed.  A page-table lock may
 	 * be held: a CPU that waits for one must answer all the same. */

@@ -8,6 +8,7 @@
 #include "systems/spin/spin.h"
 #include "systems/system.h"
 #include "systems/userfault/userfault_system.h"
+#include "systems/xen/xen.h"
 
 /* clang-format off */
 const struct system_type *const system_types[] = {
@@ -17,6 +18,7 @@ const struct system_type *const system_types[] = {
 	&spin_system,
 	&xok_system,
 	&l4_system,
+	&xen_system,
 };
 /* clang-format on */
 

@@ -58,7 +58,7 @@ static int replace_page(struct vm_fault_info *vmf, struct page *old, struct page
 	e->mmu->flush(mm, vmf->address, vmf->address + PAGE_SIZE);
 	n = run_set(vmf, &run, &page);
 	if (n <= 0) {
-		pte_store(vmf->ptep, was);
+		pte_put_back(mm, vmf->address, vmf->ptep, was);
 		return n;
 	}
 	/* Now that no entry of ours leads to it, others may find themselves alone with it. */

@@ -340,6 +340,8 @@ pte_t *pte_alloc(struct mm *mm, u64 va, spinlock_t **ptl);
 /* The first entry at or above *va and below end whose last-level table exists; *va becomes its
  * address.  NULL: no more.  For going over a range table by table; locks as pte_find(). */
 pte_t *pte_next_table(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl);
+/* Put down again an entry that was cleared and flushed.  Page-table lock held. */
+void pte_put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte);
 /* Unmap all pages and drop all swap entries of [start, end) of the VMA, flush once, free frames;
  * tables stay.  unmap: the VMA goes, and what markers say of pages to come with it.  mmap_lock
  * held. */

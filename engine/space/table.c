@@ -81,6 +81,26 @@ pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 	return &entries[level_index(to, va)];
 }
 
+static void set_table(struct mm *mm, pte_t *slot, pte_t entry)
+{
+	const struct mmu_ops *mmu = mm->engine->mmu;
+
+	if (mmu->set_table)
+		mmu->set_table(mm, slot, entry);
+	else
+		pte_store(slot, entry);
+}
+
+void pte_put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
+{
+	const struct mmu_ops *mmu = mm->engine->mmu;
+
+	if (mmu->put_back)
+		mmu->put_back(mm, va, ptep, pte);
+	else
+		pte_store(ptep, pte);
+}
+
 /* Put a fresh table where there is none.  False: no memory. */
 static bool add_table(struct mm *mm, pte_t *slot, spinlock_t *lock)
 {
@@ -90,7 +110,7 @@ static bool add_table(struct mm *mm, pte_t *slot, spinlock_t *lock)
 		return false;
 	spin_lock(lock);
 	if (pte_none(pte_read(slot))) {
-		pte_store(slot, fresh);
+		set_table(mm, slot, fresh);
 		fresh = (pte_t){ 0 };
 	}
 	spin_unlock(lock);
@@ -318,7 +338,7 @@ static void unlink_below(struct mm *mm, pte_t *table, unsigned level, u64 start,
 				     gone);
 		if (va < floor || va + size > ceiling)
 			continue;
-		pte_store(slot, (pte_t){ 0 });
+		set_table(mm, slot, (pte_t){ 0 });
 		list_add(&pfn_page(mm->engine, pte_pfn(entry))->lru, gone);
 	}
 }
@@ -383,7 +403,8 @@ void free_empty_tables(struct vma *vma, u64 start, u64 end)
 		pte_t *pmdp = pmd_find(mm, va, &ptl), was;
 
 		spin_lock(ptl);
-		was = pte_exchange(pmdp, (pte_t){ 0 });
+		was = pte_read(pmdp);
+		set_table(mm, pmdp, (pte_t){ 0 });
 		spin_unlock(ptl);
 		mm->engine->mmu->flush(mm, va, va + PMD_SIZE);
 		table_free(mm, pfn_page(mm->engine, pte_pfn(was)));
@@ -393,8 +414,8 @@ void free_empty_tables(struct vma *vma, u64 start, u64 end)
 
 /* ---- moving ---- */
 
-static void move_entries(struct mm *mm, u64 from, pte_t *old, spinlock_t *old_ptl, pte_t *new,
-			 spinlock_t *new_ptl, unsigned n)
+static void move_entries(struct mm *mm, u64 from, pte_t *old, spinlock_t *old_ptl, u64 to,
+			 pte_t *new, spinlock_t *new_ptl, unsigned n)
 {
 	pte_t held[MMU_BATCH];
 	bool mapped = false;
@@ -419,7 +440,7 @@ static void move_entries(struct mm *mm, u64 from, pte_t *old, spinlock_t *old_pt
 	spin_lock(new_ptl);
 	for (unsigned i = 0; i < n; i++)
 		if (!pte_none(held[i]))
-			pte_store(&new[i], held[i]);
+			pte_put_back(mm, to + i * PAGE_SIZE, &new[i], held[i]);
 	spin_unlock(new_ptl);
 }
 
@@ -496,7 +517,7 @@ int move_tables(struct mm *mm, u64 from, u64 to, u64 len)
 		n = min_of(n, (PMD_SIZE - (dst & ~PMD_MASK)) >> PAGE_SHIFT);
 		n = min_of(n, (u64)MMU_BATCH);
 		new = pte_find(mm, dst, &new_ptl);
-		move_entries(mm, va, old, old_ptl, new, new_ptl, n);
+		move_entries(mm, va, old, old_ptl, dst, new, new_ptl, n);
 		va += n << PAGE_SHIFT;
 	}
 	return 0;

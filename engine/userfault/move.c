@@ -57,7 +57,7 @@ static int set_dest(const struct move *mv, const struct entries *t, pte_t pte, p
 
 	if (mm->engine->mmu->set(mm, mv->dst, t->dst, &pte, &page, 1) > 0)
 		return 0;
-	pte_store(t->src, old);
+	pte_put_back(mm, mv->src, t->src, old);
 	return -EAGAIN;
 }
 
