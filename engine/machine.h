@@ -167,6 +167,14 @@ struct mmu_ops {
 	pte_t (*clear_huge)(struct mm *mm, u64 va, pte_t *pmdp, pte_t left);
 	bool (*test_and_clear_young_huge)(struct mm *mm, u64 va, pte_t *pmdp);
 
+	/*
+	 * Where pages stay in the program's own memory, huge ones are the host's affair, and the
+	 * four above are NULL: have it make one of the pages at va (aligned to PMD_SIZE), all of
+	 * which are mapped.  0; -EEXIST: it is one; or not now.  No lock held, so they may have
+	 * changed; that does no harm.  NULL: there is no such thing.
+	 */
+	int (*collapse)(struct mm *mm, u64 va);
+
 	/* A frame goes back to the allocator; forget its bytes.  The frame is in no table. */
 	void (*release)(struct engine *e, struct page *page);
 

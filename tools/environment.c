@@ -102,9 +102,10 @@ static char *options_entry(const struct run_options *o)
 {
 	char *entry;
 	int n = asprintf(&entry,
-			 "VMFAULT_OPTIONS=limit=%llu,compress=%s,threads=%u,prefetch=%u,policy=%s",
+			 "VMFAULT_OPTIONS=limit=%llu,compress=%s,threads=%u,prefetch=%u,policy=%s,"
+			 "huge=%s",
 			 (unsigned long long)o->memory, o->compress, o->threads,
-			 max_of(o->prefetch, 1u), o->policy);
+			 max_of(o->prefetch, 1u), o->policy, o->huge_pages);
 
 	return n < 0 ? NULL : entry;
 }

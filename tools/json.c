@@ -117,6 +117,16 @@ static json_t *written(const struct figures *f)
 	return o;
 }
 
+static json_t *huge_pages(const struct figures *f)
+{
+	json_t *o = json_object();
+
+	json_object_set_new(o, "how", json_string(f->options->huge_pages));
+	set(o, "made", f->events.thp_collapse);
+	set(o, "split", f->events.thp_split);
+	return o;
+}
+
 static json_t *reclaim(const struct figures *f)
 {
 	const struct engine_stats *e = &f->events;
@@ -186,6 +196,7 @@ static json_t *make(const struct figures *f)
 	json_object_set_new(o, "processes", processes(f));
 	json_object_set_new(o, "reclaim", reclaim(f));
 	json_object_set_new(o, "policy", json_string(f->options->policy));
+	json_object_set_new(o, "huge_pages", huge_pages(f));
 	json_object_set_new(o, "notes", notes(f));
 	return o;
 }

@@ -31,6 +31,10 @@ void options_help(void)
 	       "  --threads N      threads that serve faults, 1 to %d (one a CPU)\n"
 	       "  --prefetch N     most pages brought in with one fault, 0 to %d (%d)\n"
 	       "  --policy WHICH   which pages go first: lru (default), gen, clock or fifo\n"
+	       "  --huge-pages HOW  keep: 2 MiB that are all in memory are put together again, "
+	       "and\n"
+	       "                   go last; split (default): pages are single once they have "
+	       "been away\n"
 	       "  --stats FILE     write what happened to FILE, as JSON\n"
 	       "  --json           print JSON instead of the table\n"
 	       "  --verbose        say what is done\n"
@@ -148,6 +152,16 @@ static bool set_policy(struct run_options *o, const char *value)
 	return false;
 }
 
+static bool set_huge_pages(struct run_options *o, const char *value)
+{
+	static const char *const known[] = { "keep", "split", NULL };
+
+	if (set_name(value, known, &o->huge_pages))
+		return true;
+	say("--huge-pages '%s' is not one of keep, split", value);
+	return false;
+}
+
 static bool set_count(const char *name, const char *value, unsigned least, unsigned most,
 		      unsigned *out)
 {
@@ -205,11 +219,12 @@ static const struct option {
 	bool takes_value;
 	bool (*set)(struct run_options *o, const char *value);
 } known_options[] = {
-	{ "--memory", true, set_memory },   { "--compress", true, set_compress },
-	{ "--threads", true, set_threads }, { "--prefetch", true, set_prefetch },
-	{ "--policy", true, set_policy },   { "--stats", true, set_stats },
-	{ "--json", false, set_json },	    { "--verbose", false, set_verbose },
-	{ "--help", false, set_help },	    { "-h", false, set_help },
+	{ "--memory", true, set_memory },    { "--compress", true, set_compress },
+	{ "--threads", true, set_threads },  { "--prefetch", true, set_prefetch },
+	{ "--policy", true, set_policy },    { "--huge-pages", true, set_huge_pages },
+	{ "--stats", true, set_stats },	     { "--json", false, set_json },
+	{ "--verbose", false, set_verbose }, { "--help", false, set_help },
+	{ "-h", false, set_help },
 };
 
 /* ---- the line ---- */
@@ -290,6 +305,7 @@ bool options_parse(struct run_options *o, int argc, char **argv)
 	*o = (struct run_options){
 		.compress = "lz4",
 		.policy = "lru",
+		.huge_pages = "split",
 		.threads = DEFAULT_THREADS,
 		.prefetch = DEFAULT_PREFETCH,
 		.memory = all_memory(),

@@ -16,10 +16,11 @@
 #define DEFAULT_PREFETCH 12
 
 struct run_options {
-	u64 memory;	      /* bytes; never 0 after options_parse() */
-	unsigned percent;     /* of an earlier run's peak; 0: memory was given in bytes */
-	const char *compress; /* "lz4", "zstd" or "none" */
-	const char *policy;   /* "lru", "gen", "clock" or "fifo" */
+	u64 memory;		/* bytes; never 0 after options_parse() */
+	unsigned percent;	/* of an earlier run's peak; 0: memory was given in bytes */
+	const char *compress;	/* "lz4", "zstd" or "none" */
+	const char *policy;	/* "lru", "gen", "clock" or "fifo" */
+	const char *huge_pages; /* "keep" or "split" */
 	unsigned threads;
 	unsigned prefetch;
 	const char *stats; /* file, or NULL */

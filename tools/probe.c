@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See probe.h.  Two questions: is there a userfaultfd that serves faults of the kernel's own
- * (system calls on absent pages), and does it have the features.  The second is asked twice,
- * since Linux tells the features to anybody but gives EVENT_FORK only to CAP_SYS_PTRACE.
+ * See probe.h.  For userfaultfd two questions: is there a userfaultfd that serves faults of the
+ * kernel's own (system calls on absent pages), and does it have the features.  The second is asked
+ * twice, since Linux tells the features to anybody but gives EVENT_FORK only to CAP_SYS_PTRACE.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -125,4 +126,28 @@ bool probe_userfaultfd(void)
 		return false;
 	}
 	return true;
+}
+
+#define HUGE_SIZE (2UL << 20)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+bool probe_huge_pages(void)
+{
+	char *p = mmap(NULL, 2 * HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+	char *at = (char *)(((uintptr_t)p + HUGE_SIZE - 1) & ~(HUGE_SIZE - 1));
+	bool known = true;
+
+	/* That there is no memory in one piece just now says nothing. */
+	if (p != MAP_FAILED) {
+		*at = 1;
+		known = madvise(at, HUGE_SIZE, MADV_COLLAPSE) == 0 || errno != EINVAL;
+		munmap(p, 2 * HUGE_SIZE);
+	}
+	if (!known)
+		say("--huge-pages keep: this kernel has no transparent huge pages "
+		    "(CONFIG_TRANSPARENT_HUGEPAGE); leave it out");
+	return known;
 }

@@ -11,6 +11,9 @@
 /* True, or false after one line that names the feature, the sysctl or the capability missing. */
 bool probe_userfaultfd(void);
 
+/* The same for huge pages that are put together (MADV_COLLAPSE). */
+bool probe_huge_pages(void);
+
 /* The names of the needed features that `features` has not, separated by ", ", into `names`;
  * how many they are. */
 unsigned missing_features(u64 features, char *names, size_t size);

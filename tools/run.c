@@ -35,7 +35,8 @@ static int run(const struct run_options *o, const char *program)
 	void *report;
 	int fd, status;
 
-	if (!probe_userfaultfd() || !agent_find(agent))
+	if (!probe_userfaultfd() || !agent_find(agent) ||
+	    (!strcmp(o->huge_pages, "keep") && !probe_huge_pages()))
 		return EXIT_TROUBLE;
 	report = report_create(&fd);
 	if (!report)

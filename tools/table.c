@@ -161,6 +161,18 @@ static void writer_row(const struct figures *f)
 	end();
 }
 
+static void huge_row(const struct figures *f)
+{
+	char a[TEXT], b[TEXT];
+
+	if (!f->events.thp_collapse)
+		return;
+	row("huge pages");
+	cell("made", count_text(a, f->events.thp_collapse));
+	cell("  split again", count_text(b, f->events.thp_split));
+	end();
+}
+
 static void eviction_rows(const struct figures *f)
 {
 	char a[TEXT], b[TEXT], c[TEXT], share[TEXT] = "";
@@ -178,6 +190,7 @@ static void eviction_rows(const struct figures *f)
 		share);
 	end();
 	writer_row(f);
+	huge_row(f);
 }
 
 static void unmanaged_row(const struct figures *f)

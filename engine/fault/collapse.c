@@ -47,7 +47,7 @@ static enum scan_result check_area(const struct collapse *c, const struct vma *v
 		return SCAN_VMA_NULL;
 	if (!thp_fits(vma, c->va))
 		return SCAN_ADDRESS_RANGE;
-	if (vma->file || (vma->flags & (VM_SHARED | VM_NOHUGEPAGE)) || !e->mmu->set_huge)
+	if (vma->file || (vma->flags & (VM_SHARED | VM_NOHUGEPAGE)) || !has_huge_pages(e))
 		return SCAN_VMA_CHECK;
 	if (c->background && !thp_allowed(vma))
 		return SCAN_VMA_CHECK;
@@ -135,7 +135,8 @@ static enum scan_result scan_pmd(struct collapse *c, unsigned *swapped)
 		result = look_at_entry(c, pte_read(&c->table[i]), &seen);
 	spin_unlock(c->ptl);
 	*swapped = seen.swapped;
-	if (result == SCAN_SUCCEED && c->background && !seen.young)
+	if (result == SCAN_SUCCEED && c->background && !seen.young &&
+	    !c->mm->engine->mmu->never_young)
 		return SCAN_LACK_REFERENCED_PAGE;
 	return result;
 }
@@ -338,6 +339,44 @@ static enum scan_result collapse_locked(struct collapse *c)
 	return result;
 }
 
+/* ---- where the host does it ---- */
+
+/* What the program is about to have in one piece is worth more than other pages. */
+static void make_hot(struct collapse *c)
+{
+	struct engine *e = c->mm->engine;
+
+	spin_lock(c->ptl);
+	for (unsigned i = 0; i < HUGE_PAGES; i++) {
+		pte_t pte = pte_read(&c->table[i]);
+
+		if (!maps_page(pte))
+			continue;
+		page_set(pfn_page(e, pte_pfn(pte)), PG_REFERENCED);
+		lru_mark_accessed(e, pfn_page(e, pte_pfn(pte)));
+	}
+	spin_unlock(c->ptl);
+}
+
+/* mmap_lock held for reading; not any more when it was tried. */
+static enum scan_result collapse_on_host(struct collapse *c, bool *locked)
+{
+	struct mm *mm = c->mm;
+	int err;
+
+	*locked = false;
+	up_read(&mm->mmap_lock);
+	err = mm->engine->mmu->collapse(mm, c->va);
+	if (err)
+		return err == -EEXIST ? SCAN_PMD_MAPPED : SCAN_FAIL;
+	down_read(&mm->mmap_lock);
+	*locked = true;
+	stat_add(&mm->engine->stats->thp_collapse, 1);
+	if (find_area(c) == SCAN_SUCCEED && find_table(c) == SCAN_SUCCEED)
+		make_hot(c);
+	return SCAN_SUCCEED;
+}
+
 /* mmap_lock held for reading, c->vma found; *locked: it still is, and nobody has had it for
  * writing. */
 static enum scan_result collapse_one(struct collapse *c, bool *locked)
@@ -351,6 +390,8 @@ static enum scan_result collapse_one(struct collapse *c, bool *locked)
 	result = scan_pmd(c, &swapped);
 	if (result != SCAN_SUCCEED)
 		return result;
+	if (e->mmu->collapse)
+		return collapse_on_host(c, locked);
 	*locked = false;
 	c->huge = huge_page_alloc(e, !c->background);
 	if (!c->huge) {
@@ -490,7 +531,7 @@ unsigned khugepaged_scan(struct engine *e, u64 pages)
 	unsigned made = 0;
 	u64 used = 0;
 
-	if (!e->mmu->set_huge || e->config.thp == THP_NEVER || !spin_trylock(&e->collapsing))
+	if (!has_huge_pages(e) || e->config.thp == THP_NEVER || !spin_trylock(&e->collapsing))
 		return 0;
 	while (used < pages && (mm = mm_visit_next(e, mm)))
 		if (mm->scanned != e->collapse_pass)

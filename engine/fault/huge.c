@@ -19,7 +19,7 @@ bool thp_allowed(const struct vma *vma)
 {
 	const struct engine *e = vma->mm->engine;
 
-	if (!e->mmu->set_huge || e->config.thp == THP_NEVER)
+	if (!has_huge_pages(e) || e->config.thp == THP_NEVER)
 		return false;
 	/* A userfaultfd serves pages one by one. */
 	if (vma->file || (vma->flags & (VM_SHARED | VM_NOHUGEPAGE | VM_UFFD)))

@@ -89,6 +89,11 @@ void split_page_of(struct engine *e, struct page *page);
 
 /* May the VMA get huge pages by itself, by its flags and the engine's setting? */
 bool thp_allowed(const struct vma *vma);
+/* Has the machine any, of the engine's or of the host's? */
+static inline bool has_huge_pages(const struct engine *e)
+{
+	return e->mmu->set_huge || e->mmu->collapse;
+}
 /* Does the huge page that va would be in lie within the VMA? */
 bool thp_fits(const struct vma *vma, u64 va);
 /* 2 MiB of frames in one piece, or NULL.  Nothing is reclaimed for it; `wanted`: pages may be moved

@@ -49,6 +49,8 @@ static void parse_options(const char *text)
 			o->prefetch = (unsigned)strtoul(value, NULL, 10);
 		else if (!strcmp(p, "policy"))
 			o->policy = policy_find(value);
+		else if (!strcmp(p, "huge"))
+			o->keep_huge = !strcmp(value, "keep");
 	}
 	if (o->prefetch < 1)
 		o->prefetch = 1;

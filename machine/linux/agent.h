@@ -48,6 +48,7 @@ struct agent_options {
 	unsigned handlers;		     /* 0: one a CPU */
 	unsigned prefetch;		     /* pages */
 	const struct reclaim_policy *policy; /* NULL: the default */
+	bool keep_huge;			     /* see huge.h */
 };
 
 struct agent {

@@ -7,9 +7,11 @@
  * a growing one is caught in time.  That it may be kept from its CPU is provided for by wires.c.
  */
 #include "engine/base/errno.h"
+#include "engine/fault/collapse.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
 #include "machine/linux/hooks.h"
+#include "machine/linux/huge.h"
 #include "machine/linux/place.h"
 #include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
@@ -277,6 +279,8 @@ static int start_engine(void)
 	int err = memory_store_create(memory, agent.options.compress, slots, 0, serve_threads() + 2,
 				      &agent.store);
 
+	if (!err)
+		err = huge_init();
 	if (err || !table_map)
 		return err ? err : -ENOMEM;
 	proc_memory(agent.statm, &now);
@@ -286,6 +290,8 @@ static int start_engine(void)
 	config.kept_within_savings = true;
 	config.runs = RUNS_AT_ONCE;
 	config.may_exceed = true;
+	config.thp = agent.options.keep_huge ? THP_ALWAYS : THP_NEVER;
+	memset(&config.collapse, 0, sizeof(config.collapse)); /* all that is there, and our own */
 	config.stats = &agent.slot->stats;
 	set_marks(&config.marks, frames, agent.options.limit);
 	err = engine_init(&agent.engine, &linux_mmu_ops, memory, &config, tables, table_map, frames,
@@ -450,6 +456,14 @@ static void look_for_unknown(u64 now)
 	keeper.look_wait = min_of(keeper.look_wait * 2, MOST_LOOK_NS);
 	keeper.looked_at = now;
 	agent.reconcile = 1;
+}
+
+static void look_for_huge(u64 now)
+{
+	if (huge_is_due(now) && engine_enter()) {
+		khugepaged_scan(&agent.engine, HUGE_LOOK_PAGES);
+		engine_leave();
+	}
 }
 
 static u64 quiet_nap(void)
@@ -644,6 +658,7 @@ static void tick(void)
 		watch();
 	} else if (agent.armed) {
 		look_for_unknown(now);
+		look_for_huge(now);
 		if (hooks_scan_asked() || scan_is_due(now))
 			scan();
 	}

@@ -9,6 +9,7 @@
  */
 #include "machine/linux/agent.h"
 #include "engine/base/errno.h"
+#include "machine/linux/huge.h"
 #include "machine/linux/proc.h"
 #include "machine/linux/sys.h"
 #include "machine/linux/uffd.h"
@@ -113,7 +114,8 @@ static void linux_change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 
 static pte_t linux_clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
-	(void)mm, (void)va;
+	(void)mm;
+	huge_broken(va);
 	return pte_with(pte_exchange(ptep, left), PTE_DIRTY);
 }
 
@@ -219,6 +221,8 @@ static unsigned finish_takes(char *segment, struct mmu_take *takes, unsigned n)
 		struct mmu_take *t = &takes[i];
 
 		t->dirty = true;
+		if (t->result == 0 || t->result == -ENOENT)
+			huge_broken(t->va);
 		if (t->result == 0) {
 			t->page->where = (u64)segment + i * PAGE_SIZE;
 			pte_store(t->ptep, t->left);
@@ -284,6 +288,7 @@ const struct mmu_ops linux_mmu_ops = {
 	.test_and_clear_young = linux_young,
 	.never_young = true,
 	.take = linux_take,
+	.collapse = huge_collapse,
 	.flush = linux_flush,
 	.release = linux_release,
 	.silent_write = true,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Huge pages made of single ones: MADV_COLLAPSE, and the scan in the background. */
+#include "engine/base/errno.h"
 #include "engine/fault/collapse.h"
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
@@ -248,6 +249,83 @@ static void the_scan_forgets_spaces_that_go(void **state)
 
 #define collapse_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- where the host does it ---- */
+
+static struct {
+	u64 asked[8];
+	unsigned n;
+	int answer;
+} host;
+
+static int host_collapse(struct mm *of, u64 va)
+{
+	assert_ptr_equal(of, mm);
+	assert_false(rwsem_is_locked(&mm->mmap_lock));
+	host.asked[host.n++ % ARRAY_SIZE(host.asked)] = va;
+	if (host.answer)
+		return host.answer;
+	host.answer = -EEXIST; /* it has it from now on */
+	return 0;
+}
+
+static struct mmu_ops host_ops(void)
+{
+	struct mmu_ops ops = *w.e->mmu;
+
+	ops.set_huge = NULL;
+	ops.change_huge = NULL;
+	ops.clear_huge = NULL;
+	ops.test_and_clear_young_huge = NULL;
+	ops.collapse = host_collapse;
+	ops.never_young = true;
+	host.n = 0;
+	host.answer = 0;
+	return ops;
+}
+
+static void a_host_is_asked_for_what_is_all_there(void **state)
+{
+	const struct mmu_ops *before = w.e->mmu, ops = host_ops();
+
+	(void)state;
+	w.e->config.collapse.max_none = w.e->config.collapse.max_swap = 0;
+	w.e->config.thp = THP_ALWAYS;
+	w.e->mmu = &ops;
+	map(HUGE(0), HUGE(3), RW);
+	fill(HUGE(0), HUGE(2) + 511);
+	reclaim_range(mm, AT(HUGE(1) + 3), AT(HUGE(1) + 4));
+	assert_int_equal(scan_all(), 1);
+	for (unsigned i = 0; i < host.n; i++)
+		assert_int_equal(host.asked[i], AT(HUGE(0)));
+	assert_int_equal(atomic_load(&w.e->stats->thp_collapse), 1);
+	/* What is in one piece goes last. */
+	assert_int_equal(w.e->lru.nodes[0].nr[LRU_ACTIVE], HUGE_PAGES);
+	assert_filled(HUGE(0), HUGE(2) + 511);
+	w.e->mmu = before;
+}
+
+static void a_host_that_has_it_or_will_not_makes_none(void **state)
+{
+	const struct mmu_ops *before = w.e->mmu, ops = host_ops();
+
+	(void)state;
+	w.e->config.thp = THP_ALWAYS;
+	w.e->mmu = &ops;
+	map(HUGE(0), HUGE(1), RW);
+	fill(HUGE(0), HUGE(1));
+	host.answer = -EEXIST;
+	assert_int_equal(scan_all(), 0);
+	host.answer = -EAGAIN;
+	assert_int_equal(scan_all(), 0);
+	assert_true(host.n >= 2);
+	assert_int_equal(w.e->lru.nodes[0].nr[LRU_ACTIVE], 0);
+	w.e->config.thp = THP_NEVER;
+	host.n = 0;
+	assert_int_equal(scan_all(), 0);
+	assert_int_equal(host.n, 0);
+	w.e->mmu = before;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -261,6 +339,8 @@ int main(void)
 		collapse_test(the_scan_keeps_to_its_limits),
 		collapse_test(the_scan_leaves_idle_pages),
 		collapse_test(the_scan_forgets_spaces_that_go),
+		collapse_test(a_host_is_asked_for_what_is_all_there),
+		collapse_test(a_host_that_has_it_or_will_not_makes_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
