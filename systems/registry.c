@@ -7,6 +7,7 @@
 #include "systems/linux/linux.h"
 #include "systems/spin/spin.h"
 #include "systems/system.h"
+#include "systems/tornado/tornado.h"
 #include "systems/userfault/userfault_system.h"
 #include "systems/xen/xen.h"
 
@@ -19,6 +20,8 @@ const struct system_type *const system_types[] = {
 	&xok_system,
 	&l4_system,
 	&xen_system,
+	&tornado_system,
+	&tornado_shared_system,
 };
 /* clang-format on */
 

@@ -118,7 +118,7 @@ static const char *const step_text[NR_ENGINE_STEPS] = {
 	[STEP_MAP] = "under the page-table lock, finds the entry as it was and sets it",
 };
 
-static void count_step(enum engine_step step, u64 n)
+void engine_system_count_step(enum engine_step step, u64 n)
 {
 	static const struct {
 		bool counted;
@@ -141,7 +141,7 @@ void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va
 {
 	struct engine_system *s = container_of(o, struct engine_system, observer);
 
-	count_step(step, n);
+	engine_system_count_step(step, n);
 	if (step_text[step])
 		ledger_step(s->kernel, step_text[step], va);
 }

@@ -45,6 +45,8 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 bool engine_system_next_entry(struct mm *mm, u64 *va, pte_t *pte);
 /* What observer.step is; for a system that watches, too. */
 void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n);
+/* The counting of it alone, for who tells the step in other words. */
+void engine_system_count_step(enum engine_step step, u64 n);
 /* The kernel's part of a fault on that CPU: the exception, the engine with those flags
  * (FAULT_FLAG_USER, or 0), the return. */
 struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags);

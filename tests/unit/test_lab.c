@@ -138,7 +138,8 @@ static void each_pays_what_is_expected_or_says_why_not(void **state)
 static void what_is_to_fault_once_does(void **state)
 {
 	static const char *const names[] = { "minor-fault", "minor-read", "cow-fault",
-					     "major-fault", "file-fault", "trap" };
+					     "major-fault", "file-fault", "in-core",
+					     "trap" };
 
 	(void)state;
 	for (unsigned k = 0; k < nr_system_types; k++)

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* A fault on its way from object to object (fault.c), and the system around it (tornado.c). */
+#ifndef VMF_SYSTEMS_TORNADO_FAULT_H
+#define VMF_SYSTEMS_TORNADO_FAULT_H
+
+#include "systems/common/engine_system.h"
+#include "systems/tornado/objects.h"
+
+struct tornado {
+	struct engine_system base;
+	struct co_system objects;
+	bool shared; /* FCMs have one representative for all CPUs */
+	struct dram *dram;
+	struct process *processes[PROGRAM_PROCESSES]; /* as base.program.mms */
+	struct mmu_ops counted;			      /* as engine_system made it */
+	struct store_ops store_ops;		      /* of base.store, with the COR before it */
+	const struct store_ops *store_own;
+	_Atomic bool forgot; /* no memory for a descriptor: a page is in core unknown to its FCM */
+};
+
+/* A file, whose address_space has these ops. */
+struct tornado_file {
+	struct address_space_ops ops;
+	const struct address_space_ops *own;
+	struct tornado *tornado;
+	struct fcm *fcm;
+};
+
+static inline struct tornado *tornado_of_engine(struct engine *e)
+{
+	return container_of(engine_system_of_engine(e), struct tornado, base);
+}
+
+/* The CPU that this thread drives. */
+unsigned tornado_cpu(const struct tornado *t);
+/* Whose space that is; NULL: of none that has begun. */
+struct process *tornado_process(struct tornado *t, const struct mm *mm);
+/* The file behind an area's mapping. */
+struct tornado_file *tornado_file(const struct address_space *m);
+
+/* process_back_fn; arg: the tornado. */
+bool tornado_back(void *arg, const struct vma *vma, struct range *range);
+/* The page that an entry at va maps is in core: its FCM is told, if it is anonymous. */
+void tornado_note_entry(struct tornado *t, struct process *p, u64 va, pte_t pte);
+
+/* What the engine has for its changes of translations, its steps and its reads from the store,
+ * while a fault is on its way and otherwise. */
+void fault_set_hooks(struct tornado *t);
+/* A file's page is read for whoever. */
+int fault_read_page(struct address_space *m, struct page *page);
+/* soft_trap_fn */
+struct fault_result fault_trap(struct soft_cpu *cpu, u64 cr2, u32 code);
+
+#endif

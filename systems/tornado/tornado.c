@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tornado: what is around the fault (fault.c): the objects' lives as the program maps, forks and
+ * opens files, what is refused, and the two system types.
+ *
+ *   mmap, munmap, mprotect    the engine changes its areas, and Regions follow
+ *   fork                      a Process, with Regions and FCMs of its own
+ *   files                     an FCM and a COR each, which the Regions share that map it
+ *
+ * An object that goes is waited for until no CPU is in a call of it; that is looked at after each
+ * of these calls.
+ */
+#include <stdlib.h>
+
+#include "engine/backing/page_cache.h"
+#include "engine/base/errno.h"
+#include "engine/base/text.h"
+#include "systems/tornado/fault.h"
+#include "systems/tornado/tornado.h"
+
+/* Pages below a stack that it may grow by: offsets in its FCM begin there. */
+#define STACK_ROOM (1ULL << 24)
+
+static struct tornado *tornado(struct program *p)
+{
+	return container_of(engine_system_of_program(p), struct tornado, base);
+}
+
+unsigned tornado_cpu(const struct tornado *t)
+{
+	unsigned cpu = ledger_cpu();
+
+	return ledger_current() == t->base.system.ledger && cpu < t->objects.nr_cpus ? cpu : 0;
+}
+
+struct process *tornado_process(struct tornado *t, const struct mm *mm)
+{
+	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++)
+		if (t->processes[i] && t->processes[i]->mm == mm)
+			return t->processes[i];
+	return NULL;
+}
+
+struct tornado_file *tornado_file(const struct address_space *m)
+{
+	return container_of(m->ops, struct tornado_file, ops);
+}
+
+static struct fcm *new_fcm(struct tornado *t)
+{
+	return fcm_create(&t->objects, tornado_cpu(t), t->base.machine->generations, t->shared);
+}
+
+bool tornado_back(void *arg, const struct vma *vma, struct range *range)
+{
+	struct tornado *t = arg;
+	struct fcm *file = vma->file ? tornado_file(vma->file->mapping)->fcm : NULL;
+	u64 page = vma->pgoff + ((range->start - vma->start) >> PAGE_SHIFT);
+
+	if (file && vma->flags & VM_SHARED) {
+		fcm_get(file);
+		range->fcm = file;
+		range->offset = page;
+		return true;
+	}
+	range->fcm = new_fcm(t);
+	range->offset = vma->flags & VM_GROWSDOWN ? STACK_ROOM : 0;
+	if (range->fcm && file) {
+		fcm_get(file);
+		range->under = file;
+		range->under_offset = page;
+	}
+	return range->fcm != NULL;
+}
+
+void tornado_note_entry(struct tornado *t, struct process *p, u64 va, pte_t pte)
+{
+	struct range r;
+
+	if (page_test(pfn_page(p->mm->engine, pte_pfn(pte)), PG_FILE) ||
+	    !process_range_at(p, va, &r))
+		return;
+	if (fcm_note(r.fcm, tornado_cpu(t), r.offset + ((va - r.start) >> PAGE_SHIFT),
+		     pte_pfn(pte)))
+		atomic_store(&t->forgot, true);
+}
+
+/* ---- the program's calls ---- */
+
+static struct tornado *enter(struct program *p, unsigned cpu, const char *name)
+{
+	struct tornado *t = tornado(p);
+
+	ledger_begin(t->base.system.ledger, cpu);
+	ledger_cross(&lab_program, &lab_kernel, BY_SYSTEM_CALL, name);
+	co_enter(&t->objects, cpu);
+	return t;
+}
+
+static void leave(struct tornado *t, unsigned cpu)
+{
+	co_exit(&t->objects, cpu);
+	ledger_cross(&lab_kernel, &lab_program, BY_RETURN, "the call returns");
+	co_collect(&t->objects);
+}
+
+static struct process *running_on(struct tornado *t, unsigned cpu)
+{
+	return tornado_process(t, atomic_load(&t->base.machine->cpus[cpu].mm));
+}
+
+static int follow(struct tornado *t, struct process *p, unsigned cpu, u64 start, u64 end,
+		  bool fresh)
+{
+	return process_follow(p, cpu, start, (end + PAGE_SIZE - 1) & PAGE_MASK, fresh, tornado_back,
+			      t);
+}
+
+/* What is mapped in [start, end) though no fault has come by. */
+static void note_entries(struct tornado *t, struct process *p, u64 start, u64 end)
+{
+	pte_t pte;
+
+	for (u64 va = start; engine_system_next_entry(p->mm, &va, &pte) && va < end;
+	     va += PAGE_SIZE)
+		tornado_note_entry(t, p, va, pte);
+}
+
+static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
+{
+	struct tornado *t = enter(p, cpu, "mmap");
+	struct process *process = running_on(t, cpu);
+	s64 at = soft_program_ops.map(p, cpu, a);
+
+	if (at >= 0) {
+		/* What it takes the place of is gone, whatever rights it had. */
+		if (follow(t, process, cpu, (u64)at, (u64)at + a->len, true)) {
+			soft_program_ops.unmap(p, cpu, (u64)at, a->len);
+			follow(t, process, cpu, (u64)at, (u64)at + a->len, true);
+			at = -ENOMEM;
+		} else {
+			note_entries(t, process, (u64)at, (u64)at + a->len);
+		}
+	}
+	leave(t, cpu);
+	return at;
+}
+
+static int unmap(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	struct tornado *t = enter(p, cpu, "munmap");
+	int err = soft_program_ops.unmap(p, cpu, addr, len);
+
+	if (follow(t, running_on(t, cpu), cpu, addr, addr + len, false) && !err)
+		err = -ENOMEM;
+	leave(t, cpu);
+	return err;
+}
+
+static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
+{
+	struct tornado *t = enter(p, cpu, "mprotect");
+	int err = soft_program_ops.protect(p, cpu, addr, len, prot);
+
+	/* Where it failed it may have changed a part. */
+	if (follow(t, running_on(t, cpu), cpu, addr, addr + len, false) && !err)
+		err = -ENOMEM;
+	leave(t, cpu);
+	return err;
+}
+
+static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len, u32 flags, u64 to)
+{
+	struct tornado *t = enter(p, cpu, "mremap");
+	struct process *process = running_on(t, cpu);
+	s64 at = soft_program_ops.remap(p, cpu, addr, len, new_len, flags, to);
+	int err = follow(t, process, cpu, addr, addr + max_of(len, new_len), false);
+
+	/* What has moved is another Region's. */
+	if (at >= 0 && (u64)at != addr)
+		err = follow(t, process, cpu, (u64)at, (u64)at + new_len, true) ?: err;
+	if (at >= 0)
+		note_entries(t, process, (u64)at, (u64)at + new_len);
+	leave(t, cpu);
+	return at >= 0 && err ? err : at;
+}
+
+static void end_process(struct tornado *t, unsigned process)
+{
+	struct process *p = t->processes[process];
+
+	t->processes[process] = NULL;
+	if (p)
+		co_destroy(&t->objects, tornado_cpu(t), p->root.ref);
+}
+
+static int begin_process(struct tornado *t, unsigned process)
+{
+	struct mm *mm = t->base.program.mms[process];
+	struct process *p = process_create(&t->objects, tornado_cpu(t), mm);
+
+	if (!p)
+		return -ENOMEM;
+	t->processes[process] = p;
+	if (follow(t, p, tornado_cpu(t), mm->low, mm->high, true))
+		return -ENOMEM;
+	note_entries(t, p, mm->low, mm->high);
+	return 0;
+}
+
+static int fork_process(struct program *p, unsigned cpu, unsigned child)
+{
+	struct tornado *t = enter(p, cpu, "fork");
+	int err = soft_program_ops.fork(p, cpu, child);
+
+	if (!err && begin_process(t, child)) {
+		end_process(t, child);
+		soft_program_ops.exit(p, child);
+		err = -ENOMEM;
+	}
+	leave(t, cpu);
+	return err;
+}
+
+static void exit_process(struct program *p, unsigned process)
+{
+	struct tornado *t = tornado(p);
+
+	end_process(t, process);
+	soft_program_ops.exit(p, process);
+	co_collect(&t->objects);
+}
+
+/* ---- files ---- */
+
+/* The last who had the file is gone. */
+static void release_file(struct address_space *m)
+{
+	struct tornado_file *file = tornado_file(m);
+
+	m->ops = file->own;
+	file->own->release(m);
+	fcm_put(file->fcm, tornado_cpu(file->tornado));
+	free(file);
+}
+
+static int create_file(struct program *p, int name, bool in_memory)
+{
+	struct tornado *t = tornado(p);
+	struct tornado_file *file = calloc(1, sizeof(*file));
+	struct fcm *fcm = new_fcm(t);
+	int err = file && fcm ? soft_program_ops.file_create(p, name, in_memory) : -ENOMEM;
+	struct address_space *m;
+
+	if (err) {
+		if (fcm)
+			fcm_put(fcm, tornado_cpu(t));
+		free(file);
+		return err;
+	}
+	m = t->base.program.files[name]->mapping;
+	*file = (struct tornado_file){ .ops = *m->ops, .own = m->ops, .tornado = t, .fcm = fcm };
+	file->ops.release = release_file;
+	if (file->ops.read_page)
+		file->ops.read_page = fault_read_page;
+	m->ops = &file->ops;
+	return 0;
+}
+
+/* What read() and write() have brought into the page cache is in core. */
+static void note_file(struct tornado *t, int name, u64 pos, u64 n)
+{
+	struct address_space *m = t->base.program.files[name]->mapping;
+	struct tornado_file *file = tornado_file(m);
+	unsigned cpu = tornado_cpu(t);
+
+	co_enter(&t->objects, cpu);
+	for (u64 i = pos >> PAGE_SHIFT; n && i <= (pos + n - 1) >> PAGE_SHIFT; i++) {
+		struct page *page = find_get_page(m, i);
+
+		if (!page)
+			continue;
+		if (fcm_note(file->fcm, cpu, i, page_pfn(m->engine, page)))
+			atomic_store(&t->forgot, true);
+		page_put(m->engine, page);
+	}
+	co_exit(&t->objects, cpu);
+}
+
+static s64 read_file(struct program *p, int file, u64 pos, void *bytes, u64 n)
+{
+	s64 done = soft_program_ops.file_read(p, file, pos, bytes, n);
+
+	if (done > 0)
+		note_file(tornado(p), file, pos, (u64)done);
+	return done;
+}
+
+static s64 write_file(struct program *p, int file, u64 pos, const void *bytes, u64 n)
+{
+	s64 done = soft_program_ops.file_write(p, file, pos, bytes, n);
+
+	if (done > 0)
+		note_file(tornado(p), file, pos, (u64)done);
+	return done;
+}
+
+/* ---- invariants ---- */
+
+/* Each page that is mapped is in core for the FCM of its Region, or the one under it. */
+static s64 check_entries(struct tornado *t, struct process *p)
+{
+	s64 n = 0;
+	pte_t pte;
+
+	for (u64 va = p->mm->low; engine_system_next_entry(p->mm, &va, &pte);
+	     va += PAGE_SIZE, n++) {
+		struct range r;
+		u64 pages;
+
+		if (!process_range_at(p, va, &r))
+			vmf_panic("tornado: a page and no Region at %lx", (unsigned long)va);
+		pages = (va - r.start) >> PAGE_SHIFT;
+		if (fcm_look(r.fcm, r.offset + pages) != pte_pfn(pte) &&
+		    !(r.under && fcm_look(r.under, r.under_offset + pages) == pte_pfn(pte)) &&
+		    !atomic_load(&t->forgot))
+			vmf_panic("tornado: the FCM does not know the page at %lx",
+				  (unsigned long)va);
+	}
+	return n;
+}
+
+static void check(struct program *p)
+{
+	struct tornado *t = tornado(p);
+
+	soft_program_ops.check(p);
+	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++) {
+		if (!t->processes[i])
+			continue;
+		process_check(t->processes[i]);
+		check_entries(t, t->processes[i]);
+	}
+	if (co_collect(&t->objects))
+		vmf_panic("tornado: objects are waited for, and nobody is in a call");
+}
+
+/* ---- attacks ---- */
+
+#define AT 0x20000000ULL
+
+static struct tornado *attacked(struct system *s)
+{
+	struct tornado *t = container_of(engine_system_of(s), struct tornado, base);
+
+	co_enter(&t->objects, 0);
+	return t;
+}
+
+static int ends(struct tornado *t, int err)
+{
+	co_exit(&t->objects, 0);
+	return err;
+}
+
+static int made_up_reference(struct system *s)
+{
+	struct tornado *t = attacked(s);
+	struct co_rep *rep;
+
+	return ends(t, co_call(&t->objects, 0, t->processes[0]->root.ref ^ 1ULL << 40,
+			       &process_type, &rep));
+}
+
+static int reference_of_a_destroyed(struct system *s)
+{
+	struct tornado *t = attacked(s);
+	struct fcm *f = new_fcm(t);
+	struct fault_notification n;
+	struct fcm_page page;
+	co_ref ref;
+
+	if (!f)
+		return ends(t, 1);
+	ref = f->root.ref;
+	if (fcm_get_page(&t->objects, 0, ref, 0, &page, &n) != FCM_FILL)
+		return ends(t, 1);
+	fcm_put(f, 0);
+	return ends(t, fcm_get_page(&t->objects, 0, ref, 0, &page, &n));
+}
+
+static int another_type(struct system *s)
+{
+	struct tornado *t = attacked(s);
+	struct fcm_page page;
+
+	return ends(t, fcm_get_page(&t->objects, 0, t->processes[0]->root.ref, 0, &page, NULL));
+}
+
+static int complete_what_is_not_begun(struct system *s)
+{
+	struct tornado *t = attacked(s);
+	struct fcm *f = new_fcm(t);
+	int err = f ? fcm_io_complete(&t->objects, 0, f->root.ref, 3, 1, t->dram->first) : 1;
+
+	if (f)
+		fcm_put(f, 0);
+	return ends(t, err);
+}
+
+static int complete_another_s_fault(struct system *s)
+{
+	struct tornado *t = attacked(s);
+	struct fcm *f = new_fcm(t);
+	struct fault_notification n;
+	struct fcm_page page;
+	int err = 1;
+
+	if (f && fcm_get_page(&t->objects, 0, f->root.ref, 3, &page, &n) == FCM_FILL)
+		err = fcm_io_complete(&t->objects, 0, f->root.ref, 3, page.fault + 1,
+				      t->dram->first);
+	if (f)
+		fcm_put(f, 0);
+	return ends(t, err);
+}
+
+static int frame_twice(struct system *s)
+{
+	struct tornado *t = attacked(s);
+	u64 pfn = t->dram->first;
+	int err = 1;
+
+	if (!dram_get_frame(&t->objects, 0, t->dram->root.ref, pfn))
+		err = dram_get_frame(&t->objects, 0, t->dram->root.ref, pfn);
+	dram_free_frame(&t->objects, 0, t->dram->root.ref, pfn);
+	return ends(t, err);
+}
+
+static int frame_of_the_kernel(struct system *s)
+{
+	struct tornado *t = attacked(s);
+
+	return ends(t, dram_get_frame(&t->objects, 0, t->dram->root.ref, t->dram->first - 1));
+}
+
+static int free_twice(struct system *s)
+{
+	struct tornado *t = attacked(s);
+	u64 pfn = t->dram->first;
+
+	if (dram_get_frame(&t->objects, 0, t->dram->root.ref, pfn) ||
+	    dram_free_frame(&t->objects, 0, t->dram->root.ref, pfn))
+		return ends(t, 1);
+	return ends(t, dram_free_frame(&t->objects, 0, t->dram->root.ref, pfn));
+}
+
+static int write_where_the_region_forbids(struct system *s)
+{
+	const struct range range = { .start = AT, .end = AT + PAGE_SIZE, .flags = VM_READ };
+
+	(void)s;
+	return hat_check(&range, AT, pte_make(1, PTE_PRESENT | PTE_USER | PTE_WRITE));
+}
+
+static int map_outside_the_region(struct system *s)
+{
+	const struct range range = { .start = AT, .end = AT + PAGE_SIZE, .flags = VM_READ };
+
+	(void)s;
+	return hat_check(&range, AT + PAGE_SIZE, pte_make(1, PTE_PRESENT | PTE_USER));
+}
+
+static const struct system_attack attacks[] = {
+	{ "a reference is made up", made_up_reference, -EBADF },
+	{ "an object is called that is destroyed", reference_of_a_destroyed, -EBADF },
+	{ "an object is called as one of another type", another_type, -EINVAL },
+	{ "a server completes I/O that nobody has begun", complete_what_is_not_begun, -ENOENT },
+	{ "a server completes the I/O of another fault", complete_another_s_fault, -EINVAL },
+	{ "a frame that is in use is asked for", frame_twice, -EBUSY },
+	{ "a frame of the kernel's is asked for", frame_of_the_kernel, -EINVAL },
+	{ "a frame is given back twice", free_twice, -EINVAL },
+	{ "the HAT is to allow what the Region forbids", write_where_the_region_forbids, -EACCES },
+	{ "the HAT is to map outside of the Region", map_outside_the_region, -EFAULT },
+};
+
+static const struct system_expectation expected[] = {
+	{ PAID_EXCEPTIONS, 1, NULL },
+	{ PAID_CROSSINGS, 2, NULL },
+	{ PAID_DOMAINS, 0, NULL },
+	{ PAID_SYSTEM_CALLS, 0, NULL },
+	{ PAID_MESSAGES, 0, NULL },
+	{ PAID_PAGES_COPIED, 0, NULL },
+	{ PAID_PAGES_ZEROED, 1, NULL },
+	{ PAID_ENTRY_WRITES, 1, NULL },
+	{ PAID_REMOTE, 0, NULL },
+	{ PAID_HANDLERS, 4,
+	  "that is for a page in core; a fresh one asks the DRAM manager and the COR, too" },
+	{ PAID_LOCKS_OBJECT, 2,
+	  "that is for a page in core; of a fresh one the FCM's lock is taken again when it is "
+	  "filled" },
+};
+
+/* ---- its life ---- */
+
+static void destroy(struct system *system)
+{
+	struct tornado *t = container_of(engine_system_of(system), struct tornado, base);
+
+	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++)
+		end_process(t, i);
+	engine_system_fini(&t->base);
+	co_fini(&t->objects);
+	free(t);
+}
+
+static void set_ops(struct program_ops *ops)
+{
+	ops->map = map;
+	ops->unmap = unmap;
+	ops->protect = protect;
+	ops->remap = remap;
+	ops->fork = fork_process;
+	ops->exit = exit_process;
+	ops->file_create = create_file;
+	ops->file_read = read_file;
+	ops->file_write = write_file;
+	ops->check = check;
+}
+
+static int create(const struct system_type *type, const struct system_options *o,
+		  struct system **system)
+{
+	struct tornado *t = calloc(1, sizeof(*t));
+	int err;
+
+	if (!t)
+		return -ENOMEM;
+	t->shared = type == &tornado_shared_system;
+	err = co_init(&t->objects, o->cpus);
+	if (err) {
+		free(t);
+		return err;
+	}
+	err = engine_system_init(&t->base, type, o, fault_trap);
+	if (err) {
+		co_fini(&t->objects);
+		free(t);
+		return err;
+	}
+	t->base.system.destroy = destroy;
+	set_ops(&t->base.ops);
+	fault_set_hooks(t);
+	t->dram = dram_create(&t->objects, t->base.machine->nr_table, t->base.machine->nr_user);
+	err = t->dram ? begin_process(t, 0) : -ENOMEM;
+	if (err)
+		destroy(&t->base.system);
+	else
+		*system = &t->base.system;
+	return err;
+}
+
+const struct system_type tornado_system = {
+	.name = "tornado",
+	.summary = "the fault goes from object to object; each CPU has its own part of the file's",
+	.attacks = attacks,
+	.nr_attacks = ARRAY_SIZE(attacks),
+	.expected = expected,
+	.nr_expected = ARRAY_SIZE(expected),
+	.create = create,
+};
+
+const struct system_type tornado_shared_system = {
+	.name = "tornado-shared",
+	.summary = "the same, and all CPUs share one part, with one lock",
+	.attacks = attacks,
+	.nr_attacks = ARRAY_SIZE(attacks),
+	.expected = expected,
+	.nr_expected = ARRAY_SIZE(expected),
+	.create = create,
+};
