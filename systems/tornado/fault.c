@@ -24,7 +24,6 @@
  * it takes a frame, has it filled, and changes an entry, it comes by here, and the objects are
  * called: the thread's struct fault says for which fault.  What an object refuses is not done.
  */
-#include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
 #include "engine/base/text.h"
 #include "systems/tornado/fault.h"
@@ -97,15 +96,16 @@ static bool grow_stack(struct fault *f)
 			       f->tornado);
 }
 
-/* The Region's range, once more if it is destroyed under way.  0, -EFAULT, -EACCES. */
-static int find_region(struct fault *f)
+/* The Region's range, once more if it is destroyed under way.  0, -EFAULT, -EACCES.  Without
+ * may_grow any lock of the engine may be held. */
+static int find_region(struct fault *f, bool may_grow)
 {
 	co_ref region, process = f->process->root.ref;
 	int err;
 
 	for (;;) {
 		err = process_find_region(objects(f), f->cpu, process, f->address, &region);
-		if (err == -EFAULT && grow_stack(f))
+		if (err == -EFAULT && may_grow && grow_stack(f))
 			continue;
 		if (err)
 			return err;
@@ -303,7 +303,7 @@ static int retry(struct fault *f)
 	f->started = false;
 	ledger_count(PAID_RETRIES);
 	ledger_step(&process_object, "the I/O is complete, the thread is woken and retries", f->va);
-	err = find_region(f);
+	err = find_region(f, false);
 	return err ? err : ask_fcm(f, NULL) == FCM_IN_CORE ? 0 : -EAGAIN;
 }
 
@@ -530,7 +530,7 @@ static struct fault_result handle(struct fault *f)
 	for (;;) {
 		ledger_step(&process_object, "finds which Region object needs to handle the fault",
 			    f->address);
-		err = find_region(f);
+		err = find_region(f, true);
 		if (err == -EACCES)
 			ledger_step(&region_object, "does not allow the access", f->address);
 		if (err)
@@ -577,6 +577,8 @@ struct fault_result fault_trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 	co_enter(&t->objects, f.cpu);
 	r = handle(&f);
 	co_exit(&t->objects, f.cpu);
+	if (r.reason == FAULT_RETRY)
+		ledger_count(PAID_RETRIES);
 	if (user)
 		ledger_cross(&lab_kernel, &lab_program, BY_RETURN,
 			     r.reason == FAULT_OK || r.reason == FAULT_RETRY

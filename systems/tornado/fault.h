@@ -3,6 +3,7 @@
 #ifndef VMF_SYSTEMS_TORNADO_FAULT_H
 #define VMF_SYSTEMS_TORNADO_FAULT_H
 
+#include "engine/backing/page_cache.h"
 #include "systems/common/engine_system.h"
 #include "systems/tornado/objects.h"
 
@@ -38,6 +39,8 @@ struct process *tornado_process(struct tornado *t, const struct mm *mm);
 /* The file behind an area's mapping. */
 struct tornado_file *tornado_file(const struct address_space *m);
 
+/* An FCM with one user, of the kind that this system has.  NULL: no memory. */
+struct fcm *tornado_new_fcm(struct tornado *t);
 /* process_back_fn; arg: the tornado. */
 bool tornado_back(void *arg, const struct vma *vma, struct range *range);
 /* The page that an entry at va maps is in core: its FCM is told, if it is anonymous. */
@@ -50,5 +53,8 @@ void fault_set_hooks(struct tornado *t);
 int fault_read_page(struct address_space *m, struct page *page);
 /* soft_trap_fn */
 struct fault_result fault_trap(struct soft_cpu *cpu, u64 cr2, u32 code);
+
+#define NR_TORNADO_ATTACKS 10
+extern const struct system_attack tornado_attacks[NR_TORNADO_ATTACKS];
 
 #endif

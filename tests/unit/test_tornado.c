@@ -422,6 +422,82 @@ static void regions_follow_what_the_program_does(void **state)
 		    "write S 1 1\nwrite 0x2fffd000 1 1\nread 0x2fffd000 3P\nread S 1 1\ncheck\n");
 }
 
+/* ---- several CPUs at once ---- */
+
+#define AREA	   0x40000000ULL
+#define AREA_PAGES 48
+#define FAULTERS   2
+
+static struct system *tornado;
+
+static struct program_map area(int file)
+{
+	return (struct program_map){ .addr = AREA,
+				     .len = AREA_PAGES * PAGE_SIZE,
+				     .prot = VM_READ | VM_WRITE,
+				     .flags = VMAP_FIXED,
+				     .vm_flags = file < 0 ? 0 : VM_SHARED,
+				     .file = file };
+}
+
+/* Whatever comes of it: the area changes all the time. */
+static void *fault_at_random(void *arg)
+{
+	unsigned cpu = (unsigned)(uintptr_t)arg;
+	struct program *p = tornado->program;
+	u32 random = 12345 + cpu;
+
+	while (!atomic_load(&over)) {
+		u64 va;
+		u8 byte = 1;
+
+		random = random * 1103515245 + 12345;
+		va = AREA + (random >> 8) % AREA_PAGES * PAGE_SIZE;
+		p->ops->access(p, cpu, va, random >> 30 & 1 ? PF_WRITE : 0, &byte, 1);
+	}
+	return NULL;
+}
+
+/* Regions, and FCMs with them, go while others are in calls of them. */
+static void regions_come_and_go_while_others_fault(void **state)
+{
+	static const char *const systems[] = { "tornado", "tornado-shared" };
+	struct system_options o = { .cpus = FAULTERS + 1, .frames = 256 };
+	pthread_t threads[FAULTERS];
+
+	(void)state;
+	for (unsigned k = 0; k < 2; k++) {
+		const struct system_type *type = system_find(systems[k]);
+		struct program *p;
+
+		assert_int_equal(ledger_create(o.cpus, &o.ledger), 0);
+		assert_int_equal(type->create(type, &o, &tornado), 0);
+		p = tornado->program;
+		assert_int_equal(p->ops->file_create(p, 0, false), 0);
+		assert_int_equal(p->ops->file_truncate(p, 0, AREA_PAGES * PAGE_SIZE), 0);
+		atomic_store(&over, false);
+		for (uintptr_t i = 0; i < FAULTERS; i++)
+			pthread_create(&threads[i], NULL, fault_at_random, (void *)(i + 1));
+		for (unsigned i = 0; i < 150; i++) {
+			struct program_map m = area(i % 3 ? -1 : 0);
+			u64 part = AREA + i % 8 * PAGE_SIZE;
+
+			assert_int_equal(p->ops->map(p, 0, &m), AREA);
+			assert_int_equal(p->ops->protect(p, 0, part, 5 * PAGE_SIZE, VM_READ), 0);
+			p->ops->pageout(p, 0, AREA, AREA_PAGES * PAGE_SIZE);
+			assert_int_equal(
+				p->ops->protect(p, 0, part, 5 * PAGE_SIZE, VM_READ | VM_WRITE), 0);
+			assert_int_equal(p->ops->unmap(p, 0, part, 9 * PAGE_SIZE), 0);
+		}
+		atomic_store(&over, true);
+		for (unsigned i = 0; i < FAULTERS; i++)
+			pthread_join(threads[i], NULL);
+		p->ops->check(p);
+		tornado->destroy(tornado);
+		ledger_destroy(o.ledger);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -442,6 +518,7 @@ int main(void)
 		cmocka_unit_test(only_a_shared_fcm_is_remote),
 		cmocka_unit_test(pages_of_the_other_s_part_are_remote),
 		cmocka_unit_test(regions_follow_what_the_program_does),
+		cmocka_unit_test(regions_come_and_go_while_others_fault),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
