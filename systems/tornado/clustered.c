@@ -128,6 +128,13 @@ int co_call(struct co_system *s, unsigned cpu, co_ref ref, const struct co_type 
 	return 0;
 }
 
+bool co_is_known(const struct co_system *s, unsigned cpu, co_ref ref)
+{
+	const struct co_entry *e = &s->cpus[cpu].table[place_of(ref)];
+
+	return atomic_load_explicit(&e->ref, memory_order_seq_cst) == ref;
+}
+
 /* ---- their lives ---- */
 
 /* A free place; CO_MOST: there is none.  lock held. */

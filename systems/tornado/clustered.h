@@ -111,6 +111,8 @@ struct co_root *co_create(struct co_system *s, const struct co_type *type, unsig
  */
 int co_call(struct co_system *s, unsigned cpu, co_ref ref, const struct co_type *type,
 	    struct co_rep **rep);
+/* Can this CPU, which has called it, call it still?  Without a call. */
+bool co_is_known(const struct co_system *s, unsigned cpu, co_ref ref);
 /* No call finds it from now on; its memory goes when nobody is in a call of it.  0, -EBADF. */
 int co_destroy(struct co_system *s, unsigned cpu, co_ref ref);
 /* Let go what nobody is in a call of any more.  Objects that are still waited for.  No lock held,

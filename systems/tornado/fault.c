@@ -45,7 +45,8 @@ struct fault {
 	struct mm *mm;
 	u64 address, va; /* va: its page */
 	u32 code;
-	struct range range; /* of the Region that handles it */
+	co_ref region;	    /* that handles it, */
+	struct range range; /* and its range */
 	/* The FCM that has, or lacks, the page. */
 	struct fcm *fcm;
 	u64 offset;
@@ -54,7 +55,6 @@ struct fault {
 	bool asked_cor; /* the COR has said how */
 	bool started;	/* its server reads: the thread has to retry */
 	u64 frame;	/* taken for it last, NO_PFN: none */
-	pte_t mapped;	/* what was installed for it; 0: nothing */
 	struct fault_notification notification;
 };
 
@@ -100,19 +100,19 @@ static bool grow_stack(struct fault *f)
  * may_grow any lock of the engine may be held. */
 static int find_region(struct fault *f, bool may_grow)
 {
-	co_ref region, process = f->process->root.ref;
+	co_ref process = f->process->root.ref;
 	int err;
 
 	for (;;) {
-		err = process_find_region(objects(f), f->cpu, process, f->address, &region);
+		err = process_find_region(objects(f), f->cpu, process, f->address, &f->region);
 		if (err == -EFAULT && may_grow && grow_stack(f))
 			continue;
 		if (err)
 			return err;
-		err = region_enter(objects(f), f->cpu, region, f->address, f->code, &f->range);
+		err = region_enter(objects(f), f->cpu, f->region, f->address, f->code, &f->range);
 		if (err != -EBADF)
 			return err;
-		process_drop_region(objects(f), f->cpu, process, region);
+		process_drop_region(objects(f), f->cpu, process, f->region);
 	}
 }
 
@@ -151,6 +151,11 @@ static int ask_fcm(struct fault *f, struct fault_notification *n)
 	return answer;
 }
 
+static u32 generation_of(const struct fault *f, u64 pfn)
+{
+	return atomic_load_explicit(&f->fcm->generations[pfn], memory_order_relaxed);
+}
+
 /* What we fill is filled with that frame; NO_PFN: it could not be. */
 static void complete(struct fault *f, u64 pfn)
 {
@@ -160,6 +165,8 @@ static void complete(struct fault *f, u64 pfn)
 		return;
 	f->filling = false;
 	f->page.pfn = pfn;
+	if (pfn != NO_PFN)
+		f->page.generation = generation_of(f, pfn);
 	if (f->started)
 		err = fcm_io_complete(objects(f), f->cpu, f->fcm->root.ref, f->offset,
 				      f->page.fault, pfn);
@@ -323,8 +330,30 @@ static int before_mapping(struct fault *f, pte_t pte)
 		if (retry(f))
 			return -EAGAIN;
 	}
+	/* Another Region may have taken its place.  While we hold the page-table lock none is that
+	 * is not known here, but one that is yet to look what is mapped: see note_entries(). */
+	if (!co_is_known(objects(f), f->cpu, f->region))
+		return -EAGAIN;
 	/* The area's rights may be newer than the Region's: until it follows, try again. */
 	return hat_check(&f->range, f->va, pte) ? -EAGAIN : 0;
+}
+
+/* Is what is mapped the page of the FCM that lacked it, and not a copy for the Region's own? */
+static bool is_of_fcm(const struct fault *f, pte_t pte)
+{
+	return f->fcm == f->range.fcm || page_test(pfn_page(f->mm->engine, pte_pfn(pte)), PG_FILE);
+}
+
+/* The entry for the fault's page is installed: the FCM has the page from now on.  Here, because the
+ * page may go again as soon as the page-table lock is free. */
+static void after_mapping(struct fault *f, pte_t pte)
+{
+	u64 pfn = pte_pfn(pte);
+
+	if (f->filling && is_of_fcm(f, pte))
+		complete(f, pfn);
+	else if (pfn != f->page.pfn || generation_of(f, pfn) != f->page.generation)
+		tornado_note_entry(f->tornado, f->process, f->va, pte);
 }
 
 static struct hat_rep *call_hat(struct tornado *t, unsigned cpu, struct process *p,
@@ -362,7 +391,7 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 	}
 	for (int i = 0; i < done; i++) {
 		if (f && f->va == va + (u64)i * PAGE_SIZE)
-			f->mapped = ptes[i];
+			after_mapping(f, ptes[i]);
 		else
 			tornado_note_entry(t, p, va + (u64)i * PAGE_SIZE, ptes[i]);
 	}
@@ -492,29 +521,15 @@ void fault_set_hooks(struct tornado *t)
 
 /* ---- the trap ---- */
 
-/* Is what is mapped the page of the FCM that lacked it, and not a copy for the Region's own? */
-static bool is_of_fcm(const struct fault *f)
-{
-	return f->fcm == f->range.fcm ||
-	       page_test(pfn_page(f->mm->engine, pte_pfn(f->mapped)), PG_FILE);
-}
-
 /* The page is in core, or ours to fill: the engine does it, and comes by above. */
 static struct fault_result bring(struct fault *f)
 {
 	struct fault_result r;
-	u64 known;
 
 	current = f;
 	r = resolve_fault(f->mm, f->address, f->code, FAULT_FLAG_USER);
 	current = NULL;
-	known = f->page.pfn;
-	if (f->filling && pte_mapped(f->mapped) && is_of_fcm(f))
-		known = pte_pfn(f->mapped);
-	complete(f, known);
-	/* Where it was in core as another's, or the file's, it is a copy now. */
-	if (pte_mapped(f->mapped) && pte_pfn(f->mapped) != known)
-		tornado_note_entry(f->tornado, f->process, f->va, f->mapped);
+	complete(f, NO_PFN); /* if it could not be, or is a copy */
 	return r;
 }
 

@@ -144,8 +144,7 @@ static struct page_descriptor *descriptor(struct fcm_rep *r, u64 offset)
 static void set_frame(const struct fcm *f, struct page_descriptor *d, u64 pfn)
 {
 	d->pfn = pfn;
-	if (pfn != NO_PFN)
-		d->generation = atomic_load_explicit(&f->generations[pfn], memory_order_relaxed);
+	d->generation = atomic_load_explicit(&f->generations[pfn], memory_order_relaxed);
 }
 
 static void wake(struct fault_notification *n)
@@ -188,6 +187,7 @@ int fcm_get_page(struct co_system *s, unsigned cpu, co_ref ref, u64 offset, stru
 		ret = -ENOMEM;
 	} else if (!n) {
 		page->pfn = d->pfn;
+		page->generation = d->generation;
 		ret = !d->fault && in_core(f, d) ? FCM_IN_CORE : FCM_PENDING;
 	} else if (d->fault) {
 		*n = (struct fault_notification){ .id = d->fault, .next = d->waiting };
@@ -195,6 +195,7 @@ int fcm_get_page(struct co_system *s, unsigned cpu, co_ref ref, u64 offset, stru
 		ret = FCM_PENDING;
 	} else if (in_core(f, d)) {
 		page->pfn = d->pfn;
+		page->generation = d->generation;
 		ret = FCM_IN_CORE;
 	} else {
 		d->fault = page->fault = ++r->last_fault;
@@ -219,7 +220,9 @@ int fcm_filled(struct fcm *f, unsigned cpu, u64 offset, s64 fault, u64 pfn)
 	} else if (d->fault != fault) {
 		err = -EINVAL;
 	} else {
-		set_frame(f, d, pfn);
+		/* If not by us, another may have brought it meanwhile, and noted it. */
+		if (pfn != NO_PFN)
+			set_frame(f, d, pfn);
 		d->fault = 0;
 		waiting = d->waiting;
 		d->waiting = NULL;
@@ -242,8 +245,7 @@ int fcm_note(struct fcm *f, unsigned cpu, u64 offset, u64 pfn)
 	struct fcm_rep *r = lock_part(f, cpu, offset);
 	struct page_descriptor *d = descriptor(r, offset);
 
-	/* Who fills it will say what it is filled with. */
-	if (d && !d->fault)
+	if (d)
 		set_frame(f, d, pfn);
 	spin_unlock(&r->lock);
 	return d ? 0 : -ENOMEM;
@@ -254,7 +256,7 @@ void fcm_forget(struct fcm *f, unsigned cpu, u64 offset, u64 pfn)
 	struct fcm_rep *r = lock_part(f, cpu, offset);
 	struct page_descriptor *d = radix_load(&r->pages, offset);
 
-	if (d && !d->fault && d->pfn == pfn)
+	if (d && d->pfn == pfn)
 		d->pfn = NO_PFN;
 	spin_unlock(&r->lock);
 }

@@ -79,8 +79,9 @@ struct fcm {
 
 /* What an FCM says of a page. */
 struct fcm_page {
-	u64 pfn;   /* in core */
-	s64 fault; /* not: what its filling is called */
+	u64 pfn;	/* in core, */
+	u32 generation; /* as long as the frame has not been released more often */
+	s64 fault;	/* not: what its filling is called */
 };
 
 enum fcm_answer {

@@ -115,14 +115,25 @@ static int follow(struct tornado *t, struct process *p, unsigned cpu, u64 start,
 			      t);
 }
 
-/* What is mapped in [start, end) though no fault has come by. */
+/*
+ * What is mapped in [start, end) though no fault of its Region has come by: what was there before
+ * the Region.  With each page-table lock, so that a fault of the Region before has either mapped
+ * its page by then, or sees that its Region is gone.
+ */
 static void note_entries(struct tornado *t, struct process *p, u64 start, u64 end)
 {
-	pte_t pte;
+	spinlock_t *ptl;
+	pte_t *ptep, pte;
 
-	for (u64 va = start; engine_system_next_entry(p->mm, &va, &pte) && va < end;
-	     va += PAGE_SIZE)
-		tornado_note_entry(t, p, va, pte);
+	down_read(&p->mm->mmap_lock);
+	for (u64 va = start; (ptep = pte_next_table(p->mm, &va, end, &ptl)); va += PAGE_SIZE) {
+		spin_lock(ptl);
+		pte = pte_read(ptep);
+		if (pte_mapped(pte))
+			tornado_note_entry(t, p, va, pte);
+		spin_unlock(ptl);
+	}
+	up_read(&p->mm->mmap_lock);
 }
 
 static s64 map(struct program *p, unsigned cpu, const struct program_map *a)

@@ -452,7 +452,7 @@ static void *fault_at_random(void *arg)
 		u8 byte = 1;
 
 		random = random * 1103515245 + 12345;
-		va = AREA + (random >> 8) % AREA_PAGES * PAGE_SIZE;
+		va = AREA + (random >> 8) % AREA_PAGES * PAGE_SIZE + cpu; /* a byte of its own */
 		p->ops->access(p, cpu, va, random >> 30 & 1 ? PF_WRITE : 0, &byte, 1);
 	}
 	return NULL;
@@ -478,7 +478,7 @@ static void regions_come_and_go_while_others_fault(void **state)
 		atomic_store(&over, false);
 		for (uintptr_t i = 0; i < FAULTERS; i++)
 			pthread_create(&threads[i], NULL, fault_at_random, (void *)(i + 1));
-		for (unsigned i = 0; i < 150; i++) {
+		for (unsigned i = 0; i < 300; i++) {
 			struct program_map m = area(i % 3 ? -1 : 0);
 			u64 part = AREA + i % 8 * PAGE_SIZE;
 
