@@ -387,6 +387,7 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 			call_hat(t, cpu, p, "calls the HAT object to install the mapping", va);
 
 		done = t->counted.set(mm, va, ptep, ptes, pages, n);
+		ledger_step(&hat_object, "installs it, and returns", va);
 		hat_end(h, (u64)max_of(done, 0), 0);
 	}
 	for (int i = 0; i < done; i++) {
