@@ -2,6 +2,7 @@
 /* vmfault run: what is asked, whether it can be done, doing it, telling what happened. */
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tools/environment.h"
 #include "tools/figures.h"
