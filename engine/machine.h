@@ -115,6 +115,12 @@ struct mmu_ops {
 	 * whose frames are directly mapped.  Page-table lock held. */
 	void (*change)(struct mm *mm, u64 va, pte_t *ptep, pte_t pte);
 
+	/* Between the two, change() may put off what it is to do until end_batch(); the caller
+	 * looks at no entry again that it has changed.  One page-table lock is held from before the
+	 * first until after the second.  Both or none (NULL: nothing is put off). */
+	void (*begin_batch)(struct mm *mm);
+	void (*end_batch)(struct mm *mm);
+
 	/* Present -> read-only and clean; returns the old entry with the dirty bit as the hardware
 	 * left it.  Owes a flush: until it is done a CPU may write on.  NULL: the machine maps no
 	 * pages of files.  Page-table lock held. */

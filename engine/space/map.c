@@ -202,6 +202,7 @@ static bool protect_huge(const struct vma *vma, u64 va, pte_t *pmdp, spinlock_t 
 static void change_protection(struct vma *vma)
 {
 	struct mm *mm = vma->mm;
+	const struct mmu_ops *mmu = mm->engine->mmu;
 	bool flush = false, huge;
 	spinlock_t *ptl;
 	pte_t *ptep;
@@ -217,12 +218,16 @@ static void change_protection(struct vma *vma)
 			continue;
 		}
 		spin_lock(ptl);
+		if (mmu->begin_batch)
+			mmu->begin_batch(mm);
 		for (; va < stop; va += PAGE_SIZE)
 			flush |= protect_entry(vma, va, ptep++);
+		if (mmu->end_batch)
+			mmu->end_batch(mm);
 		spin_unlock(ptl);
 	}
 	if (flush)
-		mm->engine->mmu->flush(mm, vma->start, vma->end);
+		mmu->flush(mm, vma->start, vma->end);
 }
 
 int mprotect_fixup(struct vma **vmap, u64 start, u64 end, u32 flags)

@@ -157,6 +157,81 @@ static int bad_stack(struct system *s)
 	return 0;
 }
 
+/* A store by the guest's kernel, with writable tables, to the last-level table that l1_of() is. */
+static int store_to_table(struct system *s, u64 offset, u64 value)
+{
+	struct guest *g = guest_of(s);
+	const pte_t *entries = (const pte_t *)g->base.machine->memory + l1_of(s) * PTRS_PER_TABLE;
+	pte_t was[2] = { entries[0], entries[1] };
+	int err;
+
+	g->xen.writable_tables = true;
+	if (xen_syscall(&g->xen, &g->base.machine->cpus[0], "to store to a table"))
+		return 1;
+	err = xen_guest_store(&g->xen, &g->base.machine->cpus[0], guest_va(l1_of(s)) + offset,
+			      value, 8);
+	return memcmp(was, entries, sizeof(was)) ? 1 : err;
+}
+
+static int store_of_a_table(struct system *s)
+{
+	return store_to_table(s, 0, pte_make(l1_of(s), BITS | PTE_WRITE).v);
+}
+
+static int store_over_two_entries(struct system *s)
+{
+	return store_to_table(s, 4, 0);
+}
+
+/* The driver's domain maps what the guest has granted; nothing may be held after. */
+static int grant_mapped(struct system *s, u64 granted, u32 rights)
+{
+	struct blkring *r = &guest_of(s)->ring;
+	struct frame before = frames_look(frames_of(s), granted), after;
+	u64 pfn;
+	int grant, err;
+
+	grant = blkring_grant(r, granted, rights);
+	err = xen_grant_map(r, (u32)grant, true, &pfn);
+	after = frames_look(frames_of(s), granted);
+	return before.count != after.count || before.type_count != after.type_count ? 1 : err;
+}
+
+static int read_into_a_table(struct system *s)
+{
+	return grant_mapped(s, l1_of(s), GRANT_READ | GRANT_WRITE);
+}
+
+static int grant_of_another_s(struct system *s)
+{
+	return grant_mapped(s, XEN_FOREIGN_FRAME(&guest_of(s)->xen), GRANT_READ | GRANT_WRITE);
+}
+
+static int grant_for_reading(struct system *s)
+{
+	return grant_mapped(s, free_frame(s), GRANT_READ);
+}
+
+static int grant_that_is_none(struct system *s)
+{
+	u64 pfn;
+
+	return xen_grant_map(&guest_of(s)->ring, BLK_GRANTS + 3, false, &pfn);
+}
+
+static int grant_ended_too_early(struct system *s)
+{
+	struct blkring *r = &guest_of(s)->ring;
+	int grant = blkring_grant(r, free_frame(s), GRANT_READ), err;
+	u64 pfn;
+
+	if (xen_grant_map(r, (u32)grant, false, &pfn))
+		return 1;
+	err = blkring_end_grant(r, (u32)grant);
+	xen_grant_unmap(r, (u32)grant, false, pfn);
+	return blkring_end_grant(r, (u32)grant) ? 1 : err;
+}
+
 const struct system_attack guest_attacks[GUEST_ATTACKS] = {
 	{ "a table of its own is mapped writable", own_table_writable, -EINVAL },
 	{ "a mapping of another domain's frame", another_domain_s_frame, -EPERM },
@@ -175,4 +250,11 @@ const struct system_attack guest_attacks[GUEST_ATTACKS] = {
 	{ "a last-level table is loaded as a root", base_that_is_none, -EINVAL },
 	{ "an update that is not aligned", unaligned_update, -EINVAL },
 	{ "a kernel stack in Xen's range", bad_stack, -EFAULT },
+	{ "a store of a table's own frame into it", store_of_a_table, -EINVAL },
+	{ "a store over two entries of a table", store_over_two_entries, -EINVAL },
+	{ "a page table is granted to be read into", read_into_a_table, -EINVAL },
+	{ "another domain's frame is granted", grant_of_another_s, -EPERM },
+	{ "a grant for reading is mapped for writing", grant_for_reading, -EACCES },
+	{ "a grant that is none", grant_that_is_none, -ENOENT },
+	{ "a grant ends while it is mapped", grant_ended_too_early, -EBUSY },
 };

@@ -12,7 +12,7 @@
 
 #include "engine/kernel/kernel.h"
 #include "systems/common/engine_system.h"
-#include "systems/xen/hypervisor.h"
+#include "systems/xen/blkring.h"
 
 #define GUEST_MAP 0xffff880000000000ULL
 /* Operations that go with one multicall at most. */
@@ -21,7 +21,9 @@
 struct guest {
 	struct engine_system base;
 	struct xen xen;
-	struct kernel kernel;		    /* of its half: the tables for GUEST_MAP */
+	struct kernel kernel; /* of its half: the tables for GUEST_MAP */
+	struct blkring ring;
+	struct page *ring_page;
 	struct page *stacks[SOFT_MAX_CPUS]; /* one for each vCPU */
 	struct mmu_ops counted;		    /* as engine_system made it */
 };
@@ -54,7 +56,7 @@ void guest_stop(struct guest *g);
 
 /* ---- attacks.c ---- */
 
-#define GUEST_ATTACKS 17
+#define GUEST_ATTACKS 24
 extern const struct system_attack guest_attacks[GUEST_ATTACKS];
 
 #endif

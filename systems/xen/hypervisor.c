@@ -19,6 +19,15 @@ unsigned xen_cpu(const struct xen *x)
 	return ledger_current() && cpu < x->machine->nr_cpus ? cpu : 0;
 }
 
+struct soft_cpu *xen_running_cpu(struct xen *x)
+{
+	unsigned cpu = ledger_cpu();
+
+	if (!ledger_current() || cpu >= x->machine->nr_cpus || !x->vcpus[cpu].in_kernel)
+		return NULL;
+	return &x->machine->cpus[cpu];
+}
+
 /* ---- translations that are left ---- */
 
 /* The CPU has none any more. */
@@ -83,6 +92,11 @@ int xen_set_trap_table(struct xen *x, const struct xen_trap *traps, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		x->traps[traps[i].vector] = traps[i];
 	return 0;
+}
+
+void xen_set_callbacks(struct xen *x, xen_handler_fn event)
+{
+	x->event = event;
 }
 
 int xen_stack_switch(struct xen *x, unsigned cpu, u64 sp)
@@ -152,14 +166,18 @@ int xen_new_baseptr(struct xen *x, unsigned cpu, u64 pfn)
 
 /* ---- into the guest and back ---- */
 
-/* From guest user to guest kernel or back: CR3. */
-static void toggle_guest_mode(struct xen *x, struct soft_cpu *cpu)
+/* A load of CR3. */
+void xen_switch_domain(struct xen *x, struct soft_cpu *cpu)
 {
-	struct xen_vcpu *v = &x->vcpus[cpu->number];
-
 	soft_load_mm(cpu, atomic_load(&cpu->mm));
 	has_flushed(x, cpu->number);
-	v->in_kernel = !v->in_kernel;
+}
+
+/* From guest user to guest kernel or back. */
+static void toggle_guest_mode(struct xen *x, struct soft_cpu *cpu)
+{
+	xen_switch_domain(x, cpu);
+	x->vcpus[cpu->number].in_kernel ^= true;
 }
 
 static void crash_domain(struct xen *x, const char *why)
@@ -209,6 +227,40 @@ static int create_bounce_frame(struct xen *x, struct soft_cpu *cpu, u8 flags, u3
 	return 0;
 }
 
+/* Xen is about to return to the guest, to where `frame` will say.  False: nothing is pending that
+ * is not masked; or the domain crashed. */
+static bool deliver_event(struct xen *x, struct soft_cpu *cpu)
+{
+	struct xen_vcpu *v = &x->vcpus[cpu->number];
+
+	if (!v->upcall_pending || v->upcall_mask || !x->event)
+		return false;
+	if (create_bounce_frame(x, cpu, XEN_TRAP_MASKS, 0))
+		return false;
+	ledger_cross(&xen_in_guest, &xen_guest, BY_UPCALL,
+		     "an event is pending: into the guest's callback, a frame on its stack");
+	x->event(x, cpu, 0);
+	return true;
+}
+
+bool xen_raise_event(struct xen *x, struct soft_cpu *cpu)
+{
+	x->vcpus[cpu->number].upcall_pending = true;
+	return deliver_event(x, cpu);
+}
+
+void xen_unmask_events(struct xen *x, struct soft_cpu *cpu)
+{
+	struct xen_vcpu *v = &x->vcpus[cpu->number];
+
+	v->upcall_mask = false;
+	if (!v->upcall_pending)
+		return;
+	xen_hypercall("xen_version: so that what is pending comes", 0);
+	if (!deliver_event(x, cpu))
+		xen_return();
+}
+
 int xen_iret(struct xen *x, struct soft_cpu *cpu, const char *what)
 {
 	struct xen_vcpu *v = &x->vcpus[cpu->number];
@@ -227,6 +279,8 @@ int xen_iret(struct xen *x, struct soft_cpu *cpu, const char *what)
 	v->upcall_mask = !(frame.rflags & XEN_RFLAGS_IF);
 	if ((frame.cs & 3) == 3)
 		toggle_guest_mode(x, cpu);
+	if (deliver_event(x, cpu)) /* which comes back by here */
+		return 0;
 	ledger_cross(&xen_in_guest, v->in_kernel ? &xen_guest : &lab_program, BY_RETURN, what);
 	return 0;
 }
@@ -301,6 +355,7 @@ static struct fault_result inject_page_fault(struct xen *x, struct soft_cpu *cpu
 		return killed;
 	ledger_cross(here, &xen_guest, BY_UPCALL,
 		     "bounces the trap: into the guest's handler, a frame on its stack");
+	deliver_event(x, cpu); /* before its first instruction */
 	return trap->address(x, cpu, code);
 }
 
@@ -330,10 +385,12 @@ int xen_syscall(struct xen *x, struct soft_cpu *cpu, const char *what)
 
 	ledger_cross(&lab_program, &xen_in_program, BY_SYSTEM_CALL, what);
 	err = x->crashed ? -EFAULT : create_bounce_frame(x, cpu, 0, 0);
-	if (!err)
-		ledger_cross(&xen_in_program, &xen_guest, BY_UPCALL,
-			     "bounces the call: into the guest's kernel");
-	return err;
+	if (err)
+		return err;
+	ledger_cross(&xen_in_program, &xen_guest, BY_UPCALL,
+		     "bounces the call: into the guest's kernel");
+	deliver_event(x, cpu);
+	return 0;
 }
 
 int xen_guest_store(struct xen *x, struct soft_cpu *cpu, u64 va, u64 value, unsigned bytes)

@@ -58,8 +58,7 @@ struct xen_store {
 struct xen_vcpu {
 	/* Shared with the guest (struct vcpu_info). */
 	u64 cr2;
-	bool upcall_mask;
-	_Atomic bool upcall_pending;
+	bool upcall_mask, upcall_pending;
 	/* Xen's. */
 	u64 kernel_sp; /* where the guest kernel's stack begins */
 	u64 sp;	       /* of who runs now */
@@ -74,6 +73,7 @@ struct xen {
 	struct soft_machine *machine;
 	struct frames frames;
 	struct xen_trap traps[XEN_TRAPS];
+	xen_handler_fn event; /* the guest's callback for event channels */
 	bool writable_tables; /* VM_ASSIST: stores to L1 tables are emulated */
 	bool crashed;	      /* the domain */
 	struct xen_vcpu vcpus[SOFT_MAX_CPUS];
@@ -89,10 +89,14 @@ void xen_fini(struct xen *x);
 /* The CPU whose vCPU this thread is. */
 unsigned xen_cpu(const struct xen *x);
 
-/* ---- hypercalls; the first two are free of charge, as they are made once ---- */
+/* The CPU that this thread drives, if it runs the guest's kernel; NULL. */
+struct soft_cpu *xen_running_cpu(struct xen *x);
+
+/* ---- hypercalls; the first three are free of charge, as they are made once ---- */
 
 /* 0, -EINVAL (no such vector). */
 int xen_set_trap_table(struct xen *x, const struct xen_trap *traps, unsigned n);
+void xen_set_callbacks(struct xen *x, xen_handler_fn event);
 int xen_stack_switch(struct xen *x, unsigned cpu, u64 sp);
 
 /* One hypercall with so many operations begins; xen_return() ends it.  What an operation does is
@@ -111,6 +115,16 @@ int xen_new_baseptr(struct xen *x, unsigned cpu, u64 pfn);
 /* The return from a handler: the frame on the guest's stack says to where; `what`: it, in words.
  * -EFAULT: there is none; the domain has crashed. */
 int xen_iret(struct xen *x, struct soft_cpu *cpu, const char *what);
+
+/* ---- events and the scheduler ---- */
+
+/* An event is pending; if the vCPU, which runs the guest's kernel, does not mask it, the guest's
+ * callback runs, and has returned.  Else it will when it is not masked any more. */
+bool xen_raise_event(struct xen *x, struct soft_cpu *cpu);
+/* The guest has events come again: those that are pending do.  A hypercall if there are. */
+void xen_unmask_events(struct xen *x, struct soft_cpu *cpu);
+/* The CPU goes to another domain, or comes back. */
+void xen_switch_domain(struct xen *x, struct soft_cpu *cpu);
 
 /* ---- from the hardware ---- */
 

@@ -61,9 +61,53 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 	return (int)n;
 }
 
+/* Changes that are put off: of this thread, between begin_batch() and end_batch(). */
+static _Thread_local struct {
+	bool on;
+	unsigned n;
+	struct {
+		u64 va;
+		pte_t *ptep, pte;
+	} changes[GUEST_BATCH];
+} lazy;
+
+static void begin_batch(struct mm *mm)
+{
+	lazy.on = is_pinned(guest_of_mm(mm), mm);
+}
+
+static void make_changes(struct mm *mm)
+{
+	if (!lazy.n)
+		return;
+	xen_hypercall(lazy.n > 1 ? "multicall: these entries with other rights"
+				 : "mmu_update: the entry with other rights",
+		      lazy.n);
+	for (unsigned i = 0; i < lazy.n; i++)
+		update(guest_of_mm(mm), mm, lazy.changes[i].va, lazy.changes[i].ptep,
+		       lazy.changes[i].pte, true);
+	xen_return();
+	lazy.n = 0;
+}
+
+static void end_batch(struct mm *mm)
+{
+	make_changes(mm);
+	lazy.on = false;
+}
+
 static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 {
 	struct guest *g = guest_of_mm(mm);
+
+	if (lazy.on) {
+		lazy.changes[lazy.n].va = va;
+		lazy.changes[lazy.n].ptep = ptep;
+		lazy.changes[lazy.n].pte = pte;
+		if (++lazy.n == GUEST_BATCH)
+			make_changes(mm);
+		return;
+	}
 
 	if (!is_pinned(g, mm)) {
 		g->counted.change(mm, va, ptep, pte);
@@ -291,6 +335,8 @@ void guest_take_mmu_ops(struct guest *g)
 	g->counted = *ops;
 	ops->set = set;
 	ops->change = change;
+	ops->begin_batch = begin_batch;
+	ops->end_batch = end_batch;
 	ops->clean = clean;
 	ops->clear = clear;
 	ops->put_back = put_back;
@@ -324,17 +370,40 @@ static int map_all(struct guest *g)
 	return err;
 }
 
-static int make_stacks(struct guest *g)
+/* A frame of the guest's kernel; NULL. */
+static struct page *own_page(struct guest *g)
+{
+	struct engine *e = g->kernel.engine;
+	struct page *page = page_alloc(e, ZONE_TABLE, 0, ALLOC_ZERO | ALLOC_NORECLAIM);
+
+	if (page)
+		atomic_fetch_add(&e->kernel_tables, 1);
+	return page;
+}
+
+static void free_own_page(struct guest *g, struct page *page)
+{
+	if (!page)
+		return;
+	atomic_fetch_sub(&g->kernel.engine->kernel_tables, 1);
+	page_put(g->kernel.engine, page);
+}
+
+/* Stacks, and the ring with the swap area behind it.  0, -ENOMEM. */
+static int make_pages(struct guest *g)
 {
 	struct engine *e = g->kernel.engine;
 
 	for (unsigned i = 0; i < g->base.machine->nr_cpus; i++) {
-		g->stacks[i] = page_alloc(e, ZONE_TABLE, 0, ALLOC_ZERO | ALLOC_NORECLAIM);
+		g->stacks[i] = own_page(g);
 		if (!g->stacks[i])
 			return -ENOMEM;
-		atomic_fetch_add(&e->kernel_tables, 1);
 		xen_stack_switch(&g->xen, i, guest_va(page_pfn(e, g->stacks[i])) + PAGE_SIZE);
 	}
+	g->ring_page = own_page(g);
+	if (!g->ring_page)
+		return -ENOMEM;
+	blkring_init(&g->ring, &g->xen, page_direct(e, g->ring_page), &g->base.store.store);
 	return 0;
 }
 
@@ -352,7 +421,7 @@ int guest_start(struct guest *g)
 		return err;
 	err = map_all(g);
 	if (!err)
-		err = make_stacks(g);
+		err = make_pages(g);
 	if (err)
 		return err;
 	pte_store(&mm->pgd[slot], pte_read(&g->kernel.pgd[slot]));
@@ -367,14 +436,10 @@ int guest_start(struct guest *g)
 
 void guest_stop(struct guest *g)
 {
-	struct engine *e = g->kernel.engine;
-
-	for (unsigned i = 0; i < g->base.machine->nr_cpus; i++) {
-		if (!g->stacks[i])
-			continue;
-		atomic_fetch_sub(&e->kernel_tables, 1);
-		page_put(e, g->stacks[i]);
-	}
+	blkring_fini(&g->ring);
+	for (unsigned i = 0; i < g->base.machine->nr_cpus; i++)
+		free_own_page(g, g->stacks[i]);
+	free_own_page(g, g->ring_page);
 	if (g->kernel.pgd)
 		kernel_fini_half(&g->kernel);
 }

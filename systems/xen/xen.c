@@ -68,7 +68,7 @@ static struct fault_result guest_page_fault(struct xen *x, struct soft_cpu *cpu,
 	struct fault_result r;
 	u64 cr2 = v->cr2; /* before an event's handler could fault, too */
 
-	v->upcall_mask = false;
+	xen_unmask_events(x, cpu);
 	r = resolve_fault(mm, cr2, code, FAULT_FLAG_USER);
 	if (xen_iret(x, cpu,
 		     r.reason == FAULT_OK || r.reason == FAULT_RETRY
@@ -76,6 +76,17 @@ static struct fault_result guest_page_fault(struct xen *x, struct soft_cpu *cpu,
 			     : "to the handler of a signal"))
 		r.reason = FAULT_KILLED;
 	return r;
+}
+
+/* The guest's handler of events: the only channel is the ring's. */
+static struct fault_result guest_event(struct xen *x, struct soft_cpu *cpu, u32 code)
+{
+	(void)code;
+	x->vcpus[cpu->number].upcall_pending = false;
+	blkring_responses(&container_of(x, struct guest, xen)->ring);
+	return (struct fault_result){ .reason = xen_iret(x, cpu, "to where the event came")
+							? FAULT_KILLED
+							: FAULT_OK };
 }
 
 static const struct xen_trap trap_table[] = {
@@ -143,6 +154,15 @@ static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_ad
 
 	leave(g, cpu);
 	return err;
+}
+
+/* Some system call or other that asks for it. */
+static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	struct guest *g = enter(p, cpu, "madvise");
+
+	soft_program_ops.pageout(p, cpu, addr, len);
+	leave(g, cpu);
 }
 
 static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
@@ -264,6 +284,7 @@ static void become_a_guest(struct guest *g)
 	b->ops.fork = fork_process;
 	b->ops.run = run_process;
 	b->ops.exit = exit_process;
+	b->ops.pageout = pageout;
 	b->ops.copy_in = copy_in;
 	b->ops.copy_out = copy_out;
 	b->ops.check = check;
@@ -296,6 +317,7 @@ static int create(const struct system_type *type, const struct system_options *o
 	err = xen_init(&g->xen, g->base.machine);
 	if (!err)
 		err = xen_set_trap_table(&g->xen, trap_table, ARRAY_SIZE(trap_table));
+	xen_set_callbacks(&g->xen, guest_event);
 	if (!err)
 		err = guest_start(g);
 	if (err)

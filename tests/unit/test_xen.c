@@ -361,6 +361,113 @@ static void a_guest_whose_stack_is_no_memory_crashes(void **state)
 	end_guest(s);
 }
 
+static xen_handler_fn guest_event;
+static u64 calls_before_event;
+
+static struct fault_result note_event(struct xen *x, struct soft_cpu *cpu, u32 code)
+{
+	calls_before_event =
+		ledger_sum(guest_of_mm(atomic_load(&cpu->mm))->base.system.ledger, PAID_HYPERCALLS);
+	return guest_event(x, cpu, code);
+}
+
+static void an_event_waits_until_the_address_is_read(void **state)
+{
+	struct system *s = guest_system();
+	struct guest *g = guest_of(s);
+	struct xen_vcpu *v = &g->xen.vcpus[0];
+	const struct program_map a = { .len = 2 * PAGE_SIZE,
+				       .prot = VM_READ | VM_WRITE,
+				       .file = -1 };
+	u64 va = (u64)s->program->ops->map(s->program, 0, &a), word = 0;
+	struct soft_cpu *cpu;
+
+	(void)state;
+	/* The tables are there. */
+	assert_int_equal(soft_write_u64(&g->base.machine->cpus[0], va + PAGE_SIZE, 7), FAULT_OK);
+	ledger_reset(s->ledger);
+	guest_event = g->xen.event;
+	xen_set_callbacks(&g->xen, note_event);
+	v->upcall_pending = true; /* as another CPU may say at any time */
+	assert_int_equal(soft_write_u64(&g->base.machine->cpus[0], va, 7), FAULT_OK);
+	assert_false(v->upcall_pending);
+	assert_false(v->in_kernel);
+	assert_int_equal(v->sp, XEN_USER_STACK);
+	/* The trap and the event; update, unmask, and two returns. */
+	assert_int_equal(ledger_sum(s->ledger, PAID_UPCALLS), 2);
+	assert_int_equal(calls_before_event, 1);
+	assert_int_equal(ledger_sum(s->ledger, PAID_HYPERCALLS), 4);
+	assert_int_equal(soft_read_u64(&g->base.machine->cpus[0], va, &word), FAULT_OK);
+	assert_int_equal(word, 7);
+	/* Masked, it waits; iret brings it. */
+	cpu = in_kernel(s);
+	v->upcall_mask = true;
+	assert_false(xen_raise_event(&g->xen, cpu));
+	assert_true(v->upcall_pending);
+	assert_int_equal(xen_iret(&g->xen, cpu, "back"), 0);
+	assert_false(v->upcall_pending);
+	assert_false(v->in_kernel);
+	end_guest(s);
+}
+
+/* ---- the ring ---- */
+
+static void the_driver_does_what_is_granted_and_nothing_else(void **state)
+{
+	struct system *s = guest_system();
+	struct guest *g = guest_of(s);
+	struct blkring *r = &g->ring;
+	u64 pfn = g->base.machine->nr_table + 3, table = g->base.mm->pgd_phys >> PAGE_SHIFT;
+	char *bytes = g->base.machine->memory + (pfn << PAGE_SHIFT), root[PAGE_SIZE];
+	u32 frame = (u32)blkring_grant(r, pfn, GRANT_READ | GRANT_WRITE);
+	u32 tables = (u32)blkring_grant(r, table, GRANT_READ | GRANT_WRITE);
+	const struct blk_entry requests[] = {
+		{ .id = 1, .op = BLK_WRITE, .slot = 5, .grant = frame },
+		{ .id = 2, .op = BLK_READ, .slot = 5, .grant = tables },
+		{ .id = 3, .op = BLK_READ, .slot = 6, .grant = frame }, /* never written */
+		{ .id = 4, .op = BLK_READ, .slot = ~0ULL, .grant = frame },
+		{ .id = 5, .op = 9, .slot = 5, .grant = frame },
+		{ .id = 6, .op = BLK_READ, .slot = 5, .grant = 17 },
+		{ .id = 7, .op = BLK_READ, .slot = 5, .grant = frame },
+	};
+	const s32 status[] = { 0, -EINVAL, -ENOENT, -EINVAL, -EINVAL, -ENOENT, 0 };
+
+	(void)state;
+	memcpy(root, g->base.mm->pgd, sizeof(root));
+	memset(bytes, 0x5a, PAGE_SIZE);
+	for (unsigned i = 0; i < ARRAY_SIZE(requests); i++) {
+		assert_int_equal(blkring_request(r, &requests[i]), 0);
+		assert_int_equal(blkring_serve(r), 1);
+		assert_int_equal(r->page->entries[i].status, status[i]);
+		memset(bytes, 0, PAGE_SIZE * (i == 0));
+	}
+	assert_int_equal(bytes[PAGE_SIZE - 1], 0x5a);
+	assert_memory_equal(root, g->base.mm->pgd, sizeof(root));
+	blkring_responses(r);
+	assert_int_equal(r->seen, ARRAY_SIZE(requests));
+	assert_int_equal(blkring_end_grant(r, frame), 0);
+	end_guest(s);
+}
+
+static void a_ring_that_says_more_than_it_holds_is_not_believed(void **state)
+{
+	const struct blk_entry request = { .op = BLK_READ };
+	struct system *s = guest_system();
+	struct blkring *r = &guest_of(s)->ring;
+
+	(void)state;
+	r->page->requests += BLK_ENTRIES + 1;
+	assert_int_equal(blkring_serve(r), 0);
+	r->page->requests = r->taken;
+	for (unsigned i = 0; i < BLK_ENTRIES; i++)
+		assert_int_equal(blkring_request(r, &request), 0);
+	assert_int_equal(blkring_request(r, &request), -EAGAIN);
+	assert_int_equal(blkring_serve(r), BLK_ENTRIES);
+	blkring_responses(r);
+	assert_int_equal(blkring_request(r, &request), 0);
+	end_guest(s);
+}
+
 /* ---- what it costs ---- */
 
 static u64 count_of(const char *workload, enum ledger_counter counter)
@@ -388,6 +495,30 @@ static void a_fault_enters_xen_twice_before_it_returns(void **state)
 	assert_int_equal(count_of("minor-read", PAID_TYPE_UPDATES), 1);
 }
 
+/* Many changes with one call: at most GUEST_BATCH; the flush and the return are calls, too. */
+static void multicalls_batch(void **state)
+{
+	(void)state;
+	assert_int_equal(count_of("prot1", PAID_HYPERCALLS), 1 + 1 + 1);
+	assert_int_equal(count_of("prot1", PAID_OPERATIONS), 1 + 1);
+	assert_int_equal(count_of("prot100", PAID_HYPERCALLS), 100 / GUEST_BATCH + 1 + 1 + 1);
+	assert_int_equal(count_of("prot100", PAID_OPERATIONS), 100 + 1);
+	assert_int_equal(count_of("unprot100", PAID_OPERATIONS), 100);
+}
+
+/* What is on disk costs a switch to the driver's domain and back, and an event each way. */
+static void a_major_fault_goes_through_the_ring(void **state)
+{
+	(void)state;
+	assert_int_equal(count_of("major-fault", PAID_IO_READS), 1);
+	assert_int_equal(count_of("major-fault", PAID_CONTEXT_SWITCHES), 2);
+	assert_int_equal(count_of("major-fault", PAID_UPCALLS), 1 + 1);
+	assert_int_equal(count_of("minor-fault", PAID_CONTEXT_SWITCHES), 0);
+	/* Of the guest: send, block, return from the event's handler, update, return; of the
+	 * driver's domain: map, unmap, send, block. */
+	assert_int_equal(count_of("major-fault", PAID_HYPERCALLS), 5 + 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -406,7 +537,12 @@ int main(void)
 		cmocka_unit_test(a_store_to_a_writable_table_is_looked_at),
 		cmocka_unit_test(a_bounce_and_iret_leave_the_stack_as_it_was),
 		cmocka_unit_test(a_guest_whose_stack_is_no_memory_crashes),
+		cmocka_unit_test(an_event_waits_until_the_address_is_read),
+		cmocka_unit_test(the_driver_does_what_is_granted_and_nothing_else),
+		cmocka_unit_test(a_ring_that_says_more_than_it_holds_is_not_believed),
 		cmocka_unit_test(a_fault_enters_xen_twice_before_it_returns),
+		cmocka_unit_test(multicalls_batch),
+		cmocka_unit_test(a_major_fault_goes_through_the_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
