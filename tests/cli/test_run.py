@@ -136,6 +136,9 @@ class Words(Case):
         for name in ("mru", "LRU", ""):
             self.refused(125, ["--policy", "lru, gen, clock, fifo"], "run", "--policy", name, "true")
 
+        for name in ("yes", "KEEP", ""):
+            self.refused(125, ["--huge-pages", "keep, split"], "run", "--huge-pages", name, "true")
+
     def test_options_end_at_the_program(self):
         done = run("run", "echo", "--memory", "--help")
         self.assertEqual(done.stdout, "--memory --help\n")
@@ -146,11 +149,11 @@ class Words(Case):
         show = ["sh", "-c", 'echo "$VMFAULT_OPTIONS"']
         done = run("run", "--memory", "64M", *show)
         self.assertEqual(done.stdout,
-                         "limit=67108864,compress=lz4,threads=0,prefetch=12,policy=lru\n")
+                         "limit=67108864,compress=lz4,threads=0,prefetch=12,policy=lru,huge=split\n")
         done = run("run", "--memory", "1G", "--compress", "zstd", "--threads", "3", "--prefetch",
-                   "0", "--policy", "gen", "--verbose", *show)
+                   "0", "--policy", "gen", "--huge-pages", "keep", "--verbose", *show)
         self.assertEqual(done.stdout,
-                         "limit=1073741824,compress=zstd,threads=3,prefetch=1,policy=gen\n")
+                         "limit=1073741824,compress=zstd,threads=3,prefetch=1,policy=gen,huge=keep\n")
 
     def test_ld_preload_of_before_stays(self):
         done = run("run", "sh", "-c", 'echo "$LD_PRELOAD"',
@@ -473,6 +476,10 @@ class Figures(Case):
         self.assertEqual(self.figures("true")["policy"], "lru")
         for name in ("lru", "gen", "clock", "fifo"):
             self.assertEqual(self.figures("--policy", name, "true")["policy"], name)
+
+    def test_huge_pages(self):
+        self.assertEqual(self.figures("true")["huge_pages"], {"how": "split", "made": 0, "split": 0})
+        self.assertEqual(self.figures("--huge-pages", "keep", "true")["huge_pages"]["how"], "keep")
 
     def test_sums_over_processes(self):
         f = self.figures("sh", "-c", "/bin/true; /bin/true; exit 0")
