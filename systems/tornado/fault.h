@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A fault on its way from object to object (fault.c), and the system around it (tornado.c). */
+/* A fault on its way from object to object (fault.c), through the engine below (below.c), and the
+ * system around it (tornado.c). */
 #ifndef VMF_SYSTEMS_TORNADO_FAULT_H
 #define VMF_SYSTEMS_TORNADO_FAULT_H
 
@@ -45,6 +46,53 @@ struct fcm *tornado_new_fcm(struct tornado *t);
 bool tornado_back(void *arg, const struct vma *vma, struct range *range);
 /* The page that an entry at va maps is in core: its FCM is told, if it is anonymous. */
 void tornado_note_entry(struct tornado *t, struct process *p, u64 va, pte_t pte);
+
+/* ---- a fault ---- */
+
+struct fault {
+	struct tornado *tornado;
+	unsigned cpu;
+	struct process *process;
+	struct mm *mm;
+	u64 address, va; /* va: its page */
+	u32 code;
+	co_ref region;	    /* that handles it, */
+	struct range range; /* and its range */
+	/* The FCM that has, or lacks, the page. */
+	struct fcm *fcm;
+	u64 offset;
+	struct fcm_page page;
+	bool filling;	/* it is ours to fill, and to complete */
+	bool asked_cor; /* the COR has said how */
+	bool started;	/* its server reads: the thread has to retry */
+	u64 frame;	/* taken for it last, NO_PFN: none */
+	struct fault_notification notification;
+};
+
+static inline u64 pages_between(u64 start, u64 va)
+{
+	return (va - start) >> PAGE_SHIFT;
+}
+
+static inline struct co_system *objects(struct fault *f)
+{
+	return &f->tornado->objects;
+}
+
+/* The Region's range, once more if it is destroyed under way.  0, -EFAULT, -EACCES.  Without
+ * may_grow any lock of the engine may be held. */
+int fault_find_region(struct fault *f, bool may_grow);
+/* Is the page cached, as one of the Region's own, or of the file under them?  enum fcm_answer, or
+ * an error.  n NULL: it is only looked. */
+int fault_ask_fcm(struct fault *f, struct fault_notification *n);
+/* How often the frame has been released. */
+u32 fault_generation_of(const struct fault *f, u64 pfn);
+/* What we fill is filled with that frame; NO_PFN: it could not be.  Nothing, if we do not. */
+void fault_complete(struct fault *f, u64 pfn);
+/* The fault is pending: the program's dispatcher is told its id. */
+void fault_upcall(struct fault *f);
+/* That is the fault for which this thread is in the engine from now on; NULL: none. */
+void fault_below(struct fault *f);
 
 /* What the engine has for its changes of translations, its steps and its reads from the store,
  * while a fault is on its way and otherwise. */

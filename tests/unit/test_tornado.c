@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Clustered objects, Tornado's objects by themselves, and what a fault costs as CPUs are added. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -239,6 +240,49 @@ static void a_page_is_filled_by_one_and_the_others_are_told(void **state)
 	fcm_put(f, 0);
 }
 
+struct waiter {
+	co_ref fcm;
+	_Atomic bool asked;
+	int answer, again;
+};
+
+static void *wait_for_page(void *arg)
+{
+	struct waiter *w = arg;
+	struct fault_notification n;
+	struct fcm_page page;
+
+	co_enter(&s, 1);
+	w->answer = fcm_get_page(&s, 1, w->fcm, 7, &page, &n);
+	atomic_store(&w->asked, true);
+	fault_wait(&n);
+	w->again = fcm_get_page(&s, 1, w->fcm, 7, &page, &n);
+	co_exit(&s, 1);
+	return NULL;
+}
+
+static void a_thread_that_waits_for_a_page_is_woken(void **state)
+{
+	struct fcm *f = fcm_create(&s, 0, generations, false);
+	struct waiter w = { .fcm = f->root.ref };
+	struct fault_notification n;
+	struct fcm_page page;
+	pthread_t thread;
+
+	(void)state;
+	co_enter(&s, 0);
+	assert_int_equal(fcm_get_page(&s, 0, f->root.ref, 7, &page, &n), FCM_FILL);
+	pthread_create(&thread, NULL, wait_for_page, &w);
+	while (!atomic_load(&w.asked))
+		sched_yield();
+	assert_int_equal(fcm_io_complete(&s, 0, f->root.ref, 7, page.fault, 6), 0);
+	pthread_join(thread, NULL);
+	co_exit(&s, 0);
+	assert_int_equal(w.answer, FCM_PENDING);
+	assert_int_equal(w.again, FCM_IN_CORE);
+	fcm_put(f, 0);
+}
+
 static void a_page_whose_frame_went_is_not_in_core(void **state)
 {
 	struct fcm *f = fcm_create(&s, 0, generations, false);
@@ -424,6 +468,23 @@ static void regions_follow_what_the_program_does(void **state)
 
 /* ---- several CPUs at once ---- */
 
+static void who_waits_for_io_gets_the_page_or_reads_it_again(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++)
+		run(i ? "tornado" : "tornado-shared",
+		    "# I/O\n# cpus 4\nfile f 32P 7\nsync f\nevict f\n"
+		    "map any 32P rw file f 0 shared as A\nmap any 32P rw file f 0 private as B\n"
+		    "together A 32P r\ntogether B 32P w\ncheck\nread A 32P 7\nread B 32P 7\n"
+		    "write A 1P 3\nshmem g 32P 5\nmap any 32P rw file g 0 shared as C\n"
+		    "together C 32P w\npageout C 32P\ntogether C 32P r\nread C 32P 5\ncheck\n"
+		    "map any 64P rw as D\nwrite D 64P 4\npageout D 64P\ntogether D 64P r\n"
+		    "read D 64P 4\npageout D 64P\nfail swap read eio\nread D 1 -> bus\n"
+		    "fail swap read none\ntogether D 64P w\nread D 64P 4\ncheck\n"
+		    "truncate f 4P\nread A+5P 1 -> bus\nread A 1P 3\npunch g 0 4P\n"
+		    "read C 4P 0\nread C+4P 28P 5\ncheck\n");
+}
+
 #define AREA	   0x40000000ULL
 #define AREA_PAGES 48
 #define FAULTERS   2
@@ -510,6 +571,7 @@ int main(void)
 		OBJECT_TEST(there_is_an_end_of_objects),
 		OBJECT_TEST(objects_come_and_go_while_others_call),
 		OBJECT_TEST(a_page_is_filled_by_one_and_the_others_are_told),
+		OBJECT_TEST(a_thread_that_waits_for_a_page_is_woken),
 		OBJECT_TEST(a_page_whose_frame_went_is_not_in_core),
 		OBJECT_TEST(what_could_not_be_filled_is_filled_by_the_next),
 		OBJECT_TEST(frames_are_at_home_where_they_were_taken_last),
@@ -518,6 +580,7 @@ int main(void)
 		cmocka_unit_test(only_a_shared_fcm_is_remote),
 		cmocka_unit_test(pages_of_the_other_s_part_are_remote),
 		cmocka_unit_test(regions_follow_what_the_program_does),
+		cmocka_unit_test(who_waits_for_io_gets_the_page_or_reads_it_again),
 		cmocka_unit_test(regions_come_and_go_while_others_fault),
 	};
 
