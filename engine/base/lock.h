@@ -21,7 +21,7 @@
  * a file.
  *
  * engine->mms_lock and lru->aging are outside this order: under the first an mmap_lock is tried and
- * let go, the second is only tried itself.
+ * let go, the second is tried, or waited for by who holds nothing.
  *
  * Of two mmap_locks or two page-table locks (fork only) the parent's is the outer one.
  *

@@ -36,6 +36,7 @@ struct anon_vma_chain;
 struct engine;
 struct mm;
 struct page;
+struct reclaim_chooser;
 struct reclaim_policy;
 struct vma;
 
@@ -68,7 +69,10 @@ struct lruvec {
 	enum lru_kind first; /* the kind of the victim that was named last, before others */
 	/* The policy "gen": its generations; written under lock, read anywhere. */
 	_Atomic u64 min_seq, max_seq;
-	_Atomic u64 born;	/* pages that came since the youngest began */
+	_Atomic u64 born; /* pages that came since the youngest began */
+	/* The policy "chosen": who says what goes next; NULL: nobody.  aging and lock, to change.
+	 */
+	struct reclaim_chooser *chooser;
 	_Atomic u64 age;	/* pages evicted, ever */
 	_Atomic u64 retried_at; /* age when unevictable pages were last tried again */
 	_Atomic s64 turn;	/* among the nodes (take.c); a hint */
