@@ -24,6 +24,9 @@ enum engine_step {
 	STEP_ZERO,	   /* n pages */
 	STEP_COPY,	   /* a page */
 	STEP_MAP,	   /* n entries set */
+	/* What was taken is in its store and its frame free; va: as page->index has it.  Of the
+	 * locks of reclaim none is held, nor a page-table lock. */
+	STEP_WRITTEN_OUT,
 	NR_ENGINE_STEPS
 };
 

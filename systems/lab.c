@@ -65,9 +65,10 @@ static enum lab_verdict verdict_of(int err)
 }
 
 /* A machine of the system's, and its ledger.  0, -ENOMEM. */
-static int set_up(const struct system_type *type, unsigned cpus, u64 frames, struct system **s)
+static int set_up(const struct system_type *type, unsigned cpus, u64 frames,
+		  const struct system_extension *extension, struct system **s)
 {
-	struct system_options o = { .cpus = cpus, .frames = frames };
+	struct system_options o = { .cpus = cpus, .frames = frames, .extension = extension };
 	int err = ledger_create(cpus, &o.ledger);
 
 	if (err)
@@ -88,8 +89,9 @@ static void tear_down(struct system *s)
 	ledger_destroy(ledger);
 }
 
-int lab_walk(const struct system_type *type, const struct workload *w, unsigned cpus,
-	     lab_walk_fn tell, void *arg, struct lab_result *result)
+int lab_run_extended(const struct system_type *type, const struct workload *w, unsigned cpus,
+		     const struct system_extension *extension, lab_walk_fn tell, void *arg,
+		     struct lab_result *result)
 {
 	const struct ledger_event *events;
 	struct script *script;
@@ -101,7 +103,7 @@ int lab_walk(const struct system_type *type, const struct workload *w, unsigned 
 	err = script_parse(w->text, strlen(w->text), &script, result->message);
 	if (err)
 		return err;
-	err = set_up(type, cpus_of(w, cpus), wants(w, "frames", USUAL_FRAMES), &s);
+	err = set_up(type, cpus_of(w, cpus), wants(w, "frames", USUAL_FRAMES), extension, &s);
 	if (err) {
 		script_free(script);
 		result->verdict = LAB_NO_MEMORY;
@@ -110,6 +112,8 @@ int lab_walk(const struct system_type *type, const struct workload *w, unsigned 
 	ledger_record(s->ledger, tell != NULL);
 	result->verdict = verdict_of(script_run_on(script, s->program, result->message));
 	memcpy(result->counts, s->total, sizeof(result->counts));
+	if (s->says)
+		snprintf(result->says, sizeof(result->says), "%s", s->says(s));
 	if (tell) {
 		events = ledger_events(s->ledger, &n);
 		tell(arg, events, n);
@@ -117,6 +121,12 @@ int lab_walk(const struct system_type *type, const struct workload *w, unsigned 
 	tear_down(s);
 	script_free(script);
 	return 0;
+}
+
+int lab_walk(const struct system_type *type, const struct workload *w, unsigned cpus,
+	     lab_walk_fn tell, void *arg, struct lab_result *result)
+{
+	return lab_run_extended(type, w, cpus, NULL, tell, arg, result);
 }
 
 int lab_run(const struct system_type *type, const struct workload *w, unsigned cpus,
@@ -128,7 +138,7 @@ int lab_run(const struct system_type *type, const struct workload *w, unsigned c
 int lab_attack(const struct system_type *type, const struct system_attack *attack)
 {
 	struct system *s;
-	int err = set_up(type, 2, USUAL_FRAMES, &s);
+	int err = set_up(type, 2, USUAL_FRAMES, NULL, &s);
 
 	if (err)
 		return err;

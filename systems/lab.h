@@ -9,6 +9,7 @@
 #ifndef VMF_SYSTEMS_LAB_H
 #define VMF_SYSTEMS_LAB_H
 
+#include "extensions/extension.h"
 #include "machine/soft/script.h"
 #include "systems/system.h"
 
@@ -35,6 +36,7 @@ enum lab_verdict {
 struct lab_result {
 	enum lab_verdict verdict;
 	char message[SCRIPT_MESSAGE];
+	char says[EXTENSION_SAYS]; /* what went wrong with its extension; "": nothing did */
 	u64 counts[NR_LEDGER_COUNTERS];
 };
 
@@ -48,6 +50,12 @@ typedef void (*lab_walk_fn)(void *arg, const struct ledger_event *events, unsign
 /* The same, and what happened is told. */
 int lab_walk(const struct system_type *type, const struct workload *w, unsigned cpus,
 	     lab_walk_fn tell, void *arg, struct lab_result *result);
+
+/* The same with a user's extension, which has been loaded (extension_load()) without an error; of
+ * systems that take one.  tell NULL: nobody is told. */
+int lab_run_extended(const struct system_type *type, const struct workload *w, unsigned cpus,
+		     const struct system_extension *extension, lab_walk_fn tell, void *arg,
+		     struct lab_result *result);
 
 /* Try an attack on a fresh machine.  What came of it; it is refused if that is attack->refused. */
 int lab_attack(const struct system_type *type, const struct system_attack *attack);

@@ -17,10 +17,17 @@
 
 struct system;
 
+/* An extension that a user has written (extensions/extension.h), as text. */
+struct system_extension {
+	const char *name, *text;
+	size_t size; /* bytes */
+};
+
 struct system_options {
-	unsigned cpus;	       /* 1 .. SOFT_MAX_CPUS */
-	u64 frames;	       /* of programs' memory; pages */
-	struct ledger *ledger; /* for so many CPUs; the caller's */
+	unsigned cpus;				  /* 1 .. SOFT_MAX_CPUS */
+	u64 frames;				  /* of programs' memory; pages */
+	struct ledger *ledger;			  /* for so many CPUs; the caller's */
+	const struct system_extension *extension; /* NULL: none; of who takes one */
 };
 
 struct system_attack {
@@ -43,7 +50,8 @@ struct system_type {
 	unsigned nr_attacks;
 	const struct system_expectation *expected;
 	unsigned nr_expected;
-	/* 0, -ENOMEM. */
+	bool takes_extension;
+	/* 0, -ENOMEM; what extension_load() returns. */
 	int (*create)(const struct system_type *type, const struct system_options *options,
 		      struct system **system);
 };
@@ -56,6 +64,9 @@ struct system {
 	/* Add what hardware and engine have counted since the last reset_counts(). */
 	void (*add_counts)(struct system *s, u64 counts[NR_LEDGER_COUNTERS]);
 	void (*reset_counts)(struct system *s);
+	/* The first thing that went wrong with its extension, one line; "": nothing did.  NULL: it
+	 * takes none. */
+	const char *(*says)(struct system *s);
 	u64 total[NR_LEDGER_COUNTERS]; /* of the part that was measured last */
 };
 

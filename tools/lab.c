@@ -25,6 +25,8 @@ static void help(void)
 	       "\n"
 	       "  --systems all|A,B,...  these (all)\n"
 	       "  --workload NAME|FILE   this one, or a file in the language of operations (all)\n"
+	       "  --extension FILE       with this extension, in Lua, of those that take one "
+	       "(spin)\n"
 	       "  --cpus N               at least so many CPUs, 1 to %d (as the workload says)\n"
 	       "  --format F             table, json, csv or html (table)\n"
 	       "  --walk                 tell the way of one fault, step by step\n"
@@ -152,6 +154,10 @@ static bool take_value(struct lab_options *o, const char *name, const char *valu
 		return take_systems(o, value);
 	if (!strcmp(name, "--workload"))
 		return take_workload(o, value);
+	if (!strcmp(name, "--extension")) {
+		extension_file_free(&o->extension);
+		return extension_file_read(&o->extension, value);
+	}
 	if (!strcmp(name, "--cpus"))
 		return take_cpus(o, value);
 	if (!strcmp(name, "--format"))
@@ -180,7 +186,7 @@ static bool take_walk(struct lab_options *o, int argc, char **argv, int *at)
 /* The option at argv[*at]; *at is left on its last word. */
 static bool take_option(struct lab_options *o, int argc, char **argv, int *at)
 {
-	static const char *const names[] = { "--systems", "--workload", "--cpus",
+	static const char *const names[] = { "--systems", "--workload", "--extension", "--cpus",
 					     "--format",  "--svg",	NULL };
 	const char *word = argv[*at], *name, *value;
 
@@ -192,6 +198,42 @@ static bool take_option(struct lab_options *o, int argc, char **argv, int *at)
 	       take_value(o, name, value);
 }
 
+/* All, if none are named; with an extension, all that take one. */
+static bool choose_systems(struct lab_options *o)
+{
+	bool all = !o->nr_systems;
+
+	for (unsigned i = 0; all && i < nr_system_types; i++)
+		if (!o->extension.text || system_types[i]->takes_extension)
+			o->systems[o->nr_systems++] = system_types[i];
+	for (unsigned i = 0; o->extension.text && i < o->nr_systems; i++)
+		if (!o->systems[i]->takes_extension) {
+			say("--extension is not for the system '%s', which takes none",
+			    o->systems[i]->name);
+			return false;
+		}
+	return true;
+}
+
+/* Do it on a system.  What is wrong with the extension is said once. */
+static int do_workload(const struct lab_options *o, const struct system_type *type,
+		       const struct workload *w, lab_walk_fn tell, void *arg,
+		       struct lab_result *result)
+{
+	static bool said;
+	struct system_extension x = { .name = o->extension.path,
+				      .text = o->extension.text,
+				      .size = o->extension.size };
+	int err = lab_run_extended(type, w, o->cpus, x.text ? &x : NULL, tell, arg, result);
+
+	if (!err && result->says[0] && !said) {
+		said = true;
+		say("--extension %s (%.60s on %s); the default handler goes on", result->says,
+		    w->name, type->name);
+	}
+	return err;
+}
+
 static bool parse(struct lab_options *o, int argc, char **argv)
 {
 	for (int i = 1; i < argc && !o->help; i++)
@@ -201,11 +243,7 @@ static bool parse(struct lab_options *o, int argc, char **argv)
 		say("--svg is for --walk");
 		return false;
 	}
-	for (unsigned i = 0; !o->nr_systems && i < nr_system_types; i++)
-		o->systems[i] = system_types[i];
-	if (!o->nr_systems)
-		o->nr_systems = nr_system_types;
-	return true;
+	return choose_systems(o);
 }
 
 /* ---- a walk ---- */
@@ -233,7 +271,7 @@ static int walk(const struct lab_options *o)
 	struct walk w = { .options = o };
 	struct lab_result result;
 
-	if (lab_walk(o->systems[0], o->workload, o->cpus, tell, &w, &result)) {
+	if (do_workload(o, o->systems[0], o->workload, tell, &w, &result)) {
 		say("%.300s: %s", o->workload->name, result.message);
 		return EXIT_TROUBLE;
 	}
@@ -301,7 +339,7 @@ static bool run_workloads(struct lab_report *r)
 			struct lab_result *result = &r->results[done];
 
 			show_progress(done++, all);
-			if (lab_run(o->systems[s], r->workloads[w], o->cpus, result)) {
+			if (do_workload(o, o->systems[s], r->workloads[w], NULL, NULL, result)) {
 				say("%.300s: %s", r->workloads[w]->name, result->message);
 				return false;
 			}
@@ -361,5 +399,6 @@ int verb_lab(int argc, char **argv)
 			status = options.walk ? walk(&options) : run(&options);
 	}
 	free((char *)options.file.text);
+	extension_file_free(&options.extension);
 	return status;
 }

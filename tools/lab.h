@@ -4,6 +4,7 @@
 #define VMF_TOOLS_LAB_H
 
 #include "systems/lab.h"
+#include "tools/extension_file.h"
 
 #define LAB_MOST_SYSTEMS 64
 
@@ -12,7 +13,8 @@ struct lab_options {
 	unsigned nr_systems;
 	const struct workload *workload; /* NULL: all */
 	struct workload file;		 /* of --workload FILE; its text is allocated */
-	unsigned cpus;			 /* 0: as each workload says */
+	struct extension_file extension;
+	unsigned cpus; /* 0: as each workload says */
 	const char *svg;
 	bool walk, help;
 	enum { LAB_TABLE, LAB_JSON, LAB_CSV, LAB_HTML } format;

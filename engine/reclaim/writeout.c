@@ -108,6 +108,7 @@ u64 writeout(struct engine *e, u64 n, bool *full)
 	while (freed < n && busy < BUSY_TRIES && refused < FULL_TRIES) {
 		struct page *page = next_page(e);
 		enum swap_owners owners;
+		u64 va;
 
 		if (!page)
 			break;
@@ -126,8 +127,10 @@ u64 writeout(struct engine *e, u64 n, bool *full)
 			refused++;
 			continue;
 		}
+		va = page->index * PAGE_SIZE;
 		free_page(e, page);
 		freed++;
+		observe(e, STEP_WRITTEN_OUT, va, 1);
 	}
 	*full = refused && !freed;
 	return freed;

@@ -320,7 +320,7 @@ static int create_machine(struct engine_system *s, const struct system_options *
 	/* What is compared is what a fault costs: it is for one page, and no policy looks at others
 	 * after it. */
 	config.prefetch = 1;
-	config.policy = &policy_fifo;
+	config.policy = s->policy ? s->policy : &policy_fifo;
 	config.marks.min = 1;
 	config.marks.low = o->frames / 16 + 2;
 	config.marks.high = o->frames / 8 + 3;

@@ -24,7 +24,8 @@ struct engine_system {
 	struct soft_machine *machine;
 	struct mm *mm; /* the first process's */
 	struct lab_store store;
-	struct mmu_ops mmu; /* the soft machine's, counted */
+	const struct reclaim_policy *policy; /* set before engine_system_init(); NULL: fifo */
+	struct mmu_ops mmu;		     /* the soft machine's, counted */
 	struct engine_observer observer;
 	const struct ledger_actor *kernel; /* whose steps the engine's are */
 	/* By the thread that faulted, when the engine is done with it and before it goes back.
@@ -34,9 +35,9 @@ struct engine_system {
 };
 
 /*
- * Make `s`, zeroed, for the type: machine, engine, store, ledger; trap as in struct soft_options.
- * s->ops is the engine's program with this machine's swap failures; the caller may replace some of
- * it after.  0, -ENOMEM; then nothing is left to undo.
+ * Make `s`, zeroed but for its policy, for the type: machine, engine, store, ledger; trap as in
+ * struct soft_options. s->ops is the engine's program with this machine's swap failures; the caller
+ * may replace some of it after.  0, -ENOMEM; then nothing is left to undo.
  */
 int engine_system_init(struct engine_system *s, const struct system_type *type,
 		       const struct system_options *options, soft_trap_fn trap);

@@ -11,37 +11,53 @@
  *
  * Extensions name what they installed by handles, which are checked, and never by pointers.
  *
- * Raising takes no lock: a binding is never freed while the dispatcher lives, and who takes one
- * away waits until nobody runs it.  Installing and taking away: any thread, one at a time, and not
- * from within a handler.
+ * Raising takes no lock: it runs who was installed when it began and is installed still.  A binding
+ * is never freed while the dispatcher lives; who takes one away waits until nobody runs it, but not
+ * for ever: a handler that does not end is not run again, and keeps its binding until it does.
+ * Installing and taking away: any thread, one at a time, and not from within a handler.
  */
 #ifndef VMF_SPIN_DISPATCHER_H
 #define VMF_SPIN_DISPATCHER_H
 
 #include "engine/fault/fault.h"
+#include "engine/reclaim/chosen.h"
 
-#define SPIN_BINDINGS 256 /* at most, of all events */
-#define SPIN_KERNEL   0	  /* the extension that is trusted: the kernel's own modules */
-#define SPIN_ANY_KEY  0	  /* for every address space */
+#define SPIN_BINDINGS 256  /* at most, of all events */
+#define SPIN_PATIENCE 1000 /* ms that a handler is waited for */
+#define SPIN_KERNEL   0	   /* the extension that is trusted: the kernel's own modules */
+#define SPIN_ANY_KEY  0	   /* for every address space */
 
-/* What a fault raises: the reference names them Trap.InvalidTranslation ... */
+/* The reference names them Trap.InvalidTranslation ... and PhysAddr.Reclaim ... */
 enum spin_event {
-	SPIN_INVALID_TRANSLATION,
+	SPIN_INVALID_TRANSLATION, /* what a fault raises */
 	SPIN_PROTECTION_FAULT,
 	SPIN_ACCESS_VIOLATION,
+	SPIN_RECLAIM,	/* memory is short: a page has to go */
+	SPIN_REPOSSESS, /* a page has been written out, its frame is free */
 	NR_SPIN_EVENTS
 };
 
+#define NR_SPIN_TRAPS SPIN_RECLAIM /* events that are an address space's */
+
 enum spin_order { SPIN_FIRST, SPIN_NORMAL, SPIN_LAST, NR_SPIN_ORDERS };
 
-/* The arguments of all three. */
+/* Of Reclaim: the pages there are, and those that are to go. */
+struct spin_reclaim {
+	struct lruvec *pages;
+	struct page_handle *next; /* room for MMU_BATCH */
+	unsigned n;
+	bool neighbours; /* they may take those around them along */
+};
+
+/* The arguments of all. */
 struct spin_fault {
 	unsigned cpu;
-	u64 key; /* the address space, 1 and up */
-	u64 va;
-	u32 code;		    /* the hardware's error code */
-	bool done;		    /* a handler has dealt with it */
-	struct fault_result result; /* if done: what came of it; if not: why not */
+	u64 key;   /* the address space, 1 and up; SPIN_ANY_KEY: the event is no space's */
+	u64 va;	   /* of the fault; of the page that went */
+	u32 code;  /* of a fault: the hardware's error code */
+	bool done; /* a handler has dealt with it */
+	struct fault_result result; /* of a fault, if done: what came of it; if not: why not */
+	struct spin_reclaim *reclaim;
 };
 
 typedef void (*spin_handler_fn)(void *closure, struct spin_fault *fault);
@@ -69,8 +85,9 @@ void spin_dispatcher_destroy(struct spin_dispatcher *d);
 
 /* A handle, > 0; -EACCES (the authorizer refuses), -EINVAL (no such event or order), -ENOSPC. */
 s64 spin_install(struct spin_dispatcher *d, const struct spin_installation *i);
-/* Take one's own away; when it returns nobody runs it.  0, -EBADF (no such handle, or not any
- * more), -EACCES (another's). */
+/* Take one's own away; when it returns 0 nobody runs it.  -EBADF (no such handle, or not any more),
+ * -EACCES (another's), -EBUSY: nobody comes to run it any more, but who does has not ended within
+ * SPIN_PATIENCE; its closure must stay, and the same may be asked again. */
 int spin_uninstall(struct spin_dispatcher *d, u32 extension, s64 handle);
 /* How many handlers ran. */
 unsigned spin_raise(struct spin_dispatcher *d, enum spin_event event, struct spin_fault *fault);

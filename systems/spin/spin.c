@@ -20,14 +20,16 @@
  * guards that a fault costs are as many as there are spaces with handlers.  The owner of the events
  * authorizes an extension only for spaces that it was given, and imposes the guard; handlers for
  * all spaces are the kernel's own.
+ *
+ * When memory is short the kernel raises PhysAddr.Reclaim: a handler may volunteer a page, and the
+ * default handler gives the oldest.  When a page has been written out it raises PhysAddr.Repossess.
+ * Both are for the one extension that memory was given to, of all spaces.  lua.c is the extension
+ * that a user has written and loads.
  */
 #include <stdlib.h>
 
 #include "engine/base/errno.h"
-#include "systems/common/engine_system.h"
-#include "systems/spin/spin.h"
-
-#define ADDRESS_SPACE 1 /* the extension's number */
+#include "systems/spin/internal.h"
 
 static const struct ledger_actor dispatcher_actor = { .name = "the dispatcher",
 						      .ring = 0,
@@ -35,26 +37,6 @@ static const struct ledger_actor dispatcher_actor = { .name = "the dispatcher",
 static const struct ledger_actor address_space = { .name = "the extension AddressSpace",
 						   .ring = 0,
 						   .domain = 1 };
-
-struct spin {
-	struct engine_system base;
-	struct spin_dispatcher *dispatcher;
-	u32 owners[PROGRAM_PROCESSES]; /* of each space: an extension */
-	/* What handlers name each space by, and the last that was given: never one that was
-	 * another's, for a handler may be there longer than its space. */
-	u64 keys[PROGRAM_PROCESSES], last_key;
-	s64 handles[PROGRAM_PROCESSES][NR_SPIN_EVENTS];
-};
-
-static struct spin *spin_of(struct program *p)
-{
-	return container_of(engine_system_of_program(p), struct spin, base);
-}
-
-static struct spin *spin_of_system(struct system *s)
-{
-	return container_of(engine_system_of(s), struct spin, base);
-}
 
 struct spin_dispatcher *spin_dispatcher_of(struct system *s)
 {
@@ -81,20 +63,29 @@ static unsigned process_of(const struct spin *s, u64 key)
 	return i;
 }
 
+struct mm *spin_space_of(struct spin *s, u64 key)
+{
+	unsigned process = process_of(s, key);
+
+	return process < PROGRAM_PROCESSES ? s->base.program.mms[process] : NULL;
+}
+
 /* ---- who may install what ---- */
 
 static int authorize(void *arg, const struct spin_installation *i, u64 *imposed)
 {
 	struct spin *s = arg;
-
 	unsigned process = process_of(s, i->key);
 
 	*imposed = i->key;
 	if (i->extension == SPIN_KERNEL)
 		return 0;
+	/* Which pages go is no space's affair: one extension says it for all. */
+	if (i->event >= NR_SPIN_TRAPS)
+		return i->key == SPIN_ANY_KEY && s->memory_owner == i->extension ? 0 : -EACCES;
 	if (process == PROGRAM_PROCESSES)
 		return -EACCES;
-	if (i->extension != ADDRESS_SPACE && s->owners[process] != i->extension)
+	if (i->extension != SPIN_ADDRESS_SPACE && s->owners[process] != i->extension)
 		return -EACCES;
 	return 0;
 }
@@ -104,7 +95,7 @@ static int authorize(void *arg, const struct spin_installation *i, u64 *imposed)
 void spin_address_space_handler(void *closure, struct spin_fault *f)
 {
 	struct spin *s = closure;
-	struct mm *mm = s->base.program.mms[process_of(s, f->key)];
+	struct mm *mm = spin_space_of(s, f->key);
 
 	if (f->done)
 		return;
@@ -125,11 +116,32 @@ static void default_handler(void *closure, struct spin_fault *f)
 		f->result.reason = FAULT_MAPERR;
 }
 
+/* The page that came first goes first, if nobody has another. */
+static void default_reclaim(void *closure, struct spin_fault *f)
+{
+	struct spin_reclaim *r = f->reclaim;
+
+	(void)closure;
+	if (f->done)
+		return;
+	ledger_step(&dispatcher_actor, "the default handler: the oldest page goes", 0);
+	r->n = chosen_oldest(r->pages, &r->next[0]) ? 0 : 1;
+	r->neighbours = true;
+	f->done = true;
+}
+
+/* What was written out is nobody's concern. */
+static void default_repossess(void *closure, struct spin_fault *f)
+{
+	(void)closure;
+	f->done = true;
+}
+
 static int install_for(struct spin *s, unsigned process)
 {
 	s->keys[process] = ++s->last_key;
-	for (unsigned event = 0; event < NR_SPIN_EVENTS; event++) {
-		struct spin_installation i = { .extension = ADDRESS_SPACE,
+	for (unsigned event = 0; event < NR_SPIN_TRAPS; event++) {
+		struct spin_installation i = { .extension = SPIN_ADDRESS_SPACE,
 					       .event = event,
 					       .order = SPIN_NORMAL,
 					       .handler = spin_address_space_handler,
@@ -145,18 +157,27 @@ static int install_for(struct spin *s, unsigned process)
 
 static void uninstall_for(struct spin *s, unsigned process)
 {
-	for (unsigned event = 0; event < NR_SPIN_EVENTS; event++)
+	for (unsigned event = 0; event < NR_SPIN_TRAPS; event++)
 		if (s->handles[process][event] > 0)
-			spin_uninstall(s->dispatcher, ADDRESS_SPACE, s->handles[process][event]);
+			spin_uninstall(s->dispatcher, SPIN_ADDRESS_SPACE,
+				       s->handles[process][event]);
 }
 
 static int install_defaults(struct spin *s)
 {
+	static const spin_handler_fn handlers[NR_SPIN_EVENTS] = {
+		[SPIN_INVALID_TRANSLATION] = default_handler,
+		[SPIN_PROTECTION_FAULT] = default_handler,
+		[SPIN_ACCESS_VIOLATION] = default_handler,
+		[SPIN_RECLAIM] = default_reclaim,
+		[SPIN_REPOSSESS] = default_repossess,
+	};
+
 	for (unsigned event = 0; event < NR_SPIN_EVENTS; event++) {
 		struct spin_installation i = { .extension = SPIN_KERNEL,
 					       .event = event,
 					       .order = SPIN_LAST,
-					       .handler = default_handler };
+					       .handler = handlers[event] };
 		s64 handle = spin_install(s->dispatcher, &i);
 
 		if (handle < 0)
@@ -203,6 +224,37 @@ static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 	return f.result;
 }
 
+/* ---- memory ---- */
+
+/* Memory is short: which page goes? */
+static unsigned raise_reclaim(struct reclaim_chooser *c, struct lruvec *pages,
+			      struct page_handle *next, bool *neighbours)
+{
+	struct spin *s = container_of(c, struct spin, chooser);
+	struct spin_reclaim r = { .pages = pages, .next = next };
+	struct spin_fault f = { .cpu = ledger_cpu(), .key = SPIN_ANY_KEY, .reclaim = &r };
+
+	ledger_step(&lab_kernel, "memory is short: the event PhysAddr.Reclaim is raised", 0);
+	spin_raise(s->dispatcher, SPIN_RECLAIM, &f);
+	*neighbours = r.neighbours;
+	return r.n;
+}
+
+/* The engine's steps; a page that has been written out is an event. */
+static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
+{
+	struct engine_system *base = container_of(o, struct engine_system, observer);
+	struct spin *s = container_of(base, struct spin, base);
+	struct spin_fault f = { .cpu = ledger_cpu(), .key = SPIN_ANY_KEY, .va = va };
+
+	engine_system_step(o, step, va, n);
+	if (step != STEP_WRITTEN_OUT)
+		return;
+	ledger_step(&lab_kernel, "a page is written out: the event PhysAddr.Repossess is raised",
+		    va);
+	spin_raise(s->dispatcher, SPIN_REPOSSESS, &f);
+}
+
 /* ---- the program's calls ---- */
 
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
@@ -210,133 +262,24 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 	struct spin *s = spin_of(p);
 	int err = s->base.engine_ops.fork(p, cpu, child);
 
-	if (!err && install_for(s, child)) {
-		uninstall_for(s, child);
-		s->base.engine_ops.exit(p, child);
-		return -ENOMEM;
-	}
-	return err;
+	if (err)
+		return err;
+	err = install_for(s, child);
+	if (!err)
+		err = spin_lua_begin_space(s, child);
+	if (err)
+		p->ops->exit(p, child);
+	return err ? -ENOMEM : 0;
 }
 
 static void exit_process(struct program *p, unsigned process)
 {
+	spin_lua_end_space(spin_of(p), process);
 	uninstall_for(spin_of(p), process);
-	spin_of(p)->owners[process] = 0;
+	spin_of(p)->owners[process] = SPIN_KERNEL;
 	spin_of(p)->keys[process] = SPIN_ANY_KEY;
 	spin_of(p)->base.engine_ops.exit(p, process);
 }
-
-/* ---- attacks ---- */
-
-#define ATTACKER 7
-#define AT	 0x20000000ULL
-
-static void run_never(void *closure, struct spin_fault *f)
-{
-	(void)f;
-	*(bool *)closure = true;
-}
-
-static s64 attacker_installs(struct system *s, u64 key, void *closure)
-{
-	struct spin_installation i = { .extension = ATTACKER,
-				       .order = SPIN_FIRST,
-				       .event = SPIN_INVALID_TRANSLATION,
-				       .handler = run_never,
-				       .closure = closure,
-				       .key = key };
-
-	return spin_install(spin_dispatcher_of(s), &i);
-}
-
-static int handler_for_all(struct system *s)
-{
-	return (int)attacker_installs(s, SPIN_ANY_KEY, NULL);
-}
-
-static int handler_for_another(struct system *s)
-{
-	return (int)attacker_installs(s, spin_key_of(s, 0), NULL);
-}
-
-/* Process 1 begins, and is the attacker's. */
-static void give_child(struct system *s)
-{
-	s->program->ops->fork(s->program, 0, 1);
-	spin_give_space(s, 1, ATTACKER);
-}
-
-/* A fault of the first process, while the attacker has a handler for a space of its own. */
-static int handler_sees_another(struct system *s)
-{
-	struct program_map map = { .addr = AT,
-				   .len = PAGE_SIZE,
-				   .prot = VM_READ | VM_WRITE,
-				   .flags = VMAP_FIXED,
-				   .file = -1 };
-	bool ran = false;
-	s64 handle;
-	u8 byte;
-
-	give_child(s);
-	handle = attacker_installs(s, spin_key_of(s, 1), &ran);
-	if (handle < 0)
-		return 1;
-	s->program->ops->map(s->program, 0, &map);
-	s->program->ops->access(s->program, 0, AT, 0, &byte, 1);
-	spin_uninstall(spin_dispatcher_of(s), ATTACKER, handle);
-	return ran ? 0 : -EACCES;
-}
-
-static int forged_handle(struct system *s)
-{
-	return spin_uninstall(spin_dispatcher_of(s), ATTACKER, 0x7fff0001);
-}
-
-static int another_s_handle(struct system *s)
-{
-	return spin_uninstall(spin_dispatcher_of(s), ATTACKER, spin_of_system(s)->handles[0][0]);
-}
-
-static int stale_handle(struct system *s)
-{
-	bool ran = false;
-	s64 handle;
-
-	give_child(s);
-	handle = attacker_installs(s, spin_key_of(s, 1), &ran);
-	spin_uninstall(spin_dispatcher_of(s), ATTACKER, handle);
-	attacker_installs(s, spin_key_of(s, 1), &ran); /* in the same place */
-	return spin_uninstall(spin_dispatcher_of(s), ATTACKER, handle);
-}
-
-/* Its space is gone, and another process has the number. */
-static int handler_outlives_its_space(struct system *s)
-{
-	bool ran = false;
-	u8 byte;
-
-	give_child(s);
-	if (attacker_installs(s, spin_key_of(s, 1), &ran) < 0)
-		return 1;
-	s->program->ops->exit(s->program, 1);
-	s->program->ops->fork(s->program, 0, 1);
-	s->program->ops->run(s->program, 0, 1);
-	s->program->ops->access(s->program, 0, AT, 0, &byte, 1);
-	return ran ? 0 : -EACCES;
-}
-
-static const struct system_attack attacks[] = {
-	{ "an extension installs a handler for every space", handler_for_all, -EACCES },
-	{ "an extension installs a handler for a space of another's", handler_for_another,
-	  -EACCES },
-	{ "a handler sees faults of a space that it is not for", handler_sees_another, -EACCES },
-	{ "a handler sees faults of who comes after its space", handler_outlives_its_space,
-	  -EACCES },
-	{ "a handle is made up", forged_handle, -EBADF },
-	{ "a handler of another extension is taken away", another_s_handle, -EACCES },
-	{ "a handle is used after its handler was taken away", stale_handle, -EBADF },
-};
 
 static const struct system_expectation expected[] = {
 	{ PAID_EXCEPTIONS, 1, NULL },
@@ -356,9 +299,16 @@ static void destroy(struct system *system)
 {
 	struct spin *s = spin_of_system(system);
 
+	spin_lua_end(s);
+	chosen_end(&s->base.machine->engine);
 	engine_system_fini(&s->base);
 	spin_dispatcher_destroy(s->dispatcher);
 	free(s);
+}
+
+static const char *says(struct system *system)
+{
+	return spin_lua_says(spin_of_system(system));
 }
 
 static int create(const struct system_type *type, const struct system_options *o,
@@ -369,6 +319,8 @@ static int create(const struct system_type *type, const struct system_options *o
 
 	if (!s)
 		return -ENOMEM;
+	s->base.policy = &policy_chosen;
+	s->chooser.choose = raise_reclaim;
 	err = spin_dispatcher_create(authorize, s, &s->dispatcher);
 	if (!err)
 		err = engine_system_init(&s->base, type, o, trap);
@@ -382,10 +334,16 @@ static int create(const struct system_type *type, const struct system_options *o
 	s->base.ops.fork = fork_process;
 	s->base.ops.exit = exit_process;
 	s->base.system.destroy = destroy;
+	s->base.system.says = says;
+	s->base.observer.step = step;
 	*system = &s->base.system;
 	err = install_defaults(s);
 	if (!err)
 		err = install_for(s, 0);
+	if (!err)
+		err = chosen_begin(&s->base.machine->engine, &s->chooser);
+	if (!err && o->extension)
+		err = spin_lua_begin(s, o->extension);
 	if (err)
 		destroy(&s->base.system);
 	return err;
@@ -395,9 +353,10 @@ const struct system_type spin_system = {
 	.name = "spin",
 	.summary =
 		"the kernel raises an event; an extension's handler decides, supplies and installs",
-	.attacks = attacks,
-	.nr_attacks = ARRAY_SIZE(attacks),
+	.attacks = spin_attacks,
+	.nr_attacks = NR_SPIN_ATTACKS,
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
+	.takes_extension = true,
 	.create = create,
 };

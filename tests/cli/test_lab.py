@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 from oneline import OneLine
 
 VMFAULT = os.path.abspath(os.environ["VMFAULT"])
+EXAMPLES = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "extensions")
 
 
 def lab(*words):
@@ -35,6 +36,9 @@ class Case(OneLine):
         with open(self.path(name), "w", encoding="utf-8") as file:
             file.write(text)
         return self.path(name)
+
+    def example(self, name):
+        return os.path.join(EXAMPLES, name)
 
     def refused(self, words, *command):
         self.assert_refused(lab(*command), 125, words)
@@ -61,6 +65,16 @@ class Words(Case):
         self.refused(["--svg"], "--svg", "x.svg")
         self.refused(["/no/such"], "--workload", "/no/such")
         self.refused(["cannot be read"], "--workload", self.directory.name)
+
+    def test_a_bad_extension_is_refused_in_one_line(self):
+        self.refused(["/no/such"], "--extension", "/no/such")
+        self.refused(["x.lua:2", "near"], "--extension", self.write("x.lua", "return {\n  x = = 1 }"))
+        self.refused(["x.lua", "recliam"], "--extension",
+                     self.write("x.lua", "return { recliam = function() end }"))
+        self.refused(["too long"], "--extension", self.write("x.lua", "--" + "x" * 70000))
+        self.refused(["too many steps"], "--extension", self.write("x.lua", "while true do end"))
+        self.refused(["linux", "takes none"], "--extension", self.example("fifo.lua"),
+                     "--systems", "spin,linux")
 
     def test_a_bad_workload_is_told_with_its_line(self):
         self.refused(["line 2", "mop"], "--workload", self.write("bad", "# bad\nmop 1\n"))
@@ -122,6 +136,44 @@ class Results(Case):
         done = lab(*command)
         self.assertEqual(done.returncode, 125)
         self.assertIn("cannot be written", done.stderr)
+
+
+class Extensions(Case):
+    def counts(self, *words):
+        done = lab("--systems", "spin", "--format", "json", *words)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(done.stderr, "")
+        workloads = json.loads(done.stdout)["workloads"]
+        return {name: one["spin"]["counts"] for name, one in workloads.items()}
+
+    def test_the_policy_that_suits_a_loop(self):
+        usual = self.counts("--workload", "loop")["loop"]["io_reads"]
+        fifo = self.counts("--workload", "loop", "--extension", self.example("fifo.lua"))
+        mru = self.counts("--workload", "loop", "--extension", self.example("mru.lua"))
+        self.assertGreater(usual, 7 * 96)
+        self.assertGreater(fifo["loop"]["io_reads"], 7 * 96)
+        self.assertLess(mru["loop"]["io_reads"], 4 * 96)
+
+    def test_every_example_passes_every_workload(self):
+        for name in ("fifo.lua", "mru.lua", "clock.lua"):
+            self.assertGreater(len(self.counts("--extension", self.example(name))), 15, name)
+
+    def test_a_memory_object(self):
+        path = self.write("numbers.vmf", "map any 3P rw as A\nread A 1P 0\nread A+1P 1P 1\n"
+                                         "write A+2P 1 9\nread A+2P 1 9\nread A+8193 9 2\n")
+        self.counts("--workload", path, "--extension", self.example("numbers.lua"))
+
+    def test_what_goes_wrong_is_said_once_and_the_default_goes_on(self):
+        for script, words in (("while true do end", "too many steps"),
+                              ("local s = 'x' while true do s = s .. s end", "too much memory"),
+                              ("return 0xffff888000000000", "not a page"),
+                              ("return pages.x.y", "wrong.lua:1:")):
+            path = self.write("wrong.lua", "return { reclaim = function(pages) %s end }" % script)
+            done = lab("--extension", path, "--systems", "spin", "--format", "csv")
+            self.assertEqual(done.returncode, 0, done.stdout)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+            self.assertIn(words, done.stderr)
+            self.assertIn("the default handler goes on", done.stderr)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPIN's dispatcher, and SPIN with several spaces and extensions. */
 #include <pthread.h>
+#include <sched.h>
 
 #include "engine/base/errno.h"
 #include "systems/lab.h"
@@ -132,6 +133,99 @@ static void there_is_an_end_to_installing(void **state)
 		n++;
 	assert_int_equal(n, SPIN_BINDINGS);
 	assert_int_equal(install("a", SPIN_NORMAL, 1, NULL), -ENOSPC);
+}
+
+static s64 install_at(enum spin_event event, enum spin_order order)
+{
+	struct spin_installation i = {
+		.extension = 3, .order = order, .event = event, .handler = note, .closure = "z"
+	};
+
+	return spin_install(d, &i);
+}
+
+/* Whoever had it before, for whatever event. */
+static void a_binding_is_free_when_its_handler_is_gone(void **state)
+{
+	s64 handles[SPIN_BINDINGS];
+
+	(void)state;
+	for (unsigned event = 0; event < NR_SPIN_EVENTS; event++)
+		for (unsigned order = 0; order < NR_SPIN_ORDERS; order++) {
+			for (unsigned i = 0; i < SPIN_BINDINGS; i++) {
+				handles[i] = install_at(event, order);
+				assert_true(handles[i] > 0);
+			}
+			assert_int_equal(install_at(event, order), -ENOSPC);
+			for (unsigned i = 0; i < SPIN_BINDINGS; i++)
+				assert_int_equal(spin_uninstall(d, 3, handles[i]), 0);
+		}
+}
+
+static void order_stays_when_one_in_the_middle_goes(void **state)
+{
+	s64 middle;
+
+	(void)state;
+	install("a", SPIN_NORMAL, 1, NULL);
+	middle = install("b", SPIN_NORMAL, 1, NULL);
+	install("c", SPIN_NORMAL, 1, NULL);
+	spin_uninstall(d, 3, middle);
+	assert_string_equal(raise_for(1, 0), "ac");
+	install("d", SPIN_NORMAL, 1, NULL); /* in the place of b */
+	assert_string_equal(raise_for(1, 0), "acd");
+}
+
+/* ---- a handler that does not end ---- */
+
+static _Atomic bool inside, let_go;
+static _Atomic unsigned entered;
+
+static void run_away(void *closure, struct spin_fault *f)
+{
+	(void)closure, (void)f;
+	atomic_fetch_add(&entered, 1);
+	atomic_store(&inside, true);
+	while (!atomic_load(&let_go))
+		sched_yield();
+}
+
+static void *raise_once(void *arg)
+{
+	struct spin_fault f = { .key = 1 };
+
+	(void)arg;
+	spin_raise(d, SPIN_INVALID_TRANSLATION, &f);
+	return NULL;
+}
+
+static void who_does_not_end_is_not_waited_for_for_ever(void **state)
+{
+	struct spin_installation i = { .extension = 3,
+				       .event = SPIN_INVALID_TRANSLATION,
+				       .order = SPIN_NORMAL,
+				       .handler = run_away };
+	struct spin_fault f = { .key = 1 };
+	s64 handle = spin_install(d, &i);
+	pthread_t thread;
+	unsigned n = 0;
+
+	(void)state;
+	pthread_create(&thread, NULL, raise_once, NULL);
+	while (!atomic_load(&inside))
+		sched_yield();
+	assert_int_equal(spin_uninstall(d, 3, handle), -EBUSY);
+	/* Nobody else comes to run it, and its binding is nobody else's. */
+	assert_int_equal(spin_raise(d, SPIN_INVALID_TRANSLATION, &f), 0);
+	while (install("a", SPIN_NORMAL, 1, NULL) > 0)
+		n++;
+	assert_int_equal(n, SPIN_BINDINGS - 1);
+	atomic_store(&let_go, true);
+	pthread_join(thread, NULL);
+	assert_int_equal(entered, 1);
+	assert_int_equal(spin_uninstall(d, 3, handle), 0);
+	assert_int_equal(spin_uninstall(d, 3, handle), -EBADF);
+	assert_true(install("a", SPIN_NORMAL, 1, NULL) > 0);
 }
 
 /* ---- raising while others come and go ---- */
@@ -287,6 +381,9 @@ int main(void)
 		alone(the_authorizer_refuses_and_imposes),
 		alone(handles_are_checked),
 		alone(there_is_an_end_to_installing),
+		alone(a_binding_is_free_when_its_handler_is_gone),
+		alone(order_stays_when_one_in_the_middle_goes),
+		alone(who_does_not_end_is_not_waited_for_for_ever),
 		alone(nobody_runs_a_handler_that_was_taken_away),
 		cmocka_unit_test(guards_grow_with_installed_handlers),
 		cmocka_unit_test(an_extension_sees_its_own_space_only),

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/* What malicious extensions try: by the dispatcher's calls, and as scripts that are loaded. */
+#include <string.h>
+
+#include "engine/base/errno.h"
+#include "systems/spin/internal.h"
+
+#define AT    0x20000000ULL
+#define PAGES 64
+
+/* Not what an attack is to come to. */
+#define NOT_REFUSED 1
+
+static void run_never(void *closure, struct spin_fault *f)
+{
+	(void)f;
+	*(bool *)closure = true;
+}
+
+static s64 attacker_installs(struct system *s, enum spin_event event, u64 key, void *closure)
+{
+	struct spin_installation i = { .extension = SPIN_ATTACKER,
+				       .order = SPIN_FIRST,
+				       .event = event,
+				       .handler = run_never,
+				       .closure = closure,
+				       .key = key };
+
+	return spin_install(spin_dispatcher_of(s), &i);
+}
+
+static int handler_for_all(struct system *s)
+{
+	return (int)attacker_installs(s, SPIN_INVALID_TRANSLATION, SPIN_ANY_KEY, NULL);
+}
+
+static int handler_for_another(struct system *s)
+{
+	return (int)attacker_installs(s, SPIN_INVALID_TRANSLATION, spin_key_of(s, 0), NULL);
+}
+
+static int handler_of_reclaim(struct system *s)
+{
+	return (int)attacker_installs(s, SPIN_RECLAIM, SPIN_ANY_KEY, NULL);
+}
+
+/* Process 1 begins, and is the attacker's. */
+static void give_child(struct system *s)
+{
+	s->program->ops->fork(s->program, 0, 1);
+	spin_give_space(s, 1, SPIN_ATTACKER);
+}
+
+static s64 attacker_installs_for_child(struct system *s, bool *ran)
+{
+	return attacker_installs(s, SPIN_INVALID_TRANSLATION, spin_key_of(s, 1), ran);
+}
+
+static void map_pages(struct system *s, u64 n)
+{
+	struct program_map map = { .addr = AT,
+				   .len = n * PAGE_SIZE,
+				   .prot = VM_READ | VM_WRITE,
+				   .flags = VMAP_FIXED,
+				   .file = -1 };
+
+	s->program->ops->map(s->program, 0, &map);
+}
+
+/* A fault of the first process, while the attacker has a handler for a space of its own. */
+static int handler_sees_another(struct system *s)
+{
+	bool ran = false;
+	s64 handle;
+	u8 byte;
+
+	give_child(s);
+	handle = attacker_installs_for_child(s, &ran);
+	if (handle < 0)
+		return NOT_REFUSED;
+	map_pages(s, 1);
+	s->program->ops->access(s->program, 0, AT, 0, &byte, 1);
+	spin_uninstall(spin_dispatcher_of(s), SPIN_ATTACKER, handle);
+	return ran ? 0 : -EACCES;
+}
+
+static int forged_handle(struct system *s)
+{
+	return spin_uninstall(spin_dispatcher_of(s), SPIN_ATTACKER, 0x7fff0001);
+}
+
+static int another_s_handle(struct system *s)
+{
+	return spin_uninstall(spin_dispatcher_of(s), SPIN_ATTACKER,
+			      spin_of_system(s)->handles[0][0]);
+}
+
+static int stale_handle(struct system *s)
+{
+	bool ran = false;
+	s64 handle;
+
+	give_child(s);
+	handle = attacker_installs_for_child(s, &ran);
+	spin_uninstall(spin_dispatcher_of(s), SPIN_ATTACKER, handle);
+	attacker_installs_for_child(s, &ran); /* in the same place */
+	return spin_uninstall(spin_dispatcher_of(s), SPIN_ATTACKER, handle);
+}
+
+/* Its space is gone, and another process has the number. */
+static int handler_outlives_its_space(struct system *s)
+{
+	bool ran = false;
+	u8 byte;
+
+	give_child(s);
+	if (attacker_installs_for_child(s, &ran) < 0)
+		return NOT_REFUSED;
+	s->program->ops->exit(s->program, 1);
+	s->program->ops->fork(s->program, 0, 1);
+	s->program->ops->run(s->program, 0, 1);
+	s->program->ops->access(s->program, 0, AT, 0, &byte, 1);
+	return ran ? 0 : -EACCES;
+}
+
+/* ---- scripts ---- */
+
+static bool load(struct system *s, const char *script)
+{
+	struct system_extension text = { .name = "attack.lua",
+					 .text = script,
+					 .size = strlen(script) };
+
+	return spin_lua_begin(spin_of_system(s), &text) == 0;
+}
+
+/* Pages of the program, each full of its number. */
+static void write_pages(struct system *s)
+{
+	map_pages(s, PAGES);
+	for (unsigned i = 0; i < PAGES; i++) {
+		u8 byte = (u8)i;
+
+		s->program->ops->access(s->program, 0, AT + i * PAGE_SIZE, PF_WRITE, &byte, 1);
+	}
+}
+
+static bool nothing_is_lost(struct system *s)
+{
+	for (unsigned i = 0; i < PAGES; i++) {
+		u8 byte = 0xff;
+
+		if (s->program->ops->access(s->program, 0, AT + i * PAGE_SIZE, 0, &byte, 1) !=
+			    FAULT_OK ||
+		    byte != (u8)i)
+			return false;
+	}
+	return true;
+}
+
+/* What comes of a handler of Reclaim, while half of the program's pages have to go. */
+static int reclaim_by(struct system *s, const char *script)
+{
+	int last;
+
+	write_pages(s);
+	if (!load(s, script))
+		return NOT_REFUSED;
+	s->program->ops->reclaim(s->program, 1);
+	last = spin_lua_last(spin_of_system(s));
+	s->program->ops->reclaim(s->program, PAGES / 2);
+	return nothing_is_lost(s) && *spin_lua_says(spin_of_system(s)) ? last : NOT_REFUSED;
+}
+
+static int runs_for_ever(struct system *s)
+{
+	return reclaim_by(s, "return { reclaim = function() while true do end end }");
+}
+
+static int takes_all_memory(struct system *s)
+{
+	return reclaim_by(s, "return { reclaim = function()\n"
+			     "  local s = 'x' while true do s = s .. s end\n"
+			     "end }");
+}
+
+static int forges_a_page(struct system *s)
+{
+	return reclaim_by(s, "return { reclaim = function(pages)\n"
+			     "  local page = pages:oldest()\n"
+			     "  return { { address = page.address, stamp = page.stamp } }\n"
+			     "end }");
+}
+
+static int answers_nonsense(struct system *s)
+{
+	return reclaim_by(s, "return { reclaim = function() return 0xffff888000000000 end }");
+}
+
+/* A page that was given, and has gone: the second question gets the same answer. */
+static int uses_a_page_that_went(struct system *s)
+{
+	write_pages(s);
+	if (!load(s, "local page return { reclaim = function(pages)\n"
+		     "  page = page or pages:newest()\n"
+		     "  return page\n"
+		     "end }"))
+		return NOT_REFUSED;
+	s->program->ops->reclaim(s->program, 1);
+	s->program->ops->reclaim(s->program, PAGES / 2);
+	return nothing_is_lost(s) ? spin_lua_last(spin_of_system(s)) : NOT_REFUSED;
+}
+
+static int gives_more_than_a_page(struct system *s)
+{
+	u8 byte = 0xff;
+	int last;
+
+	if (!load(s, "return { fault = function() return ('x'):rep(4097) end }"))
+		return NOT_REFUSED;
+	map_pages(s, 1);
+	s->program->ops->access(s->program, 0, AT, 0, &byte, 1);
+	last = spin_lua_last(spin_of_system(s));
+	return byte ? NOT_REFUSED : last;
+}
+
+const struct system_attack spin_attacks[NR_SPIN_ATTACKS] = {
+	{ "an extension installs a handler for every space", handler_for_all, -EACCES },
+	{ "an extension installs a handler for a space of another's", handler_for_another,
+	  -EACCES },
+	{ "an extension that memory was not given to says which pages go", handler_of_reclaim,
+	  -EACCES },
+	{ "a handler sees faults of a space that it is not for", handler_sees_another, -EACCES },
+	{ "a handler sees faults of who comes after its space", handler_outlives_its_space,
+	  -EACCES },
+	{ "a handle is made up", forged_handle, -EBADF },
+	{ "a handler of another extension is taken away", another_s_handle, -EACCES },
+	{ "a handle is used after its handler was taken away", stale_handle, -EBADF },
+	{ "a user's extension runs for ever", runs_for_ever, -ETIMEDOUT },
+	{ "a user's extension takes all memory", takes_all_memory, -ENOMEM },
+	{ "a user's extension makes up a page", forges_a_page, -EINVAL },
+	{ "a user's extension answers with an address", answers_nonsense, -EINVAL },
+	{ "a user's extension gives a page that has gone", uses_a_page_that_went, -EBADF },
+	{ "a memory object has more bytes than a page", gives_more_than_a_page, -EINVAL },
+};
