@@ -9,12 +9,14 @@
 #include "systems/system.h"
 #include "systems/tornado/tornado.h"
 #include "systems/userfault/userfault_system.h"
+#include "systems/windows/windows.h"
 #include "systems/xen/xen.h"
 
 /* clang-format off */
 const struct system_type *const system_types[] = {
 	&linux_system,
 	&linux_old_system,
+	&windows_system,
 	&userfault_system,
 	&spin_system,
 	&xok_system,
