@@ -22,6 +22,7 @@ const struct system_type *const system_types[] = {
 	&xok_system,
 	&l4_system,
 	&xen_system,
+	&xen_ptwr_system,
 	&tornado_system,
 	&tornado_shared_system,
 };

@@ -305,7 +305,7 @@ static bool emulate_store(struct xen *x, unsigned cpu, u64 cr2)
 	const pte_t *memory = (const pte_t *)x->machine->memory;
 	unsigned index = (cr2 & ~PAGE_MASK) / sizeof(pte_t);
 	struct frame frame;
-	pte_t pte, old;
+	pte_t pte;
 
 	if (table == NO_PFN || !s->bytes)
 		return false;
@@ -322,7 +322,7 @@ static bool emulate_store(struct xen *x, unsigned cpu, u64 cr2)
 		return true;
 	}
 	pte = merge(pte_read(&memory[pfn * PTRS_PER_TABLE + index]), s);
-	s->result = frames_update(&x->frames, XEN_GUEST, pfn, index, pte, false, &old);
+	s->result = frames_update(&x->frames, XEN_GUEST, pfn, index, pte, false, &s->old);
 	return true;
 }
 
@@ -396,12 +396,27 @@ int xen_syscall(struct xen *x, struct soft_cpu *cpu, const char *what)
 int xen_guest_store(struct xen *x, struct soft_cpu *cpu, u64 va, u64 value, unsigned bytes)
 {
 	struct xen_store *s = &x->vcpus[cpu->number].store;
+	u64 cr2 = cpu->cr2; /* of the fault that the guest is about, if it is */
+	u32 code = cpu->error_code;
 	enum fault_reason reason;
 
 	*s = (struct xen_store){ .va = va, .value = value, .bytes = bytes };
 	reason = soft_kernel_write(cpu, va, &value, bytes, false);
+	cpu->cr2 = cr2;
+	cpu->error_code = code;
 	s->bytes = 0;
 	if (reason == FAULT_OK)
 		return 0;
 	return s->emulated ? s->result : -EFAULT;
+}
+
+int xen_guest_exchange(struct xen *x, struct soft_cpu *cpu, u64 va, pte_t pte, pte_t *old)
+{
+	const struct xen_store *s = &x->vcpus[cpu->number].store;
+	int err = xen_guest_store(x, cpu, va, pte.v, sizeof(pte));
+
+	if (!err && !s->emulated)
+		return -EFAULT; /* it was no table of Xen's */
+	*old = s->old;
+	return err;
 }

@@ -51,6 +51,7 @@ struct xen_store {
 	u64 va, value;
 	unsigned bytes; /* 0: the kernel executes none */
 	int result;	/* of Xen's emulation */
+	pte_t old;	/* what was there before */
 	bool emulated;
 };
 
@@ -138,5 +139,9 @@ int xen_syscall(struct xen *x, struct soft_cpu *cpu, const char *what);
  * -EFAULT (it faults), or why what is stored is refused, as frames_update(); -EINVAL, too, if it
  * is no aligned store of 8, 4, 2 or 1 bytes. */
 int xen_guest_store(struct xen *x, struct soft_cpu *cpu, u64 va, u64 value, unsigned bytes);
+/* The same of a whole entry of an L1 table that is not to be written otherwise; *old: what was
+ * there.
+ */
+int xen_guest_exchange(struct xen *x, struct soft_cpu *cpu, u64 va, pte_t pte, pte_t *old);
 
 #endif

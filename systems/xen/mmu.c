@@ -42,6 +42,63 @@ static pte_t update(struct guest *g, struct mm *mm, u64 va, pte_t *ptep, pte_t p
 	return old;
 }
 
+/* The CPU whose store is to change an entry, as Xen emulates it; NULL: it is asked by a call. */
+static struct soft_cpu *storing_cpu(struct guest *g)
+{
+	return g->xen.writable_tables ? xen_running_cpu(&g->xen) : NULL;
+}
+
+/* An exchange, by a store to a table that is read-only. */
+static pte_t exchange(struct guest *g, struct soft_cpu *cpu, u64 va, pte_t *ptep, pte_t pte)
+{
+	pte_t old;
+
+	must(xen_guest_exchange(&g->xen, cpu, GUEST_MAP + guest_machine_address(g, ptep), pte,
+				&old),
+	     "a store", va);
+	return old;
+}
+
+/* The same by either way, and what it is called if it is a call. */
+static pte_t change_one(struct guest *g, struct mm *mm, u64 va, pte_t *ptep, pte_t pte,
+			const char *call)
+{
+	struct soft_cpu *cpu = storing_cpu(g);
+	pte_t old;
+
+	if (cpu)
+		return exchange(g, cpu, va, ptep, pte);
+	xen_hypercall(call, 1);
+	old = update(g, mm, va, ptep, pte, false);
+	xen_return();
+	return old;
+}
+
+/* Absent -> present, n entries: all with one call, or by stores. */
+static void set_all(struct guest *g, struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes,
+		    unsigned n)
+{
+	struct soft_cpu *cpu = storing_cpu(g);
+
+	if (!cpu)
+		xen_hypercall(n > 1 ? "multicall: these frames, there"
+				    : update_text[is_current(g, mm)],
+			      n);
+	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE) {
+		pte_t old = cpu ? exchange(g, cpu, va, ptep + i, ptes[i])
+				: update(g, mm, va, ptep + i, ptes[i], false);
+
+		if (pte_mapped(old))
+			vmf_panic("xen: set of %lx, which is present", (unsigned long)va);
+		ledger_step(&xen_in_guest,
+			    "finds the frame to be the guest's and no table, holds it, writes the "
+			    "entry",
+			    va);
+	}
+	if (!cpu)
+		xen_return();
+}
+
 static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
 	       unsigned n)
 {
@@ -49,15 +106,7 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 
 	if (!is_pinned(g, mm))
 		return g->counted.set(mm, va, ptep, ptes, pages, n);
-	xen_hypercall(n > 1 ? "multicall: these frames, there" : update_text[is_current(g, mm)], n);
-	for (unsigned i = 0; i < n; i++)
-		if (pte_mapped(update(g, mm, va + i * PAGE_SIZE, ptep + i, ptes[i], false)))
-			vmf_panic("xen: set of %lx, which is present",
-				  (unsigned long)(va + i * PAGE_SIZE));
-	ledger_step(&xen_in_guest,
-		    "finds the frame to be the guest's and no table, holds it, writes the entry",
-		    va);
-	xen_return();
+	set_all(g, mm, va, ptep, ptes, n);
 	return (int)n;
 }
 
@@ -121,42 +170,33 @@ static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 static pte_t clean(struct mm *mm, u64 va, pte_t *ptep)
 {
 	struct guest *g = guest_of_mm(mm);
-	pte_t old;
 
 	if (!is_pinned(g, mm))
 		return g->counted.clean(mm, va, ptep);
-	xen_hypercall("mmu_update: the entry read-only and clean", 1);
-	old = update(g, mm, va, ptep, pte_without(pte_read(ptep), PTE_WRITE | PTE_DIRTY), false);
-	xen_return();
-	return old;
+	return change_one(g, mm, va, ptep, pte_without(pte_read(ptep), PTE_WRITE | PTE_DIRTY),
+			  "mmu_update: the entry read-only and clean");
 }
 
 static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
 	struct guest *g = guest_of_mm(mm);
-	pte_t old;
 
 	if (!is_pinned(g, mm))
 		return g->counted.clear(mm, va, ptep, left);
-	xen_hypercall(is_current(g, mm) ? "update_va_mapping: nothing there"
-					: "mmu_update: nothing there, in another space's table",
-		      1);
-	old = update(g, mm, va, ptep, left, false);
-	xen_return();
-	return old;
+	return change_one(g, mm, va, ptep, left,
+			  is_current(g, mm)
+				  ? "update_va_mapping: nothing there"
+				  : "mmu_update: nothing there, in another space's table");
 }
 
 static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 {
 	struct guest *g = guest_of_mm(mm);
 
-	if (!is_pinned(g, mm)) {
+	if (is_pinned(g, mm))
+		change_one(g, mm, va, ptep, pte, "mmu_update: the entry as it was");
+	else
 		pte_store(ptep, pte);
-		return;
-	}
-	xen_hypercall("mmu_update: the entry as it was", 1);
-	update(g, mm, va, ptep, pte, false);
-	xen_return();
 }
 
 static bool test_and_clear_young(struct mm *mm, u64 va, pte_t *ptep)

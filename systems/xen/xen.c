@@ -24,6 +24,9 @@
  * guest returns by itself; on 64 bits that is a third.
  *
  * The guest's kernel is this project's engine over a table of mmu_ops that are hypercalls (mmu.c).
+ * With writable page tables (xen-ptwr) step 7 is a store by the guest's kernel to the table, which
+ * it has mapped read-only: a second fault, in which Xen looks at what is stored and makes the
+ * store.
  */
 #include <stdlib.h>
 
@@ -250,6 +253,15 @@ static const struct system_expectation expected[] = {
 	{ PAID_ENTRY_WRITES, 1, NULL },
 };
 
+/* The change of the entry is a fault, too. */
+static const struct system_expectation expected_ptwr[] = {
+	{ PAID_EXCEPTIONS, 2, NULL },	{ PAID_UPCALLS, 1, NULL },
+	{ PAID_HYPERCALLS, 1, NULL }, /* iret */
+	{ PAID_OPERATIONS, 0, NULL },	{ PAID_CROSSINGS, 6, NULL },
+	{ PAID_DOMAINS, 2, NULL },	{ PAID_CR3_LOADS, 2, NULL },
+	{ PAID_TYPE_UPDATES, 2, NULL }, { PAID_ENTRY_WRITES, 1, NULL },
+};
+
 /* ---- its life ---- */
 
 static void destroy(struct system *s)
@@ -318,6 +330,7 @@ static int create(const struct system_type *type, const struct system_options *o
 	if (!err)
 		err = xen_set_trap_table(&g->xen, trap_table, ARRAY_SIZE(trap_table));
 	xen_set_callbacks(&g->xen, guest_event);
+	g->xen.writable_tables = type == &xen_ptwr_system;
 	if (!err)
 		err = guest_start(g);
 	if (err)
@@ -335,5 +348,16 @@ const struct system_type xen_system = {
 	.nr_attacks = GUEST_ATTACKS,
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
+	.create = create,
+};
+
+const struct system_type xen_ptwr_system = {
+	.name = "xen-ptwr",
+	.summary = "the same with writable page tables: the guest stores to them, and the "
+		   "hypervisor emulates it",
+	.attacks = guest_attacks,
+	.nr_attacks = GUEST_ATTACKS,
+	.expected = expected_ptwr,
+	.nr_expected = ARRAY_SIZE(expected_ptwr),
 	.create = create,
 };

@@ -4,6 +4,6 @@
 
 #include "systems/system.h"
 
-extern const struct system_type xen_system;
+extern const struct system_type xen_system, xen_ptwr_system;
 
 #endif

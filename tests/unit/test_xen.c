@@ -344,6 +344,31 @@ static void a_bounce_and_iret_leave_the_stack_as_it_was(void **state)
 	end_guest(s);
 }
 
+static void a_fault_of_the_guest_s_kernel_changes_no_space(void **state)
+{
+	struct system *s = guest_system();
+	struct guest *g = guest_of(s);
+	struct soft_cpu *cpu;
+	u64 va, word = 9, sp;
+
+	(void)state;
+	touched(s, &va);
+	assert_int_equal(s->program->ops->unmap(s->program, 0, va, PAGE_SIZE), 0);
+	touched(s, &va);
+	s->program->ops->pageout(s->program, 0, va, PAGE_SIZE);
+	cpu = in_kernel(s);
+	sp = g->xen.vcpus[0].sp;
+	ledger_reset(s->ledger);
+	assert_int_equal(soft_kernel_read(cpu, va, &word, sizeof(word), true), FAULT_OK);
+	assert_int_equal(word, 7);
+	assert_int_equal(ledger_sum(s->ledger, PAID_EXCEPTIONS), 1);
+	assert_int_equal(ledger_sum(s->ledger, PAID_DOMAINS), 2); /* the driver's, and back */
+	assert_int_equal(g->xen.vcpus[0].sp, sp);
+	assert_true(g->xen.vcpus[0].in_kernel);
+	assert_int_equal(xen_iret(&g->xen, cpu, "back"), 0);
+	end_guest(s);
+}
+
 static void a_guest_whose_stack_is_no_memory_crashes(void **state)
 {
 	struct system *s = guest_system();
@@ -468,6 +493,44 @@ static void a_ring_that_says_more_than_it_holds_is_not_believed(void **state)
 	end_guest(s);
 }
 
+/* ---- a space that changes ---- */
+
+/* Entries move, tables come and go, spaces are pinned and unpinned: after each step all counts are
+ * what the tables say. */
+static void what_is_counted_is_what_the_tables_hold(void **state)
+{
+	static const struct workload w = { "moves", "# moves\n"
+						    "map any 700P rw as A\n"
+						    "write A 3P 3\n"
+						    "write A+600P 3P 4\n"
+						    "check\n"
+						    "remap A 700P 1500P maymove as B\n"
+						    "check\n"
+						    "read B 3P 3\n"
+						    "fork as P\n"
+						    "process P\n"
+						    "write B+600P 2P 5\n"
+						    "protect B 700P r\n"
+						    "check\n"
+						    "unmap B 700P\n"
+						    "check\n"
+						    "process first\n"
+						    "exit P\n"
+						    "check\n"
+						    "remap B 1500P 2P\n"
+						    "check\n"
+						    "read B 2P 3\n" };
+	static const char *const names[] = { "xen", "xen-ptwr" };
+	struct lab_result r;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		assert_int_equal(lab_run(system_find(names[i]), &w, 0, &r), 0);
+		if (r.verdict != LAB_OK)
+			fail_msg("%s: %s", names[i], r.message);
+	}
+}
+
 /* ---- what it costs ---- */
 
 static u64 count_of(const char *workload, enum ledger_counter counter)
@@ -493,6 +556,21 @@ static void a_fault_enters_xen_twice_before_it_returns(void **state)
 	assert_int_equal(count_of("trap", PAID_HYPERCALLS), 1);
 	/* A read-only mapping (of the page of zeros) is held, but to no type. */
 	assert_int_equal(count_of("minor-read", PAID_TYPE_UPDATES), 1);
+}
+
+/* The entry is changed by a store that faults: an exception in a hypercall's place. */
+static void writable_tables_take_a_fault_for_a_call(void **state)
+{
+	struct lab_result calls, stores;
+
+	(void)state;
+	lab_run(system_find("xen"), workload_find("cow-fault"), 0, &calls);
+	lab_run(system_find("xen-ptwr"), workload_find("cow-fault"), 0, &stores);
+	/* Two entries are written: the old page goes, the new one comes. */
+	assert_int_equal(stores.counts[PAID_EXCEPTIONS], calls.counts[PAID_EXCEPTIONS] + 2);
+	assert_int_equal(stores.counts[PAID_HYPERCALLS], calls.counts[PAID_HYPERCALLS] - 2);
+	assert_int_equal(stores.counts[PAID_CROSSINGS], calls.counts[PAID_CROSSINGS]);
+	assert_int_equal(stores.counts[PAID_TYPE_UPDATES], calls.counts[PAID_TYPE_UPDATES]);
 }
 
 /* Many changes with one call: at most GUEST_BATCH; the flush and the return are calls, too. */
@@ -536,11 +614,14 @@ int main(void)
 		cmocka_unit_test(a_store_to_a_table_is_a_fault_of_the_guest),
 		cmocka_unit_test(a_store_to_a_writable_table_is_looked_at),
 		cmocka_unit_test(a_bounce_and_iret_leave_the_stack_as_it_was),
+		cmocka_unit_test(a_fault_of_the_guest_s_kernel_changes_no_space),
 		cmocka_unit_test(a_guest_whose_stack_is_no_memory_crashes),
 		cmocka_unit_test(an_event_waits_until_the_address_is_read),
 		cmocka_unit_test(the_driver_does_what_is_granted_and_nothing_else),
 		cmocka_unit_test(a_ring_that_says_more_than_it_holds_is_not_believed),
+		cmocka_unit_test(what_is_counted_is_what_the_tables_hold),
 		cmocka_unit_test(a_fault_enters_xen_twice_before_it_returns),
+		cmocka_unit_test(writable_tables_take_a_fault_for_a_call),
 		cmocka_unit_test(multicalls_batch),
 		cmocka_unit_test(a_major_fault_goes_through_the_ring),
 	};
