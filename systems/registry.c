@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "systems/exokernel/exokernel.h"
+#include "systems/fluidmem/fluidmem_system.h"
 #include "systems/l4/l4.h"
 #include "systems/linux/linux.h"
 #include "systems/spin/spin.h"
@@ -18,6 +19,7 @@ const struct system_type *const system_types[] = {
 	&linux_old_system,
 	&windows_system,
 	&userfault_system,
+	&fluidmem_system,
 	&spin_system,
 	&xok_system,
 	&l4_system,

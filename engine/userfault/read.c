@@ -78,3 +78,14 @@ unsigned userfaultfd_poll(struct userfaultfd_ctx *ctx, bool nonblock)
 	spin_unlock(&ctx->lock);
 	return ready;
 }
+
+void userfaultfd_wait(struct userfaultfd_ctx *ctx)
+{
+	for (;;) {
+		u32 news = atomic_load_explicit(&ctx->news, memory_order_acquire);
+
+		if (userfaultfd_poll(ctx, true))
+			return;
+		machine_wait(&ctx->news, news);
+	}
+}

@@ -83,6 +83,9 @@ enum userfault_poll { USERFAULT_POLLIN = 1, USERFAULT_POLLERR = 8, USERFAULT_POL
 /* As poll(2): a context that reads would wait in, or before UFFDIO_API, is an error. */
 unsigned userfaultfd_poll(struct userfaultfd_ctx *ctx, bool nonblock);
 
+/* As poll(2) without an end: until there is something to read, or the context is released. */
+void userfaultfd_wait(struct userfaultfd_ctx *ctx);
+
 /* ---- filling (fill.c) ---- */
 
 /*

@@ -44,6 +44,8 @@ static u64 others_running(const struct mm *mm)
 	struct soft_machine *m = soft_of(mm->engine);
 	u64 n = 0;
 
+	if (m->nr_cpus == 1) /* a thread that drives none runs on it, too */
+		return 0;
 	for (unsigned i = 0; i < m->nr_cpus; i++)
 		n += atomic_load(&m->cpus[i].mm) == mm && i != ledger_cpu();
 	return n;
