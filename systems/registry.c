@@ -2,6 +2,7 @@
 /* Every system there is, one line each. */
 #include <string.h>
 
+#include "systems/corten/corten.h"
 #include "systems/exokernel/exokernel.h"
 #include "systems/fluidmem/fluidmem_system.h"
 #include "systems/l4/l4.h"
@@ -17,6 +18,7 @@
 const struct system_type *const system_types[] = {
 	&linux_system,
 	&linux_old_system,
+	&corten_system,
 	&windows_system,
 	&userfault_system,
 	&fluidmem_system,

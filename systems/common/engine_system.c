@@ -74,7 +74,7 @@ static void flush(struct mm *mm, u64 start, u64 end)
 		count_flush(mm);
 }
 
-static struct mmu_ops counted_mmu_ops(void)
+struct mmu_ops lab_counted_mmu_ops(void)
 {
 	struct mmu_ops ops = soft_mmu_ops;
 
@@ -272,11 +272,11 @@ static void measured(struct program *p)
 
 /* ---- counts of hardware and engine ---- */
 
-static void read_hardware(const struct engine_system *s, u64 counts[4])
+void lab_read_hardware(const struct soft_machine *m, u64 counts[4])
 {
 	memset(counts, 0, 4 * sizeof(counts[0]));
-	for (unsigned i = 0; i < s->machine->nr_cpus; i++) {
-		const struct soft_cpu *c = &s->machine->cpus[i];
+	for (unsigned i = 0; i < m->nr_cpus; i++) {
+		const struct soft_cpu *c = &m->cpus[i];
 
 		counts[0] += atomic_load_explicit(&c->misses, memory_order_relaxed);
 		counts[1] += atomic_load_explicit(&c->references, memory_order_relaxed);
@@ -285,22 +285,29 @@ static void read_hardware(const struct engine_system *s, u64 counts[4])
 	}
 }
 
+void lab_add_hardware(const struct soft_machine *m, const u64 last[4],
+		      u64 counts[NR_LEDGER_COUNTERS])
+{
+	u64 now[4];
+
+	lab_read_hardware(m, now);
+	counts[PAID_TLB_MISSES] += now[0] - last[0];
+	counts[PAID_WALK_READS] += now[1] - last[1] + now[2] - last[2];
+	counts[PAID_CR3_LOADS] += now[3] - last[3];
+}
+
 static void add_counts(struct system *system, u64 counts[NR_LEDGER_COUNTERS])
 {
 	struct engine_system *s = engine_system_of(system);
-	u64 now[4];
 
-	read_hardware(s, now);
-	counts[PAID_TLB_MISSES] += now[0] - s->hardware[0];
-	counts[PAID_WALK_READS] += now[1] - s->hardware[1] + now[2] - s->hardware[2];
-	counts[PAID_CR3_LOADS] += now[3] - s->hardware[3];
+	lab_add_hardware(s->machine, s->hardware, counts);
 }
 
 static void reset_counts(struct system *system)
 {
 	struct engine_system *s = engine_system_of(system);
 
-	read_hardware(s, s->hardware);
+	lab_read_hardware(s->machine, s->hardware);
 }
 
 /* ---- its life ---- */
@@ -348,7 +355,7 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 		return err;
 	}
 	s->kernel = &lab_kernel;
-	s->mmu = counted_mmu_ops();
+	s->mmu = lab_counted_mmu_ops();
 	s->observer.step = engine_system_step;
 	s->machine->engine.mmu = &s->mmu;
 	s->machine->engine.observer = &s->observer;

@@ -54,6 +54,13 @@ struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code,
 /* All but the memory of `s`. */
 void engine_system_fini(struct engine_system *s);
 
+/* For systems without the engine, too: the soft machine's operations, counted; and what its
+ * hardware has counted: as it is now, and what came since it was `last`. */
+struct mmu_ops lab_counted_mmu_ops(void);
+void lab_read_hardware(const struct soft_machine *m, u64 counts[4]);
+void lab_add_hardware(const struct soft_machine *m, const u64 last[4],
+		      u64 counts[NR_LEDGER_COUNTERS]);
+
 static inline struct engine_system *engine_system_of(struct system *s)
 {
 	return container_of(s, struct engine_system, system);

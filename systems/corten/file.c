@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+#include "systems/corten/file.h"
+
+#include <stdlib.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/errno.h"
+#include "systems/ledger.h"
+
+static u64 pages_of(u64 bytes)
+{
+	return (bytes + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
+
+struct corten_file *corten_file_new(struct corten_memory *m, bool in_memory)
+{
+	struct corten_file *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->memory = m;
+	f->in_memory = in_memory;
+	atomic_store(&f->users, 1);
+	spin_init(&f->lock);
+	return f;
+}
+
+static void drop_page(struct corten_file *f, struct corten_block *b)
+{
+	if (b->page)
+		page_put(&f->memory->machine->engine, b->page);
+	b->page = NULL;
+	b->dirty = false;
+}
+
+void corten_file_refer(struct corten_file *f, s64 n)
+{
+	if (atomic_fetch_add(&f->users, n) + n)
+		return;
+	for (u64 i = 0; i < f->nr; i++) {
+		drop_page(f, &f->blocks[i]);
+		free(f->blocks[i].disk);
+	}
+	free(f->blocks);
+	free(f);
+}
+
+/* Lock held. */
+static int make_room(struct corten_file *f, u64 pages)
+{
+	u64 nr = max_of(pages, 2 * f->nr);
+	struct corten_block *blocks;
+
+	if (pages <= f->nr)
+		return 0;
+	blocks = realloc(f->blocks, nr * sizeof(*blocks));
+	if (!blocks)
+		return -ENOMEM;
+	memset(blocks + f->nr, 0, (nr - f->nr) * sizeof(*blocks));
+	f->blocks = blocks;
+	f->nr = nr;
+	return 0;
+}
+
+/* ---- the cache; lock held ---- */
+
+static int fill(struct corten_file *f, const struct corten_block *b, struct page *page, bool *major)
+{
+	void *bytes = corten_bytes(f->memory, page);
+	int err = atomic_load(&f->error[RAMFILE_READ]);
+
+	if (!b->disk) {
+		memset(bytes, 0, PAGE_SIZE);
+		ledger_count(PAID_PAGES_ZEROED);
+		return 0;
+	}
+	if (err)
+		return -EIO;
+	memcpy(bytes, b->disk, PAGE_SIZE);
+	ledger_count(PAID_IO_READS);
+	*major = true;
+	return 0;
+}
+
+static int find_page(struct corten_file *f, unsigned cpu, u64 index, bool *major,
+		     struct corten_block **block)
+{
+	struct corten_block *b = &f->blocks[index];
+	struct page *page;
+	int err;
+
+	*block = b;
+	if (b->page)
+		return 0;
+	page = corten_frame(f->memory, cpu);
+	if (!page)
+		return -ENOMEM;
+	err = fill(f, b, page, major);
+	if (err) {
+		page_put(&f->memory->machine->engine, page);
+		return err;
+	}
+	b->page = page;
+	b->dirty = f->in_memory;
+	return 0;
+}
+
+int corten_file_page(struct corten_file *f, unsigned cpu, u64 index, bool dirty, struct page **page,
+		     bool *major)
+{
+	struct corten_block *b;
+	int err = -EIO;
+
+	spin_lock(&f->lock);
+	if (index < pages_of(f->size))
+		err = find_page(f, cpu, index, major, &b);
+	if (!err) {
+		b->dirty |= dirty;
+		*page = b->page;
+		page_get(*page);
+	}
+	spin_unlock(&f->lock);
+	return err;
+}
+
+/* ---- calls ---- */
+
+/* Within one page.  Lock held. */
+static int copy(struct corten_file *f, unsigned cpu, u64 pos, char *to, const char *from, u64 n)
+{
+	struct corten_block *b;
+	bool major;
+	int err = find_page(f, cpu, pos >> PAGE_SHIFT, &major, &b);
+	char *bytes;
+
+	if (err)
+		return err;
+	bytes = (char *)corten_bytes(f->memory, b->page) + page_offset(pos);
+	if (to) {
+		shared_copy(to, bytes, n);
+	} else {
+		shared_copy(bytes, from, n);
+		b->dirty = true;
+	}
+	return 0;
+}
+
+s64 corten_file_read(struct corten_file *f, unsigned cpu, u64 pos, void *bytes, u64 n)
+{
+	u64 done = 0, part;
+	int err = 0;
+
+	spin_lock(&f->lock);
+	n = pos < f->size ? min_of(n, f->size - pos) : 0;
+	for (; done < n && !err; done += err ? 0 : part) {
+		part = min_of(n - done, PAGE_SIZE - page_offset(pos + done));
+		err = copy(f, cpu, pos + done, (char *)bytes + done, NULL, part);
+	}
+	spin_unlock(&f->lock);
+	return done ? (s64)done : err;
+}
+
+s64 corten_file_write(struct corten_file *f, unsigned cpu, u64 pos, const void *bytes, u64 n)
+{
+	u64 done = 0, part;
+	int err;
+
+	spin_lock(&f->lock);
+	err = make_room(f, pages_of(pos + n));
+	for (; done < n && !err; done += err ? 0 : part) {
+		part = min_of(n - done, PAGE_SIZE - page_offset(pos + done));
+		err = copy(f, cpu, pos + done, NULL, (const char *)bytes + done, part);
+	}
+	if (done)
+		f->size = max_of(f->size, pos + done);
+	spin_unlock(&f->lock);
+	return done ? (s64)done : err;
+}
+
+/* The last page's bytes behind the end are zeros for whoever lets the file grow. */
+static int clear_tail(struct corten_file *f, u64 size)
+{
+	struct corten_block *b;
+	bool major;
+	int err;
+
+	if (!page_offset(size) || size >= f->size)
+		return 0;
+	err = find_page(f, f->memory->machine->nr_cpus, size >> PAGE_SHIFT, &major, &b);
+	if (err)
+		return err;
+	shared_zero((char *)corten_bytes(f->memory, b->page) + page_offset(size),
+		    PAGE_SIZE - page_offset(size));
+	b->dirty = true;
+	return 0;
+}
+
+int corten_file_truncate(struct corten_file *f, u64 size)
+{
+	int err;
+
+	spin_lock(&f->lock);
+	err = make_room(f, pages_of(size));
+	if (!err)
+		err = clear_tail(f, size);
+	for (u64 i = pages_of(size); !err && i < f->nr; i++) {
+		drop_page(f, &f->blocks[i]);
+		free(f->blocks[i].disk);
+		f->blocks[i].disk = NULL;
+	}
+	if (!err)
+		f->size = size;
+	spin_unlock(&f->lock);
+	return err;
+}
+
+static int write_block(struct corten_file *f, struct corten_block *b)
+{
+	int err = atomic_load(&f->error[RAMFILE_WRITE]);
+
+	if (err)
+		return err;
+	if (!b->disk)
+		b->disk = malloc(PAGE_SIZE);
+	if (!b->disk)
+		return -ENOSPC;
+	shared_copy(b->disk, corten_bytes(f->memory, b->page), PAGE_SIZE);
+	ledger_count(PAID_IO_WRITES);
+	b->dirty = page_mapcount(b->page); /* it may be written to on */
+	return 0;
+}
+
+int corten_file_sync(struct corten_file *f)
+{
+	int err = 0;
+
+	spin_lock(&f->lock);
+	for (u64 i = 0; i < f->nr && !f->in_memory; i++)
+		if (f->blocks[i].page && f->blocks[i].dirty) {
+			int failed = write_block(f, &f->blocks[i]);
+
+			err = err ? err : failed;
+		}
+	spin_unlock(&f->lock);
+	return err;
+}
+
+u64 corten_file_evict(struct corten_file *f)
+{
+	u64 n = 0;
+
+	spin_lock(&f->lock);
+	for (u64 i = 0; i < f->nr; i++) {
+		struct corten_block *b = &f->blocks[i];
+
+		/* Who maps it has a reference before the lock goes. */
+		if (b->page && !b->dirty && atomic_load(&b->page->refcount) == 1) {
+			drop_page(f, b);
+			n++;
+		}
+	}
+	spin_unlock(&f->lock);
+	return n;
+}
