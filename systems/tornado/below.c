@@ -199,7 +199,7 @@ static struct hat_rep *call_hat(struct tornado *t, unsigned cpu, struct process 
 	struct hat_rep *h;
 
 	ledger_step(&region_object, what, va);
-	h = hat_begin(&t->objects, cpu, p->hat);
+	h = hat_begin(&t->objects, cpu, p->hat->root.ref);
 	if (!h)
 		vmf_panic("tornado: a Process without a HAT");
 	return h;
@@ -227,6 +227,10 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 		ledger_step(&hat_object, "installs it, and returns", va);
 		hat_end(h, (u64)max_of(done, 0), 0);
 	}
+	if (f && f->cleared && done <= 0)
+		hat_end(call_hat(t, cpu, p, "has the HAT object put the mapping back", va), 1, 0);
+	if (f)
+		f->cleared = false;
 	for (int i = 0; i < done; i++) {
 		if (f && f->va == va + (u64)i * PAGE_SIZE)
 			after_mapping(f, ptes[i]);
@@ -287,6 +291,7 @@ static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
 	struct tornado *t = tornado_of_engine(mm->engine);
 	struct process *p = tornado_process(t, mm);
+	struct fault *f = fault_at(t, mm, va, 1);
 	unsigned cpu = tornado_cpu(t);
 	struct hat_rep *h;
 	pte_t old;
@@ -297,7 +302,9 @@ static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 	h = call_hat(t, cpu, p, "has the HAT object take the mapping away", va);
 	old = t->counted.clear(mm, va, ptep, left);
 	hat_end(h, 0, pte_mapped(old));
-	if (pte_mapped(old) && pte_none(left) && !fault_at(t, mm, va, 1))
+	if (f)
+		f->cleared = pte_mapped(old);
+	else if (pte_mapped(old) && pte_none(left))
 		forget_entry(t, p, va, old);
 	co_exit(&t->objects, cpu);
 	return old;

@@ -64,6 +64,7 @@ struct fault {
 	struct fcm_page page;
 	bool filling;	/* it is ours to fill, and to complete */
 	bool asked_cor; /* the COR has said how */
+	bool cleared;	/* its old entry is gone, until the new one is there (or the old again) */
 	bool started;	/* its server reads: the thread has to retry */
 	u64 frame;	/* taken for it last, NO_PFN: none */
 	struct fault_notification notification;

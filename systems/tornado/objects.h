@@ -156,7 +156,10 @@ struct process {
 	struct mm *mm;
 	spinlock_t lock;	  /* guards regions; the representatives have what they have met */
 	struct list_head regions; /* struct region, by address */
-	co_ref hat;
+	struct hat *hat;
+	/* Entries have come that the HAT was not asked for: fork() copies tables, mremap() moves
+	 * entries. */
+	bool past_hat;
 };
 
 struct process *process_create(struct co_system *s, unsigned cpu, struct mm *mm);

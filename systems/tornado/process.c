@@ -131,7 +131,7 @@ static void fini_process(struct co_root *root)
 		co_destroy(root->system, root->home,
 			   container_of(l, struct region, link)->root.ref);
 	}
-	co_destroy(root->system, root->home, p->hat);
+	co_destroy(root->system, root->home, p->hat->root.ref);
 }
 
 const struct co_type process_type = {
@@ -155,7 +155,7 @@ struct process *process_create(struct co_system *s, unsigned cpu, struct mm *mm)
 	}
 	p = process_of(root);
 	p->mm = mm;
-	p->hat = hat->root.ref;
+	p->hat = hat;
 	spin_init(&p->lock);
 	list_init(&p->regions);
 	return p;

@@ -191,6 +191,7 @@ static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len
 		err = follow(t, process, cpu, (u64)at, (u64)at + new_len, true) ?: err;
 	if (at >= 0)
 		note_entries(t, process, (u64)at, (u64)at + new_len);
+	process->past_hat = true;
 	leave(t, cpu);
 	return at >= 0 && err ? err : at;
 }
@@ -215,6 +216,7 @@ static int begin_process(struct tornado *t, unsigned process)
 	if (follow(t, p, tornado_cpu(t), mm->low, mm->high, true))
 		return -ENOMEM;
 	note_entries(t, p, mm->low, mm->high);
+	p->past_hat = process != 0;
 	return 0;
 }
 
@@ -317,7 +319,8 @@ static s64 write_file(struct program *p, int file, u64 pos, const void *bytes, u
 
 /* ---- invariants ---- */
 
-/* Each page that is mapped is in core for the FCM of its Region, or the one under it. */
+/* Each page that is mapped is in core for the FCM of its Region, or the one under it.  Returns how
+ * many are. */
 static s64 check_entries(struct tornado *t, struct process *p)
 {
 	s64 n = 0;
@@ -343,13 +346,17 @@ static s64 check_entries(struct tornado *t, struct process *p)
 static void check(struct program *p)
 {
 	struct tornado *t = tornado(p);
+	s64 n;
 
 	soft_program_ops.check(p);
 	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++) {
 		if (!t->processes[i])
 			continue;
 		process_check(t->processes[i]);
-		check_entries(t, t->processes[i]);
+		n = check_entries(t, t->processes[i]);
+		if (!t->processes[i]->past_hat && hat_count(t->processes[i]->hat) != n)
+			vmf_panic("tornado: %ld entries, and the HAT has %ld", (long)n,
+				  (long)hat_count(t->processes[i]->hat));
 	}
 	if (co_collect(&t->objects))
 		vmf_panic("tornado: objects are waited for, and nobody is in a call");
