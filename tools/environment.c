@@ -118,6 +118,16 @@ static char *report_entry(int fd)
 	return n < 0 ? NULL : entry;
 }
 
+/* Empty: there is none, also where the command itself was given one. */
+static char *extension_entry(const struct run_options *o)
+{
+	char *path = o->extension ? realpath(o->extension, NULL) : NULL, *entry;
+	int n = asprintf(&entry, "VMFAULT_EXTENSION=%s", path ? path : "");
+
+	free(path);
+	return n < 0 ? NULL : entry;
+}
+
 /* Do both entries set the same variable? */
 static bool same_variable(const char *a, const char *b)
 {
@@ -128,7 +138,8 @@ static bool same_variable(const char *a, const char *b)
 
 char **environment_make(const struct run_options *o, const char *agent, int report_fd)
 {
-	char *own[] = { preload_entry(agent), options_entry(o), report_entry(report_fd) };
+	char *own[] = { preload_entry(agent), options_entry(o), report_entry(report_fd),
+			extension_entry(o) };
 	static char **made; /* the program's, until this process ends */
 	size_t n = 0;
 

@@ -10,6 +10,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "tools/extension_file.h"
 #include "tools/json.h"
 #include "tools/options.h"
 #include "tools/say.h"
@@ -35,6 +36,9 @@ void options_help(void)
 	       "and\n"
 	       "                   go last; split (default): pages are single once they have "
 	       "been away\n"
+	       "  --extension FILE  which pages go first is said by a handler of Reclaim in "
+	       "this Lua\n"
+	       "                   file, instead of --policy\n"
 	       "  --stats FILE     write what happened to FILE, as JSON\n"
 	       "  --json           print JSON instead of the table\n"
 	       "  --verbose        say what is done\n"
@@ -152,6 +156,21 @@ static bool set_policy(struct run_options *o, const char *value)
 	return false;
 }
 
+static bool set_extension(struct run_options *o, const char *value)
+{
+	struct extension_file f;
+	bool fits;
+
+	if (!extension_file_read(&f, value))
+		return false;
+	fits = f.answers[EXTENSION_RECLAIM];
+	if (!fits)
+		say("--extension %.300s has no handler 'reclaim', which is what run asks", value);
+	extension_file_free(&f);
+	o->extension = value;
+	return fits;
+}
+
 static bool set_huge_pages(struct run_options *o, const char *value)
 {
 	static const char *const known[] = { "keep", "split", NULL };
@@ -219,11 +238,17 @@ static const struct option {
 	bool takes_value;
 	bool (*set)(struct run_options *o, const char *value);
 } known_options[] = {
-	{ "--memory", true, set_memory },    { "--compress", true, set_compress },
-	{ "--threads", true, set_threads },  { "--prefetch", true, set_prefetch },
-	{ "--policy", true, set_policy },    { "--huge-pages", true, set_huge_pages },
-	{ "--stats", true, set_stats },	     { "--json", false, set_json },
-	{ "--verbose", false, set_verbose }, { "--help", false, set_help },
+	{ "--memory", true, set_memory },
+	{ "--compress", true, set_compress },
+	{ "--threads", true, set_threads },
+	{ "--prefetch", true, set_prefetch },
+	{ "--policy", true, set_policy },
+	{ "--extension", true, set_extension },
+	{ "--huge-pages", true, set_huge_pages },
+	{ "--stats", true, set_stats },
+	{ "--json", false, set_json },
+	{ "--verbose", false, set_verbose },
+	{ "--help", false, set_help },
 	{ "-h", false, set_help },
 };
 
@@ -304,7 +329,6 @@ bool options_parse(struct run_options *o, int argc, char **argv)
 
 	*o = (struct run_options){
 		.compress = "lz4",
-		.policy = "lru",
 		.huge_pages = "split",
 		.threads = DEFAULT_THREADS,
 		.prefetch = DEFAULT_PREFETCH,
@@ -321,6 +345,12 @@ bool options_parse(struct run_options *o, int argc, char **argv)
 		if (o->help)
 			return true;
 	}
+	if (o->extension && o->policy) {
+		say("--extension and --policy both say which pages go first: give one of them");
+		return false;
+	}
+	if (!o->policy)
+		o->policy = o->extension ? "extension" : "lru";
 	o->program = argv + i;
 	if (i >= argc) {
 		say("no program to run; see vmfault run --help");

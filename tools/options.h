@@ -20,6 +20,7 @@ struct run_options {
 	unsigned percent;	/* of an earlier run's peak; 0: memory was given in bytes */
 	const char *compress;	/* "lz4", "zstd" or "none" */
 	const char *policy;	/* "lru", "gen", "clock" or "fifo" */
+	const char *extension;	/* file, or NULL; then policy is "extension" */
 	const char *huge_pages; /* "keep" or "split" */
 	unsigned threads;
 	unsigned prefetch;

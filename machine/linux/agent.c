@@ -2,6 +2,7 @@
 /* Start-up of the agent: options, the report, the keeper.  See agent.h for what it is. */
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/extension.h"
 #include "machine/linux/hooks.h"
 #include "machine/linux/sys.h"
 
@@ -108,6 +109,7 @@ void agent_new_slot(void)
 __attribute__((constructor)) static void agent_load(void)
 {
 	const char *options = getenv("VMFAULT_OPTIONS"), *report = getenv("VMFAULT_REPORT");
+	const char *extension = getenv("VMFAULT_EXTENSION");
 
 	if (!options || !report)
 		return;
@@ -125,6 +127,9 @@ __attribute__((constructor)) static void agent_load(void)
 		agent_set_state(AGENT_STOPPED);
 		return;
 	}
+	thread_measure_libcs();
+	if (extension && *extension)
+		agent_extension_load(extension);
 	if (fork_init() < 0 || keeper_start() < 0) {
 		agent_warn("the agent's thread could not be started; the program runs unmanaged");
 		agent_set_state(AGENT_STOPPED);

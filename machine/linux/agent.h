@@ -16,9 +16,9 @@
  *
  * Who may do what:
  *   - Agent threads never touch managed memory by an ordinary access, never call libc (but for the
- *     memory functions) and never hold an agent lock across a call that waits for an event to be
- *     read.  They have a table of file descriptors of their own, so that a program that closes all
- *     of its descriptors does not close ours.
+ *     memory functions, and what extension.h names) and never hold an agent lock across a call that
+ * waits for an event to be read.  They have a table of file descriptors of their own, so that a
+ * program that closes all of its descriptors does not close ours.
  *   - Threads of the program run agent code at start-up, around fork() and when they start
  *     a thread; they take no lock there that a handler needs.
  *

@@ -15,10 +15,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NR_KEPT 3
+#define NR_KEPT 4
 
 static const char *const kept_names[NR_KEPT] = { "LD_PRELOAD=", "VMFAULT_OPTIONS=",
-						 "VMFAULT_REPORT=" };
+						 "VMFAULT_REPORT=", "VMFAULT_EXTENSION=" };
 static char *kept[NR_KEPT]; /* as they were when this process started; NULL: was not there */
 
 void exec_remember(char **env)

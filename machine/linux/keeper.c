@@ -8,8 +8,10 @@
  */
 #include "engine/base/errno.h"
 #include "engine/fault/collapse.h"
+#include "engine/reclaim/chosen.h"
 #include "machine/linux/agent.h"
 #include "machine/linux/arena.h"
+#include "machine/linux/extension.h"
 #include "machine/linux/hooks.h"
 #include "machine/linux/huge.h"
 #include "machine/linux/place.h"
@@ -285,7 +287,7 @@ static int start_engine(void)
 		return err ? err : -ENOMEM;
 	proc_memory(agent.statm, &now);
 	config.prefetch = agent.options.prefetch;
-	config.policy = agent.options.policy;
+	config.policy = agent_extension_is_there() ? &policy_chosen : agent.options.policy;
 	config.kept_slots = agent.options.limit / PAGE_SIZE;
 	config.kept_within_savings = true;
 	config.runs = RUNS_AT_ONCE;
@@ -296,6 +298,8 @@ static int start_engine(void)
 	set_marks(&config.marks, frames, agent.options.limit);
 	err = engine_init(&agent.engine, &linux_mmu_ops, memory, &config, tables, table_map, frames,
 			  NULL, agent.store);
+	if (!err && agent_extension_is_there())
+		err = agent_extension_begin(&agent.engine);
 	if (err)
 		return err;
 	return mm_create(&agent.engine, PAGE_SIZE, USER_END, &agent.mm);

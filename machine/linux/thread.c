@@ -1,24 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 #include "machine/linux/thread.h"
-#include "engine/base/errno.h"
 #include "engine/mmu/pte.h"
 #include "machine/linux/arena.h"
 #include "machine/linux/signals.h"
 #include "machine/linux/sys.h"
 
+#include <errno.h>
+#include <link.h>
 #include <sched.h>
 
-/* Room below the thread pointer, where libraries expect their initial-exec variables. */
-#define TLS_BELOW 4096
+/* Room below the thread pointer, where libraries expect their initial-exec variables: at least, and
+ * at most. */
+#define LEAST_BELOW PAGE_SIZE
+#define MOST_BELOW  (64 * 1024)
+
+static u64 tls_below = LEAST_BELOW;
+
+_Static_assert(sizeof(struct agent_thread) <= PAGE_SIZE, "a page is what thread_new() allocates");
+
+/* Those that a library has from the start are below the thread pointer. */
+static int measure(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	u64 self = (u64)__builtin_thread_pointer(), at = (u64)info->dlpi_tls_data;
+
+	(void)size, (void)arg;
+	if (at && at < self && self - at <= MOST_BELOW)
+		tls_below = max_of(tls_below, (u64)PAGE_ALIGN(self - at));
+	return 0;
+}
+
+void thread_measure_libcs(void)
+{
+	dl_iterate_phdr(measure, NULL);
+}
+
+bool thread_is_like_libcs(void)
+{
+	u64 self = (u64)__builtin_thread_pointer(), at = (u64)&errno;
+
+	return at < self && self - at <= tls_below;
+}
 
 struct agent_thread *thread_new(void)
 {
-	char *block = arena_alloc(TLS_BELOW + PAGE_SIZE);
+	char *block = arena_alloc(tls_below + PAGE_SIZE);
 	struct agent_thread *t;
 
 	if (!block)
 		return NULL;
-	t = (struct agent_thread *)(block + TLS_BELOW);
+	t = (struct agent_thread *)(block + tls_below);
 	t->stack = arena_alloc(AGENT_STACK);
 	if (!t->stack)
 		return NULL;

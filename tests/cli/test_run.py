@@ -136,6 +136,28 @@ class Words(Case):
         for name in ("mru", "LRU", ""):
             self.refused(125, ["--policy", "lru, gen, clock, fifo"], "run", "--policy", name, "true")
 
+    def test_an_extension_is_tried_first(self):
+        def extension(text):
+            return self.write("it.lua", text, 0o644)
+
+        good = b"return { reclaim = function(pages) return pages:oldest() end }"
+        for text, words in ((b"return { reclaim = }", ["it.lua:1:"]),
+                            (b"return 7", ["it.lua", "a number"]),
+                            (b"return { fault = function() end }", ["'reclaim'"]),
+                            (b"return { reclaim = function() end, x = 1 }", ["'x'"]),
+                            (b"while true do end", ["too many steps"]),
+                            (b"\x1bLua", ["binary"])):
+            self.refused(125, ["--extension", *words], "run", "--extension", extension(text), "true")
+        self.refused(125, ["/no/such"], "run", "--extension", "/no/such", "true")
+        self.refused(125, ["one of them"], "run", "--extension", extension(good), "--policy", "gen",
+                     "true")
+        self.refused(125, ["needs a value"], "run", "--extension")
+        show = ["sh", "-c", 'echo "$VMFAULT_EXTENSION"']
+        done = run("run", "--extension", extension(good), *show)
+        self.assertEqual(done.stdout, os.path.realpath(self.path("it.lua")) + "\n")
+        done = run("run", *show, env=environment(VMFAULT_EXTENSION="/of/before.lua"))
+        self.assertEqual(done.stdout, "\n")
+
         for name in ("yes", "KEEP", ""):
             self.refused(125, ["--huge-pages", "keep, split"], "run", "--huge-pages", name, "true")
 
@@ -476,6 +498,8 @@ class Figures(Case):
         self.assertEqual(self.figures("true")["policy"], "lru")
         for name in ("lru", "gen", "clock", "fifo"):
             self.assertEqual(self.figures("--policy", name, "true")["policy"], name)
+        path = self.write("it.lua", b"return { reclaim = function() end }", 0o644)
+        self.assertEqual(self.figures("--extension", path, "true")["policy"], "extension")
 
     def test_huge_pages(self):
         self.assertEqual(self.figures("true")["huge_pages"], {"how": "split", "made": 0, "split": 0})
