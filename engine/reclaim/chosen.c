@@ -84,6 +84,14 @@ static struct page *page_of(struct lruvec *v, const struct page_handle *h)
 	return lru_has(page, QUEUE) ? page : NULL;
 }
 
+/* Did it come so late that it is not to be chosen? */
+static bool is_fresh(struct lruvec *v, const struct page *page)
+{
+	struct reclaim_chooser *c = v->chooser;
+
+	return atomic_load(&c->clock) - c->stamps[page_pfn(v->engine, page)] < c->fresh;
+}
+
 /* ---- asking ---- */
 
 /* They go next, in this order: each to the head of the list whose tail goes first. */
@@ -93,7 +101,7 @@ static void put_next(struct lruvec *v, const struct page_handle *next, unsigned 
 	for (unsigned i = 0; i < n; i++) {
 		struct page *page = page_of(v, &next[i]);
 
-		if (page)
+		if (page && !is_fresh(v, page))
 			lru_move(v, page, CHOSEN);
 	}
 	spin_unlock(&v->lock);
@@ -161,19 +169,33 @@ u64 chosen_length(const struct lruvec *v)
 /* A page as an answer.  0; -ENOENT: it is none. */
 static int answer(struct lruvec *v, struct page *page, struct page_handle *h)
 {
-	if (!page)
+	if (!page || !v->chooser || is_fresh(v, page))
 		return -ENOENT;
 	*h = handle_of(v, page);
 	return 0;
 }
 
+/* The page on the other side of `page`; NULL: none. */
+static struct page *beside(struct lruvec *v, struct page *page, bool newer)
+{
+	struct list_head *at = page->lru.next;
+
+	if (newer)
+		return lru_from_tail(v, QUEUE, page);
+	return at == &v->lists[QUEUE] ? NULL : list_entry(at, struct page, lru);
+}
+
 int chosen_newest(struct lruvec *v, struct page_handle *h)
 {
-	int err = -ENOENT;
+	struct page *page = NULL;
+	int err;
 
 	spin_lock(&v->lock);
-	if (!list_empty(&v->lists[QUEUE]))
-		err = answer(v, lru_youngest(v, QUEUE), h);
+	if (v->chooser && !list_empty(&v->lists[QUEUE]))
+		page = lru_youngest(v, QUEUE);
+	while (page && is_fresh(v, page))
+		page = beside(v, page, false);
+	err = answer(v, page, h);
 	spin_unlock(&v->lock);
 	return err;
 }
@@ -186,16 +208,6 @@ int chosen_oldest(struct lruvec *v, struct page_handle *h)
 	err = answer(v, lru_from_tail(v, QUEUE, NULL), h);
 	spin_unlock(&v->lock);
 	return err;
-}
-
-/* The page on the other side of `page`. */
-static struct page *beside(struct lruvec *v, struct page *page, bool newer)
-{
-	struct list_head *at = page->lru.next;
-
-	if (newer)
-		return lru_from_tail(v, QUEUE, page);
-	return at == &v->lists[QUEUE] ? NULL : list_entry(at, struct page, lru);
 }
 
 static int step(struct lruvec *v, const struct page_handle *h, bool newer, struct page_handle *next)

@@ -39,13 +39,16 @@ struct reclaim_chooser {
 	 */
 	unsigned (*choose)(struct reclaim_chooser *c, struct lruvec *v, struct page_handle *next,
 			   bool *neighbours);
+	/* So many that came last are not to be chosen, for an access may need several pages at
+	 * once: if the newest could go, one would take the other's place for ever.  0: any may. */
+	u64 fresh;
 	/* the engine's */
 	u64 *stamps;	   /* [nr_pages]; each with the lock of its page's node */
 	_Atomic u64 clock; /* the stamp given last */
 };
 
-/* From now on `c`, which has its `choose`, is asked; the engine has policy_chosen, and nobody is
- * asked yet.  0, -ENOMEM. */
+/* From now on `c`, which has its `choose` and `fresh`, is asked; the engine has policy_chosen, and
+ * nobody is asked yet.  0, -ENOMEM. */
 int chosen_begin(struct engine *e, struct reclaim_chooser *c);
 /* Nobody is asked any more, and when this returns nobody is being asked.  No lock held. */
 void chosen_end(struct engine *e);
@@ -55,7 +58,7 @@ void chosen_end(struct engine *e);
 
 /* Pages to choose from, as many as there are just now. */
 u64 chosen_length(const struct lruvec *v);
-/* The page that came last, or first.  0, -ENOENT: there is none. */
+/* The page that came last but for those that are fresh, or first.  0, -ENOENT: there is none. */
 int chosen_newest(struct lruvec *v, struct page_handle *h);
 int chosen_oldest(struct lruvec *v, struct page_handle *h);
 /* The one that came after it, or before.  0, -ENOENT: there is none, -EBADF: no good handle. */

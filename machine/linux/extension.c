@@ -13,6 +13,8 @@
 
 /* The interpreter's calls nest up to 200 deep. */
 #define INTERPRETER_STACK (1024 * 1024)
+/* Pages that came last and stay: what one fault brings, and what threads need at once. */
+#define FRESH_PAGES (2 * MMU_BATCH)
 
 static struct {
 	struct extension *extension; /* NULL: there is none */
@@ -69,6 +71,7 @@ static unsigned choose(struct reclaim_chooser *c, struct lruvec *v, struct page_
 int agent_extension_begin(struct engine *e)
 {
 	user.chooser.choose = choose;
+	user.chooser.fresh = FRESH_PAGES;
 	return chosen_begin(e, &user.chooser);
 }
 

@@ -283,6 +283,25 @@ static void it_goes_from_page_to_page(void **state)
 	end_choosing();
 }
 
+/* An access may need several pages, of which the first must not go for the second. */
+static void what_came_just_now_is_not_chosen(void **state)
+{
+	(void)state;
+	chooser.fresh = 3;
+	choose_from(8, "return { reclaim = function(pages)\n"
+		       "  assert(not pages:newest():newer())\n"
+		       "  return pages:newest()\n"
+		       "end }");
+	next_is(4);
+	put(8, 8);
+	next_is(5);
+	next_is(3);
+	if (extension_has_failed(x))
+		fail_msg("%s", extension_says(x));
+	end_choosing();
+	chooser.fresh = 0;
+}
+
 static void several_go_in_the_order_of_the_answer(void **state)
 {
 	(void)state;
@@ -429,6 +448,7 @@ int main(void)
 		cmocka_unit_test(nonsense_is_no_answer),
 		in_world(it_chooses_what_goes),
 		in_world(it_goes_from_page_to_page),
+		in_world(what_came_just_now_is_not_chosen),
 		in_world(several_go_in_the_order_of_the_answer),
 		in_world(neighbours_come_along_if_it_says_so),
 		in_world(it_sees_what_is_used),

@@ -38,6 +38,12 @@ def run(t):
     expect(after < before // 2, "major faults: %d by fifo, %d by mru" % (before, after))
     expect(mru["policy"] == "extension", "the policy is %s" % mru["policy"])
     go_around(t, program, os.path.join(examples, "mru.lua"), 2, "fork")
+    # It copies from page to page: both must be there at once, whatever the policy says.
+    copies = t.compile(os.path.join(t.here, "c", "malloc_and_realloc_keep_contents.c"))
+    t.limit = 16 * MIB
+    t.options = ["--extension", os.path.join(examples, "mru.lua")]
+    status, out = t.start([copies, "32"]).wait(timeout=60)
+    expect((status, out) == (0, b"ok\n"), "copying: status %d, wrote %r" % (status, out))
     for number, (script, says) in enumerate(WRONG.items()):
         path = os.path.join(t.dir, "wrong%d.lua" % number)
         with open(path, "w", encoding="utf-8") as file:
