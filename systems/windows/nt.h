@@ -102,7 +102,6 @@ struct nt_section {
 	u64 va, pages; /* pages 0: not in use */
 	u32 locks;
 	u32 locking; /* CPUs that are about to */
-	bool code;
 };
 
 struct nt;

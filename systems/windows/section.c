@@ -56,14 +56,14 @@ static void make_code(struct nt *k, u64 va, u64 pages)
 	mi_flush(k, va, va + pages * PAGE_SIZE);
 }
 
-static int load(struct nt *k, u64 pages, bool code, u64 *va)
+static int load(struct nt *k, u64 pages, u64 *va)
 {
 	struct nt_section *s = unused_section(k);
 
 	*va = s ? mi_take_range(k, NT_IMAGES, pages, 0) : 0;
 	if (!*va)
 		return -ENOMEM;
-	*s = (struct nt_section){ .va = *va, .pages = pages, .code = code };
+	*s = (struct nt_section){ .va = *va, .pages = pages };
 	mi_promise(k, *va, pages);
 	return 0;
 }
@@ -79,7 +79,7 @@ int mm_load_section(struct nt *k, unsigned cpu, u64 pages, bool code, const void
 	err = enter(k, cpu);
 	if (err)
 		return err;
-	err = leave(k, load(k, pages, code, va));
+	err = leave(k, load(k, pages, va));
 	for (size_t done = 0; !err && done < n; done += part) {
 		part = min_of(n - done, PAGE_SIZE);
 		err = nt_access(k, cpu, NT_KERNEL, *va + done, PF_WRITE, (char *)bytes + done,
