@@ -149,13 +149,16 @@ enum walk_status mmu_walk(const struct mmu_control *c, u64 root, u64 va, u32 acc
 			  mmu_table_fn table, void *ctx, struct walk_result *r)
 {
 	u64 next = root & PTE_PFN_MASK;
-	pte_t entry;
+	pte_t entry, *entries;
 
 	*r = (struct walk_result){ .write = true, .user = true };
 	if (!mmu_canonical(c, va))
 		return WALK_NONCANONICAL;
 	for (r->level = c->la57 ? LEVEL_PGD : LEVEL_P4D;; r->level--) {
-		r->entry = &table(ctx, next)[level_index(r->level, va)];
+		entries = table(ctx, next);
+		if (!entries)
+			return WALK_UNREACHABLE;
+		r->entry = &entries[level_index(r->level, va)];
 		if (step(c, access, r, &entry) != WALK_OK)
 			return WALK_FAULT;
 		if (is_leaf(r->level, entry))

@@ -71,6 +71,7 @@ enum walk_status {
 	WALK_OK,
 	WALK_FAULT,	   /* vector 14 with result->error_code */
 	WALK_NONCANONICAL, /* no translation at all: vector 13 */
+	WALK_UNREACHABLE,  /* the table of result->level cannot be read: no fault of this stage */
 };
 
 struct walk_result {
@@ -83,7 +84,8 @@ struct walk_result {
 	bool write, user, nx;
 };
 
-/* The table at a physical address, which is page aligned. */
+/* The table at a physical address, which is page aligned.  NULL, where physical addresses are
+ * translated in turn: there is none now, and the walk ends with WALK_UNREACHABLE. */
 typedef pte_t *(*mmu_table_fn)(void *ctx, u64 phys);
 
 /*

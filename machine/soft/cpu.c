@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine/base/text.h"
+#include "machine/soft/second.h"
 #include "machine/soft/tlb.h"
 
 /* An access that faults so often in a row will never succeed: the engine says that it resolved the
@@ -67,6 +68,14 @@ static void take_mail(struct soft_cpu *cpu)
 	atomic_fetch_and_explicit(&cpu->attention, ~SOFT_FLUSH_POSTED, memory_order_relaxed);
 	spin_unlock(&cpu->mailbox.lock);
 	count(&cpu->flushes);
+}
+
+static void post_flush_all(struct soft_cpu *cpu)
+{
+	spin_lock(&cpu->mailbox.lock);
+	cpu->mailbox.all = true;
+	atomic_fetch_or_explicit(&cpu->attention, SOFT_FLUSH_POSTED, memory_order_release);
+	spin_unlock(&cpu->mailbox.lock);
 }
 
 static void post_flush(struct soft_cpu *cpu, struct mm *mm, u64 start, u64 end)
@@ -138,6 +147,17 @@ void soft_shootdown(struct mm *mm, u64 start, u64 end)
 	for (i = 0; i < m->nr_cpus; i++)
 		if (posted[i])
 			wait_until_outside(&m->cpus[i]);
+	atomic_fetch_add_explicit(&m->shootdowns, 1, memory_order_relaxed);
+}
+
+/* A CPU that begins an access after the barrier finds the second stage as it is now. */
+void soft_shootdown_all(struct soft_machine *m)
+{
+	for (unsigned i = 0; i < m->nr_cpus; i++)
+		post_flush_all(&m->cpus[i]);
+	syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	for (unsigned i = 0; i < m->nr_cpus; i++)
+		wait_until_outside(&m->cpus[i]);
 	atomic_fetch_add_explicit(&m->shootdowns, 1, memory_order_relaxed);
 }
 
@@ -263,6 +283,30 @@ static struct tlb_entry *fault(struct soft_cpu *cpu, u64 va, u32 code)
 	return NULL;
 }
 
+/* Translate by a walk of the space's tables, and of the second stage if there is one.  Where the
+ * bytes are that it leads to, NULL: where the tables say. */
+static enum walk_status walk(struct soft_cpu *cpu, const struct mm *mm, u64 va,
+			     const struct access *a, struct walk_result *w, char **host)
+{
+	struct soft_machine *m = cpu->machine;
+	enum mmu_level top = a->control->la57 ? LEVEL_PGD : LEVEL_P4D;
+	enum walk_status status;
+
+	*host = NULL;
+	count(&cpu->misses);
+	if (unlikely(m->second))
+		status = second_walk(cpu, a->control, mm->pgd_phys, va, a->kind, w, host);
+	else
+		status = mmu_walk(a->control, mm->pgd_phys, va, a->kind, table_at, m, w);
+	if (status == WALK_OK)
+		count_more(&cpu->references, top - w->level + 1);
+	else if (status == WALK_FAULT)
+		count_more(&cpu->vain_references, top - w->level + 1);
+	else if (status == WALK_UNREACHABLE)
+		count_more(&cpu->vain_references, top - w->level);
+	return status;
+}
+
 /* The entry that allows the access, from the TLB or by a walk, or NULL with *status saying what the
  * walk met.  Inside. */
 static struct tlb_entry *translate(struct soft_cpu *cpu, const struct mm *mm, u64 va,
@@ -271,28 +315,26 @@ static struct tlb_entry *translate(struct soft_cpu *cpu, const struct mm *mm, u6
 	struct soft_machine *m = cpu->machine;
 	struct tlb_entry *t;
 	struct walk_result w;
+	char *bytes;
 	u32 code;
 
+	*status = WALK_FAULT;
 	switch (tlb_look(cpu, a->control, va, a->kind, &t, &code)) {
 	case TLB_HIT:
 		if (m->checked)
 			check_entry(cpu, t);
 		return t;
 	case TLB_FORBIDS:
-		*status = WALK_FAULT;
 		if (m->stale_rights)
 			return fault(cpu, va, code);
 		break;
 	case TLB_MISS:
 		break;
 	}
-	count(&cpu->misses);
-	*status = mmu_walk(a->control, mm->pgd_phys, va, a->kind, table_at, m, &w);
-	if (*status == WALK_NONCANONICAL)
-		return NULL;
-	count_more(*status == WALK_OK ? &cpu->references : &cpu->vain_references,
-		   (a->control->la57 ? LEVEL_PGD : LEVEL_P4D) - w.level + 1);
-	return *status == WALK_OK ? tlb_fill(cpu, va, &w) : fault(cpu, va, w.error_code);
+	*status = walk(cpu, mm, va, a, &w, &bytes);
+	if (*status == WALK_OK)
+		return tlb_fill(cpu, va, &w, bytes);
+	return *status == WALK_FAULT ? fault(cpu, va, w.error_code) : NULL;
 }
 
 /* FAULT_OK: the CPU is inside and *host is the byte at va; soft_leave() when done with it.
@@ -323,7 +365,10 @@ static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, const struct
 			return FAULT_MAPERR;
 		}
 		runs_here(cpu);
-		reason = cpu->machine->trap(cpu, cpu->cr2, cpu->error_code).reason;
+		if (unlikely(status == WALK_UNREACHABLE))
+			reason = cpu->machine->second->resolve(cpu->machine->second, cpu);
+		else
+			reason = cpu->machine->trap(cpu, cpu->cr2, cpu->error_code).reason;
 		if (reason == FAULT_RETRY)
 			sched_yield();
 		else if (reason != FAULT_OK)

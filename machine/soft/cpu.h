@@ -50,8 +50,8 @@ struct tlb_entry {
 
 /* What the entry was made from. */
 struct tlb_origin {
-	u64 page; /* its address, or TLB_NONE: no entry */
-	u64 pfn;
+	u64 page;	/* its address, or TLB_NONE: no entry */
+	u64 pfn;	/* the frame with its bytes */
 	u32 generation; /* of the frame, when the entry was made */
 	u16 pcid;
 	u8 level, key; /* of the leaf */
@@ -149,6 +149,8 @@ unsigned soft_node(const struct engine *e);
 /* Drop [start, end) from the TLB of every CPU that has mm loaded; when it returns, none of them
  * uses such an entry any more.  Any lock of the engine may be held. */
 void soft_shootdown(struct mm *mm, u64 start, u64 end);
+/* The same for all that any CPU's TLB holds, of all spaces: a second stage has changed. */
+void soft_shootdown_all(struct soft_machine *m);
 /* Every translation in the TLBs is one that the page tables give now, and allows no more than they
  * do.  Panics with a message.  Nobody else active. */
 void soft_check_tlbs(struct soft_machine *m);

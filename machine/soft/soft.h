@@ -16,6 +16,7 @@
 #define SOFT_MAX_CPUS 256
 
 struct soft_kernel;
+struct soft_second_stage;
 
 /* Who fields the fault.  Called on the CPU's thread, without locks. */
 typedef struct fault_result (*soft_trap_fn)(struct soft_cpu *cpu, u64 cr2, u32 error_code);
@@ -47,6 +48,8 @@ struct soft_machine {
 	bool pcids, stale_rights;
 	_Atomic u64 stamp; /* the last given to a space that was flushed */
 	struct soft_inject inject;
+	/* NULL: what page tables call physical is so.  Set while no CPU runs; see second.h. */
+	struct soft_second_stage *second;
 	struct soft_kernel *kernel;	      /* NULL: traps go elsewhere */
 	_Atomic unsigned stages, sets, takes; /* calls (pages) so far, for inject */
 	_Atomic u64 memory_refused;	      /* allocations that memory_left made fail */

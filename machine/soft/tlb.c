@@ -103,15 +103,21 @@ static u32 generation_of(const struct soft_machine *m, u64 pfn)
 	return atomic_load_explicit(&m->generations[pfn], memory_order_relaxed);
 }
 
+static char *bytes_of(const struct soft_cpu *cpu, u64 pfn)
+{
+	return cpu->machine->memory + (pfn << PAGE_SHIFT);
+}
+
 /* The entry for va's page, from what is known of it. */
-static struct tlb_entry *put(struct soft_cpu *cpu, u64 va, const struct tlb_origin *from)
+static struct tlb_entry *put(struct soft_cpu *cpu, u64 va, const struct tlb_origin *from,
+			     char *host)
 {
 	struct tlb_entry *t = tlb_entry_for(cpu, va);
 
 	drop(cpu, t);
 	*origin_of(cpu, t) = *from;
 	cpu->nr_large += from->level > LEVEL_PTE;
-	t->host = cpu->machine->memory + (from->pfn << PAGE_SHIFT);
+	t->host = host;
 	set_tags(cpu, t);
 	return t;
 }
@@ -146,13 +152,13 @@ static struct tlb_entry *from_large(struct soft_cpu *cpu, u64 va)
 	piece.pfn += (va & ~PMD_MASK) >> PAGE_SHIFT;
 	piece.generation = generation_of(m, piece.pfn);
 	piece.pcid = (u16)cpu->pcid;
-	return put(cpu, va, &piece);
+	return put(cpu, va, &piece, bytes_of(cpu, piece.pfn));
 }
 
-struct tlb_entry *tlb_fill(struct soft_cpu *cpu, u64 va, const struct walk_result *w)
+struct tlb_entry *tlb_fill(struct soft_cpu *cpu, u64 va, const struct walk_result *w, char *host)
 {
 	struct soft_machine *m = cpu->machine;
-	u64 pfn = w->phys >> PAGE_SHIFT;
+	u64 pfn = (host ? (u64)(host - m->memory) : w->phys) >> PAGE_SHIFT;
 	struct tlb_origin origin;
 
 	if (pfn >= m->nr_table + m->nr_user)
@@ -171,9 +177,12 @@ struct tlb_entry *tlb_fill(struct soft_cpu *cpu, u64 va, const struct walk_resul
 		.dirty = pte_dirty(w->leaf),
 		.global = cpu->control.pge && pte_global(w->leaf),
 	};
+	/* Where there is a second stage, what is large in the first is not so below. */
+	if (host)
+		return put(cpu, va, &origin, host);
 	if (w->level == LEVEL_PMD)
 		put_large(cpu, va, &origin);
-	return put(cpu, va, &origin);
+	return put(cpu, va, &origin, bytes_of(cpu, pfn));
 }
 
 enum tlb_answer tlb_look(struct soft_cpu *cpu, const struct mmu_control *control, u64 va,

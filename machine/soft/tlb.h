@@ -20,8 +20,9 @@ void tlb_drop_pcid(struct soft_cpu *cpu, u32 pcid);
 /* INVLPG of each page of [start, end) under that PCID: global entries go, too. */
 void tlb_drop_range(struct soft_cpu *cpu, u32 pcid, u64 start, u64 end);
 
-/* The walk for va found this. */
-struct tlb_entry *tlb_fill(struct soft_cpu *cpu, u64 va, const struct walk_result *w);
+/* The walk for va found this.  `host`: where the bytes of the page are that a second stage
+ * translates to; NULL: there is no such stage. */
+struct tlb_entry *tlb_fill(struct soft_cpu *cpu, u64 va, const struct walk_result *w, char *host);
 
 enum tlb_answer {
 	TLB_HIT,     /* *entry allows the access */
