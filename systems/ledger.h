@@ -60,10 +60,12 @@ enum ledger_counter {
 	NR_LEDGER_COUNTERS
 };
 
-/* Who has control.  ring: 0 the most privileged; domain: an address space, or what protects. */
+/* Who has control.  ring: 0 the most privileged, but for -1, who runs a machine that has a ring 0;
+ * domain: an address space, or what protects. */
 struct ledger_actor {
 	const char *name;
-	u8 ring, domain;
+	signed char ring;
+	u8 domain;
 };
 
 /* How control goes from one to another; counted, but for returns. */

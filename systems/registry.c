@@ -7,6 +7,7 @@
 #include "systems/fluidmem/fluidmem_system.h"
 #include "systems/l4/l4.h"
 #include "systems/linux/linux.h"
+#include "systems/nested/nested.h"
 #include "systems/spin/spin.h"
 #include "systems/system.h"
 #include "systems/tornado/tornado.h"
@@ -29,6 +30,9 @@ const struct system_type *const system_types[] = {
 	&xen_ptwr_system,
 	&tornado_system,
 	&tornado_shared_system,
+	&nested_system,
+	&nested_cold_system,
+	&npt_system,
 };
 /* clang-format on */
 
