@@ -8,6 +8,7 @@
 #include "systems/l4/l4.h"
 #include "systems/linux/linux.h"
 #include "systems/nested/nested.h"
+#include "systems/shadow/shadow.h"
 #include "systems/spin/spin.h"
 #include "systems/system.h"
 #include "systems/tornado/tornado.h"
@@ -33,6 +34,8 @@ const struct system_type *const system_types[] = {
 	&nested_system,
 	&nested_cold_system,
 	&npt_system,
+	&shadow_system,
+	&shadow_oos_system,
 };
 /* clang-format on */
 
