@@ -233,7 +233,9 @@ int fluidmem_detach(struct fluidmem_space *s)
 
 	pthread_mutex_lock(&fm->lock);
 	s->leaving = true;
+	s->walkers++;
 	err = bring_all_in(s);
+	s->walkers--;
 	if (err)
 		s->leaving = false;
 	pthread_mutex_unlock(&fm->lock);
@@ -257,12 +259,14 @@ void fluidmem_evict(struct fluidmem_space *s, u64 start, u64 len)
 
 	pthread_mutex_lock(&fm->lock);
 	for (u64 va = start; va - start < len; va += PAGE_SIZE) {
-		struct fm_page *p = fm_find_page(s, va);
+		struct fm_page *p;
 
-		if (!p || !fm_room_to_write(fm))
-			continue;
-		fm_wait_until_settled(fm, p);
-		if (p->state != RESIDENT)
+		if (!fm_room_to_write(fm))
+			break;
+		/* Its region may be gone when the lock was dropped. */
+		while ((p = fm_find_page(s, va)) && p->state == MOVING)
+			pthread_cond_wait(&fm->changed, &fm->lock);
+		if (!p || p->state != RESIDENT)
 			continue;
 		fm_take_off(fm, p);
 		fm_evict(fm, p);
@@ -288,8 +292,11 @@ void fluidmem_store_works(struct fluidmem *fm)
 	pthread_mutex_lock(&fm->lock);
 	fm->store_down = false;
 	pthread_cond_signal(&fm->work);
-	list_for_each_entry (s, &fm->spaces, link)
+	list_for_each_entry (s, &fm->spaces, link) {
+		s->walkers++;
 		cure(s);
+		s->walkers--;
+	}
 	fm_evict_if_needed(fm);
 	pthread_mutex_unlock(&fm->lock);
 }

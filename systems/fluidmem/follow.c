@@ -39,14 +39,31 @@ static void forget_page(struct fluidmem *fm, struct fm_page *p)
 	wait_for_writer(fm, p);
 }
 
-/* A forgotten region is kept until the space ends, in case somebody still looks at its pages; one
- * that is mapped in its place is found first. */
 void fm_forget(struct fluidmem_space *s, u64 start, u64 end)
 {
 	for (struct fm_region *r = s->regions; r; r = r->next)
 		for (u64 i = 0; i < r->nr; i++)
 			if (r->pages[i].va >= start && r->pages[i].va < end)
 				forget_page(s->fm, &r->pages[i]);
+}
+
+/*
+ * Those that are unmapped as a whole, and forgotten.  Nobody holds on to a page of theirs: none is
+ * in anybody's hands, and who waits for a page looks for it again afterwards.  (What is unmapped
+ * part by part stays until the space ends; a region that is mapped in its place is found first.)
+ */
+static void drop_regions(struct fluidmem_space *s, u64 start, u64 end)
+{
+	struct fm_region **at = &s->regions, *r;
+
+	while (!s->walkers && (r = *at)) {
+		if (r->start >= start && r->start + r->nr * PAGE_SIZE <= end) {
+			*at = r->next;
+			free(r);
+		} else {
+			at = &r->next;
+		}
+	}
 }
 
 /* ---- moved ---- */
@@ -217,6 +234,8 @@ void fm_follow(struct fluidmem_space *s, const struct userfault_msg *msg)
 	case UAPI_UFFD_EVENT_UNMAP:
 	case UAPI_UFFD_EVENT_REMOVE:
 		fm_forget(s, msg->arg.remove.start, msg->arg.remove.end);
+		if (msg->event == UAPI_UFFD_EVENT_UNMAP)
+			drop_regions(s, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UAPI_UFFD_EVENT_REMAP:
 		follow_remap(s, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);

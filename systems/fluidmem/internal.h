@@ -45,8 +45,9 @@ struct fluidmem_space {
 	void *arg;
 	pthread_t handler;
 	struct fm_region *regions;
-	bool leaving;		     /* its pages stay */
-	_Atomic bool sleeps;	     /* the handler has found nothing to read */
+	bool leaving;	     /* its pages stay */
+	unsigned walkers;    /* who goes through the regions and drops fm->lock: none goes then */
+	_Atomic bool sleeps; /* the handler has found nothing to read */
 	struct fluidmem_space *born; /* of the child whose birth was told last; not served yet */
 	bool stillborn;		     /* there was no memory for it */
 };

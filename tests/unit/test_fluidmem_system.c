@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* FluidMem in the laboratory: what a fault costs, and that its monitor follows the layout. */
 #include "systems/fluidmem/fluidmem_system.h"
+#include "systems/fluidmem/internal.h"
 #include "systems/lab.h"
 #include "tests/unit/unit.h"
 
@@ -125,6 +126,48 @@ static void what_is_unmapped_is_forgotten(void **state)
 		 "check\n");
 }
 
+static unsigned regions_of(struct system *s)
+{
+	struct fluidmem_space *space =
+		list_first_entry(&fluidmem_of(s)->spaces, struct fluidmem_space, link);
+	unsigned n = 0;
+
+	for (const struct fm_region *r = space->regions; r; r = r->next)
+		n++;
+	return n;
+}
+
+static void regions_go_with_their_areas(void **state)
+{
+	struct program_map map = { .addr = 0x20000000,
+				   .len = 16 * PAGE_SIZE,
+				   .prot = VM_READ | VM_WRITE,
+				   .flags = VMAP_FIXED,
+				   .file = -1 };
+	struct system_options o = { .cpus = 1, .frames = 64 };
+	const struct program_ops *ops;
+	struct system *s;
+	u8 byte = 1;
+
+	(void)state;
+	assert_int_equal(ledger_create(1, &o.ledger), 0);
+	assert_int_equal(fluidmem_system.create(&fluidmem_system, &o, &s), 0);
+	ops = s->program->ops;
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(ops->map(s->program, 0, &map), map.addr);
+		assert_int_equal(regions_of(s), 1);
+		for (u64 va = map.addr; va < map.addr + map.len; va += PAGE_SIZE)
+			assert_int_equal(ops->access(s->program, 0, va, PF_WRITE, &byte, 1), 0);
+		ops->pageout(s->program, 0, map.addr, 4 * PAGE_SIZE);
+		if (i % 2) {
+			assert_int_equal(ops->unmap(s->program, 0, map.addr, map.len), 0);
+			assert_int_equal(regions_of(s), 0);
+		}
+	}
+	s->destroy(s);
+	ledger_destroy(o.ledger);
+}
+
 static void what_is_dropped_is_zeros(void **state)
 {
 	(void)state;
@@ -211,6 +254,7 @@ int main(void)
 		cmocka_unit_test(pages_of_zeros_are_not_sent),
 		cmocka_unit_test(what_waits_to_be_written_is_stolen),
 		cmocka_unit_test(what_is_unmapped_is_forgotten),
+		cmocka_unit_test(regions_go_with_their_areas),
 		cmocka_unit_test(what_is_dropped_is_zeros),
 		cmocka_unit_test(what_is_moved_is_found),
 		cmocka_unit_test(children_have_what_their_parent_had),
