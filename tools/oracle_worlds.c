@@ -15,7 +15,9 @@ bool oracle_take_world(struct oracle_options *o, const char *name)
 	o->world = name;
 	if (!strcmp(name, "plain") || !strcmp(name, "all") || world_find(name))
 		return true;
-	say("--world '%.100s' is none of plain, huge, hugeswap, hugetlb, userfault, pageout, all",
+	say("--world '%.100s' is none of plain, huge, hugeswap, hugetlb, userfault, pageout, "
+	    "systems, "
+	    "all",
 	    name);
 	return false;
 }

@@ -214,6 +214,24 @@ static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 	return err;
 }
 
+static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len, u32 flags, u64 to)
+{
+	struct engine_system *s = enter(p, cpu, "mremap");
+	s64 at = soft_program_ops.remap(p, cpu, addr, len, new_len, flags, to);
+
+	leave(s);
+	return at;
+}
+
+static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_advice advice)
+{
+	struct engine_system *s = enter(p, cpu, "madvise");
+	int err = soft_program_ops.advise(p, cpu, addr, len, advice);
+
+	leave(s);
+	return err;
+}
+
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
 {
 	struct engine_system *s = enter(p, cpu, "fork");
@@ -369,6 +387,8 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 	s->ops.map = map;
 	s->ops.unmap = unmap;
 	s->ops.protect = protect;
+	s->ops.remap = remap;
+	s->ops.advise = advise;
 	s->ops.fork = fork_process;
 	s->ops.copy_in = copy_in;
 	s->ops.copy_out = copy_out;

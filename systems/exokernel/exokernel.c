@@ -145,6 +145,20 @@ static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 	return old;
 }
 
+/* An entry that names no frame needs no capability. */
+static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
+{
+	struct exokernel *x = of_mm(mm);
+	unsigned env = env_of(x, mm);
+
+	call("insert_pte: the entry is here now", 1);
+	if (pte_mapped(pte))
+		must(xok_check_pte(&x->xok, env, LIBRARY_CAP, env, va, pte), va);
+	pte_store(ptep, pte);
+	ledger_count(PAID_ENTRY_WRITES);
+	returns();
+}
+
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
 	struct xok *x = removes(mm, takes[0].va, "mod_pte_range: these entries are to go", n);
@@ -390,6 +404,7 @@ static void become_a_library(struct exokernel *x)
 	b->mmu.change = change;
 	b->mmu.clean = clean;
 	b->mmu.clear = clear;
+	b->mmu.put_back = put_back;
 	b->mmu.take = take;
 	b->kernel = &library; /* whose steps the engine's are */
 	b->ops.map = map;

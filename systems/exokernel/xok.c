@@ -94,7 +94,8 @@ static int check_entries(struct xok *x, unsigned env, unsigned cap, unsigned tar
 	for (unsigned i = 0; i < n; i++) {
 		const u32 *owner = owner_of(x, pte_pfn(ptes[i]));
 
-		if (!pte_present(ptes[i]) || !(ptes[i].v & PTE_USER))
+		/* One that nobody may access is none of the hardware's, and may be one later. */
+		if (!pte_mapped(ptes[i]) || (pte_present(ptes[i]) && !pte_user(ptes[i])))
 			return -EINVAL;
 		if (!owner || *owner != c->resource)
 			return -EACCES;

@@ -176,6 +176,22 @@ static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 	return old;
 }
 
+/* An entry that names no frame is the pager's own business. */
+static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
+{
+	struct l4 *l = of_mm(mm);
+
+	if (!pte_mapped(pte)) {
+		pte_store(ptep, pte);
+		return;
+	}
+	call("map: this frame of mine, there now");
+	must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map", va);
+	pte_store(ptep, pte);
+	ledger_count(PAID_ENTRY_WRITES);
+	returns();
+}
+
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
 	struct l4 *l = of_mm(mm);
@@ -251,6 +267,26 @@ static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 
 	ask(p, cpu, "mprotect, as a message");
 	err = soft_program_ops.protect(p, cpu, addr, len, prot);
+	answered();
+	return err;
+}
+
+static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len, u32 flags, u64 to)
+{
+	s64 at;
+
+	ask(p, cpu, "mremap, as a message");
+	at = soft_program_ops.remap(p, cpu, addr, len, new_len, flags, to);
+	answered();
+	return at;
+}
+
+static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_advice advice)
+{
+	int err;
+
+	ask(p, cpu, "madvise, as a message");
+	err = soft_program_ops.advise(p, cpu, addr, len, advice);
 	answered();
 	return err;
 }
@@ -394,11 +430,14 @@ static void become_a_pager(struct l4 *l)
 	b->mmu.change = change;
 	b->mmu.clean = clean;
 	b->mmu.clear = clear;
+	b->mmu.put_back = put_back;
 	b->mmu.take = take;
 	b->kernel = &pager; /* whose steps the engine's are */
 	b->ops.map = map;
 	b->ops.unmap = unmap;
 	b->ops.protect = protect;
+	b->ops.remap = remap;
+	b->ops.advise = advise;
 	b->ops.fork = fork_process;
 	b->ops.copy_in = copy_in;
 	b->ops.copy_out = copy_out;
