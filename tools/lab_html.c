@@ -6,16 +6,18 @@
 #include "tools/lab.h"
 
 static const char style[] =
-	"body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:72em;padding:0 1em;"
+	"body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:130em;padding:0 1em;"
 	"color:#222;background:#fff}"
 	"h1{font-size:1.6em}h2{font-size:1.15em;margin:2em 0 .2em}p{margin:.2em 0 .8em;color:#555}"
 	".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
 	"th,td{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
-	"th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #888}"
+	"th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:#fff}"
+	"summary{cursor:pointer}thead th{border-bottom:2px solid #888}"
 	".ok{color:#17692b}.bad{color:#fff;background:#b3261e}.none{color:#777}"
 	".bar{display:inline-block;height:.6em;background:#7a9cc6;margin-left:.5em}"
 	"@media(prefers-color-scheme:dark){body{background:#181a1b;color:#ddd}p{color:#aaa}"
-	"th,td{border-color:#3a3d3f}.ok{color:#79c98b}.bar{background:#4f6f96}}";
+	"th,td{border-color:#3a3d3f}th:first-child,td:first-child{background:#181a1b}.ok{color:#"
+	"79c98b}.bar{background:#4f6f96}}";
 
 static void escaped(const char *s)
 {
@@ -108,6 +110,8 @@ static void ledger(const struct lab_report *r, unsigned w)
 
 			if (result->verdict != LAB_OK)
 				printf("<td class=none>-");
+			else if (!n)
+				printf("<td class=none>0");
 			else
 				printf("<td>%llu<span class=bar style=\"width:%.2fem\"></span>",
 				       (unsigned long long)n, 3.0 * (double)n / (double)most);
@@ -117,29 +121,43 @@ static void ledger(const struct lab_report *r, unsigned w)
 	table_end();
 }
 
+static bool is_refused(const struct lab_report *r, unsigned system, unsigned attack)
+{
+	return r->attacks[system][attack] == r->options->systems[system]->attacks[attack].refused;
+}
+
+static void attack_rows(const struct lab_report *r, unsigned s)
+{
+	const struct system_type *t = r->options->systems[s];
+
+	for (unsigned i = 0; r->attacks[s] && i < t->nr_attacks; i++) {
+		bool refused = is_refused(r, s, i);
+
+		printf("<tr><td>");
+		escaped(t->attacks[i].name);
+		printf("<td>%s<td class=%s>%s\n", t->name, refused ? "ok" : "bad",
+		       refused ? "refused" : "not refused");
+	}
+}
+
+/* Folded, unless there is something to see. */
 static void attacks(const struct lab_report *r)
 {
-	bool any = false;
+	unsigned n = 0, refused = 0;
 
-	for (unsigned s = 0; s < r->options->nr_systems; s++) {
-		const struct system_type *t = r->options->systems[s];
-
-		for (unsigned i = 0; r->attacks[s] && i < t->nr_attacks; i++) {
-			bool refused = r->attacks[s][i] == t->attacks[i].refused;
-
-			if (!any)
-				printf("<h2>Attacks</h2><p>Each must be refused.</p><div "
-				       "class=wide><table><thead><tr><th>attack<th>system<th>"
-				       "</thead><tbody>\n");
-			any = true;
-			printf("<tr><td>");
-			escaped(t->attacks[i].name);
-			printf("<td>%s<td class=%s>%s\n", t->name, refused ? "ok" : "bad",
-			       refused ? "refused" : "not refused");
+	for (unsigned s = 0; s < r->options->nr_systems; s++)
+		for (unsigned i = 0; r->attacks[s] && i < r->options->systems[s]->nr_attacks; i++) {
+			n++;
+			refused += is_refused(r, s, i);
 		}
-	}
-	if (any)
-		table_end();
+	if (!n)
+		return;
+	printf("<h2>Attacks</h2><details%s><summary>%u tried, %u refused: each must be.</summary>"
+	       "<div class=wide><table><thead><tr><th>attack<th>system<th></thead><tbody>\n",
+	       refused < n ? " open" : "", n, refused);
+	for (unsigned s = 0; s < r->options->nr_systems; s++)
+		attack_rows(r, s);
+	printf("</tbody></table></div></details>\n");
 }
 
 bool lab_print_html(const struct lab_report *r)

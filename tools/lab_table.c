@@ -1,25 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /* The laboratory's report as tables, and as comma-separated values. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "tools/lab.h"
 
-/* Columns are as wide as the longest name of a system. */
-static int width_of(const struct lab_report *r)
-{
-	size_t width = 8;
+/* Columns of systems [from, to), as many as fit beside one another. */
+struct columns {
+	unsigned from, to;
+};
 
-	for (unsigned i = 0; i < r->options->nr_systems; i++)
-		width = max_of(width, strlen(r->options->systems[i]->name));
-	return (int)width;
+#define FIRST_COLUMN 20
+#define LEAST_COLUMN 8 /* room for a count */
+
+static int width_of(const struct lab_report *r, unsigned system)
+{
+	return max_of((int)strlen(r->options->systems[system]->name), LEAST_COLUMN);
 }
 
-static void head(const struct lab_report *r, const char *first)
+/* What is read by others has lines of any length. */
+static int line_width(void)
 {
-	printf("%-20s", first);
-	for (unsigned i = 0; i < r->options->nr_systems; i++)
-		printf(" %*s", width_of(r), r->options->systems[i]->name);
+	struct winsize size;
+
+	if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) || !size.ws_col)
+		return INT_MAX;
+	return size.ws_col;
+}
+
+/* The next columns, at least one; false: there are none.  {0, 0} before the first. */
+static bool next_columns(const struct lab_report *r, struct columns *c)
+{
+	int left = line_width() - FIRST_COLUMN;
+
+	c->from = c->to;
+	while (c->to < r->options->nr_systems && (c->to == c->from || left > width_of(r, c->to))) {
+		left -= 1 + width_of(r, c->to);
+		c->to++;
+	}
+	return c->from < c->to;
+}
+
+static void head(const struct lab_report *r, const struct columns *c, const char *first)
+{
+	printf("%-*s", FIRST_COLUMN, first);
+	for (unsigned i = c->from; i < c->to; i++)
+		printf(" %*s", width_of(r, i), r->options->systems[i]->name);
 	printf("\n");
 }
 
@@ -30,14 +59,19 @@ static const char *short_verdict(enum lab_verdict v)
 
 static void matrix(const struct lab_report *r)
 {
-	head(r, "results");
-	for (unsigned w = 0; w < r->nr_workloads; w++) {
-		printf("%-20.20s", r->workloads[w]->name);
-		for (unsigned s = 0; s < r->options->nr_systems; s++)
-			printf(" %*s", width_of(r), short_verdict(lab_result(r, w, s)->verdict));
+	struct columns c = { 0, 0 };
+
+	while (next_columns(r, &c)) {
+		head(r, &c, "results");
+		for (unsigned w = 0; w < r->nr_workloads; w++) {
+			printf("%-*.*s", FIRST_COLUMN, FIRST_COLUMN, r->workloads[w]->name);
+			for (unsigned s = c.from; s < c.to; s++)
+				printf(" %*s", width_of(r, s),
+				       short_verdict(lab_result(r, w, s)->verdict));
+			printf("\n");
+		}
 		printf("\n");
 	}
-	printf("\n");
 }
 
 static void complaints(const struct lab_report *r)
@@ -49,27 +83,34 @@ static void complaints(const struct lab_report *r)
 				       r->options->systems[s]->name, lab_result(r, w, s)->message);
 }
 
+static void counter_row(const struct lab_report *r, const struct columns *c, unsigned w,
+			enum ledger_counter counter)
+{
+	printf("  %-*s", FIRST_COLUMN - 2, ledger_name(counter));
+	for (unsigned s = c->from; s < c->to; s++) {
+		const struct lab_result *result = lab_result(r, w, s);
+
+		if (result->verdict == LAB_OK)
+			printf(" %*llu", width_of(r, s),
+			       (unsigned long long)result->counts[counter]);
+		else
+			printf(" %*s", width_of(r, s), "-");
+	}
+	printf("\n");
+}
+
 static void ledger(const struct lab_report *r, unsigned w)
 {
+	struct columns c = { 0, 0 };
 	char title[128];
 
 	printf("%s: %s\n", r->workloads[w]->name,
 	       workload_title(r->workloads[w], title, sizeof(title)));
-	head(r, "");
-	for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++) {
-		if (!lab_is_paid(r, w, c))
-			continue;
-		printf("  %-18s", ledger_name(c));
-		for (unsigned s = 0; s < r->options->nr_systems; s++) {
-			const struct lab_result *result = lab_result(r, w, s);
-
-			if (result->verdict == LAB_OK)
-				printf(" %*llu", width_of(r),
-				       (unsigned long long)result->counts[c]);
-			else
-				printf(" %*s", width_of(r), "-");
-		}
-		printf("\n");
+	while (next_columns(r, &c)) {
+		head(r, &c, "");
+		for (unsigned counter = 0; counter < NR_LEDGER_COUNTERS; counter++)
+			if (lab_is_paid(r, w, counter))
+				counter_row(r, &c, w, counter);
 	}
 }
 

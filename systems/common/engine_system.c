@@ -70,8 +70,17 @@ static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 static void flush(struct mm *mm, u64 start, u64 end)
 {
 	soft_mmu_ops.flush(mm, start, end);
-	if (start < end)
-		count_flush(mm);
+	if (start >= end)
+		return;
+	count_flush(mm);
+	if (end - start == PAGE_SIZE)
+		ledger_count(PAID_INVLPG);
+}
+
+static void release(struct engine *e, struct page *page)
+{
+	ledger_count(PAID_FRAMES_FREED);
+	soft_mmu_ops.release(e, page);
 }
 
 struct mmu_ops lab_counted_mmu_ops(void)
@@ -84,6 +93,7 @@ struct mmu_ops lab_counted_mmu_ops(void)
 	ops.clear = clear;
 	ops.take = take;
 	ops.flush = flush;
+	ops.release = release;
 	return ops;
 }
 

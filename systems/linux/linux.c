@@ -20,6 +20,7 @@
 
 #include "engine/base/errno.h"
 #include "systems/common/engine_system.h"
+#include "systems/common/program_attacks.h"
 #include "systems/linux/linux.h"
 
 static struct fault_result field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags)
@@ -89,6 +90,8 @@ static const struct system_expectation expected_old[] = {
 const struct system_type linux_system = {
 	.name = "linux",
 	.summary = "the kernel fields, decides, supplies and installs; a lock for each area",
+	.attacks = program_attacks,
+	.nr_attacks = NR_PROGRAM_ATTACKS,
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
 	.create = create,
@@ -97,6 +100,8 @@ const struct system_type linux_system = {
 const struct system_type linux_old_system = {
 	.name = "linux-old",
 	.summary = "the same with one lock for the whole space, as it long was",
+	.attacks = program_attacks,
+	.nr_attacks = NR_PROGRAM_ATTACKS,
 	.expected = expected_old,
 	.nr_expected = ARRAY_SIZE(expected_old),
 	.create = create,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "engine/base/errno.h"
+#include "systems/common/program_attacks.h"
 #include "systems/lab.h"
 #include "tests/unit/unit.h"
 
@@ -223,6 +224,20 @@ static void a_walk_tells_the_way_in_order(void **state)
 	assert_string_equal(w.last, "iret: the access is made again");
 }
 
+/* Whatever a system has of its own to be attacked, its programs can all try these. */
+static void no_program_gets_what_is_not_its_own(void **state)
+{
+	(void)state;
+	for (unsigned s = 0; s < nr_system_types; s++)
+		for (unsigned i = 0; i < NR_PROGRAM_ATTACKS; i++) {
+			const struct system_attack *a = &program_attacks[i];
+			int result = lab_attack(system_types[s], a);
+
+			if (result != a->refused)
+				fail_msg("%s: %s: %d", system_types[s]->name, a->name, result);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,6 +252,7 @@ int main(void)
 		cmocka_unit_test(the_exokernel_pays_for_each_page_that_it_protects),
 		cmocka_unit_test(a_script_that_is_none_is_told),
 		cmocka_unit_test(a_walk_tells_the_way_in_order),
+		cmocka_unit_test(no_program_gets_what_is_not_its_own),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
