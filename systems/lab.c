@@ -43,11 +43,13 @@ const char *workload_title(const struct workload *w, char *buf, size_t size)
 static u64 wants(const struct workload *w, const char *word, u64 otherwise)
 {
 	char mark[32];
-	const char *at;
+	int n = snprintf(mark, sizeof(mark), "\n# %s ", word);
+	const char *at = strstr(w->text, mark);
 
-	snprintf(mark, sizeof(mark), "\n# %s ", word);
-	at = strstr(w->text, mark);
-	return at ? strtoull(at + strlen(mark), NULL, 10) : otherwise;
+	/* Also of the first line. */
+	if (!strncmp(w->text, mark + 1, (size_t)n - 1))
+		at = w->text - 1;
+	return at ? strtoull(at + n, NULL, 10) : otherwise;
 }
 
 static unsigned cpus_of(const struct workload *w, unsigned asked)

@@ -224,6 +224,25 @@ static void a_walk_tells_the_way_in_order(void **state)
 	assert_string_equal(w.last, "iret: the access is made again");
 }
 
+/* Pages go out if, and only if, it is heard how few frames there are. */
+static void what_a_workload_needs_may_stand_on_any_line(void **state)
+{
+	const struct workload own[] = {
+		{ "first", "# frames 32\nmap any 64P rw as A\nwrite A 64P 1\n" },
+		{ "second", "# title\n# frames 32\nmap any 64P rw as A\nwrite A 64P 1\n" },
+		{ "none", "# title\nmap any 64P rw as A\nwrite A 64P 1\n" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(own); i++) {
+		struct lab_result r;
+
+		assert_int_equal(lab_run(system_find("linux"), &own[i], 0, &r), 0);
+		assert_int_equal(r.verdict, LAB_OK);
+		assert_int_equal(r.counts[PAID_IO_WRITES] > 0, i < 2);
+	}
+}
+
 /* Whatever a system has of its own to be attacked, its programs can all try these. */
 static void no_program_gets_what_is_not_its_own(void **state)
 {
@@ -253,6 +272,7 @@ int main(void)
 		cmocka_unit_test(a_script_that_is_none_is_told),
 		cmocka_unit_test(a_walk_tells_the_way_in_order),
 		cmocka_unit_test(no_program_gets_what_is_not_its_own),
+		cmocka_unit_test(what_a_workload_needs_may_stand_on_any_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
