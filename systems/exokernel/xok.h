@@ -14,8 +14,12 @@
 #include "machine/soft/soft.h"
 #include "systems/system.h"
 
-#define XOK_CAPS   8
-#define XOK_KERNEL 0 /* the resource of frames that nobody was given */
+#define XOK_CAPS       8
+#define XOK_KERNEL     0   /* the resource of frames that nobody was given */
+#define XOK_GOING      ~0U /* of frames that are just being given back or repossessed: nobody's */
+#define XOK_RESOURCES  4   /* with XOK_KERNEL */
+#define XOK_GUARANTEED 4   /* frames that a library may name that are not repossessed */
+#define XOK_PATIENCE   3   /* time slices in which a library has to answer */
 
 enum xok_right { XOK_READ = 1, XOK_WRITE = 2, XOK_GRANT = 4 };
 
@@ -31,11 +35,38 @@ struct xok_env {
 	struct xok_capability caps[XOK_CAPS];
 };
 
+/* Where the kernel enters a library operating system that has frames: by upcalls, no lock held. */
+struct xok_entries {
+	/* Please give back n frames, of your choice (xok_give_frames()). */
+	void (*revoke)(void *arg, u64 n);
+	/* Frames were taken by force: their names are in the repossession vector. */
+	void (*repossessed)(void *arg);
+};
+
+/* The library operating system that has a resource, in however many environments. */
+struct xok_holder {
+	const struct xok_entries *entries; /* NULL: it cannot be asked */
+	void *arg;
+	_Atomic u64 frames;		/* that it has */
+	_Atomic u64 given;		/* that it has given back, ever */
+	u64 guaranteed[XOK_GUARANTEED]; /* pfns; 0: none */
+	/* The repossession vector, which it may read: by frame, the bytes that were there, in the
+	 * blocks of its disk to which the kernel has written them; NULL: that frame was not taken.
+	 */
+	_Atomic(char *) *vector;
+	_Atomic u64 nr_vector;
+	rwsem_t inside; /* for reading: it has been entered for a fault; for writing: the abort */
+};
+
 struct xok {
 	struct soft_machine *machine;
 	struct mmu_ops hardware; /* how the kernel writes entries, once it has checked */
-	u32 *owners;		 /* of each frame of programs: a resource */
+	_Atomic u32 *owners;	 /* of each frame of programs: a resource; everybody may read it */
 	u64 nr_frames;
+	spinlock_t lock; /* owners change, or are what a check has seen until the entry is written
+			  */
+	rwsem_t going;	 /* for writing: some are XOK_GOING */
+	struct xok_holder holders[XOK_RESOURCES];
 	struct xok_env envs[PROGRAM_PROCESSES];
 	unsigned slices[SOFT_MAX_CPUS]; /* the time-slice vector: whose slice each CPU is in */
 };
@@ -50,6 +81,21 @@ void xok_fini(struct xok *x);
  * names, which must have XOK_GRANT.  0, -EBADF (no such capability), -EACCES (not with this one),
  * -EBUSY. */
 int xok_take_frames(struct xok *x, unsigned env, unsigned cap, u64 first, u64 n);
+/* The same for any n frames; also -EBUSY: one is named twice. */
+int xok_take_list(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, u64 n);
+/*
+ * Frames are given back, all or none: from now on nobody has them, no TLB has a translation to
+ * them, and what was in them is gone.  0, -EBADF, -EACCES (not its own), -EINVAL (one is named
+ * twice), -EBUSY (a page table still maps one).  No engine lock held; it looks through the page
+ * tables under their spaces' mmap_lock, and no environment is made or ends meanwhile.
+ */
+int xok_give_frames(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, u64 n);
+/* This frame of its own is not to be repossessed.  0, -EBADF, -EACCES, -ENOSPC (it has as many
+ * such as may be). */
+int xok_guarantee(struct xok *x, unsigned env, unsigned cap, u64 pfn);
+/* The library has seen to what the vector names: the name goes, and the block is free.  0, -EBADF,
+ * -ENOENT. */
+int xok_forget(struct xok *x, unsigned env, unsigned cap, u64 pfn);
 /* A new environment with the caller's capabilities.  0, -EEXIST, -EINVAL. */
 int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm);
 void xok_env_destroy(struct xok *x, unsigned env);
@@ -61,15 +107,44 @@ void xok_env_destroy(struct xok *x, unsigned env);
  */
 int xok_insert_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
 		   const pte_t *ptes, struct page **pages, unsigned n);
-/* The same for an entry that is there, and gets other rights or another frame. */
+/* The same for an entry that is there, and gets other rights or another frame; one that nobody may
+ * access (PROT_NONE, or its page is being moved) may name any. */
 int xok_mod_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
+		pte_t pte);
+/* An entry of its own table, which maps nothing now, becomes this: checked as above, if it maps
+ * anything. */
+int xok_put_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
 		pte_t pte);
 /* Entries that a new environment has from the one that made it: as above, already in its table. */
 int xok_check_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t pte);
 /* May the environment take entries of that table away?  0, -EBADF, -EACCES. */
 int xok_check_removal(struct xok *x, unsigned env, unsigned cap, unsigned target);
 
+/* ---- of the kernel itself ---- */
+
+/* Who has this resource can be asked by these.  0, -ENOMEM. */
+int xok_hold(struct xok *x, u32 resource, const struct xok_entries *entries, void *arg);
+/*
+ * Have the library that has `resource` give back n frames.  It is asked, in up to XOK_PATIENCE of
+ * its time slices; what it has not given back by then is repossessed.  Frames that came free in
+ * all: fewer than n if it has no more, or the host has no memory for its disk.  No lock held; no
+ * environment is made or ends meanwhile, and nobody of that library is in it but by a fault.
+ */
+u64 xok_revoke(struct xok *x, u32 resource, u64 n);
+/* The resource that has most frames. */
+u32 xok_richest(const struct xok *x);
 /* Whose slice is the CPU in? */
 unsigned xok_current(const struct xok *x, unsigned cpu);
+/* The environment's library is entered for a fault, and is done with it: frames are repossessed
+ * before or after. */
+void xok_enter(struct xok *x, unsigned env);
+void xok_leave(struct xok *x, unsigned env);
+
+/* ---- between the kernel's files ---- */
+
+/* The environment's capability of that index, counted.  NULL: it has none there. */
+const struct xok_capability *xok_capability(const struct xok *x, unsigned env, unsigned cap);
+/* Where the frame's owner is kept; NULL: it is no frame of programs'. */
+_Atomic u32 *xok_owner(const struct xok *x, u64 pfn);
 
 #endif
