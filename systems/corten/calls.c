@@ -42,6 +42,14 @@ static bool is_inside(u64 addr, u64 len)
 	return addr >= CORTEN_LOW && addr < CORTEN_HIGH && len <= CORTEN_HIGH - addr;
 }
 
+/* The part of [*start, *end) that can be allocated.  False: there is none. */
+static bool clip(u64 *start, u64 *end)
+{
+	*start = max_of(*start, CORTEN_LOW);
+	*end = min_of(*end, CORTEN_HIGH);
+	return *start < *end;
+}
+
 /* ---- mmap ---- */
 
 static int stop(void *arg, struct corten_cursor *c, u64 va, u64 n, pte_t *ptep,
@@ -144,14 +152,18 @@ static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
 
 static int unmap(struct program *p, unsigned cpu, u64 addr, u64 len)
 {
+	u64 start = addr, end = addr + PAGE_ALIGN(len);
 	struct corten_cursor c;
 	int err = -EINVAL;
 
 	enter(p, cpu, "munmap");
-	if (is_range(addr, len) && is_inside(addr, len)) {
-		corten_lock(&c, space_on(p, cpu), cpu, addr, addr + len);
-		err = corten_unmap(&c, addr, addr + len);
-		corten_unlock(&c);
+	if (PAGE_ALIGNED(addr) && end > addr && end <= CORTEN_HIGH) {
+		err = 0;
+		if (clip(&start, &end)) {
+			corten_lock(&c, space_on(p, cpu), cpu, start, end);
+			err = corten_unmap(&c, start, end);
+			corten_unlock(&c);
+		}
 	}
 	leave();
 	return err;
@@ -165,33 +177,59 @@ static void drop_slot(struct corten *c, struct corten_meta *meta)
 }
 
 /* Whatever was written there is gone: it is as when it was allocated. */
-static int drop(void *arg, struct corten_cursor *cur, u64 va, u64 n, pte_t *ptep,
-		struct corten_meta *meta)
+static void drop(struct corten *c, struct corten_cursor *cur, u64 va, pte_t *ptep,
+		 struct corten_meta *meta)
 {
-	struct corten *c = arg;
-
-	(void)n;
 	if (!ptep)
-		return 0;
+		return;
 	if (meta->slot && !pte_mapped(pte_read(ptep)))
 		atomic_fetch_sub_explicit(&cur->space->swapped, 1, memory_order_relaxed);
 	corten_drop(cur, va, ptep);
 	drop_slot(c, meta);
+}
+
+struct advise {
+	struct corten *c;
+	u64 next;  /* up to here it is done */
+	bool hole; /* before that something is not allocated */
+};
+
+static int drop_record(void *arg, struct corten_cursor *cur, u64 va, u64 n, pte_t *ptep,
+		       struct corten_meta *meta)
+{
+	struct advise *a = arg;
+
+	a->hole |= va != a->next;
+	a->next = va + n * PAGE_SIZE;
+	drop(a->c, cur, va, ptep, meta);
 	return 0;
 }
 
+/* All that is allocated in the range, though there are holes, which are told. */
+static int drop_range(struct corten *c, struct corten_space *s, unsigned cpu, u64 start, u64 end)
+{
+	struct advise a = { .c = c, .next = start };
+	u64 stop = end;
+	struct corten_cursor cur;
+
+	if (clip(&start, &stop)) {
+		corten_lock(&cur, s, cpu, start, stop);
+		corten_walk(&cur, start, stop, false, drop_record, &a);
+		corten_unlock(&cur);
+	}
+	return a.hole || a.next != end ? -ENOMEM : 0;
+}
+
+/* What may be dropped some day is dropped now.  0, also for no bytes; -EINVAL, -ENOMEM (holes). */
 static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_advice advice)
 {
 	struct corten *c = enter(p, cpu, "madvise");
-	struct corten_cursor cur;
+	u64 end = addr + PAGE_ALIGN(len);
 	int err = -EINVAL;
 
-	(void)advice; /* what may be dropped some day is dropped now */
-	if (is_range(addr, len) && is_inside(addr, len)) {
-		corten_lock(&cur, space_on(p, cpu), cpu, addr, addr + len);
-		err = corten_walk(&cur, addr, addr + len, false, drop, c);
-		corten_unlock(&cur);
-	}
+	if ((advice == VADV_DONTNEED || advice == VADV_FREE) && PAGE_ALIGNED(addr) &&
+	    !(len && !PAGE_ALIGN(len)) && end >= addr)
+		err = end > addr ? drop_range(c, space_on(p, cpu), cpu, addr, end) : 0;
 	leave();
 	return err;
 }
@@ -234,20 +272,34 @@ static int protect_record(void *arg, struct corten_cursor *cur, u64 va, u64 n, p
 	return 0;
 }
 
+/* Up to the first hole. */
+static int protect_range(struct corten *c, struct corten_space *s, unsigned cpu, u64 start, u64 end,
+			 u32 prot)
+{
+	struct protect pr = { .c = c, .next = start, .prot = (u8)prot };
+	struct corten_cursor cur;
+	u64 stop = end;
+	int err = 0;
+
+	if (clip(&start, &stop)) {
+		corten_lock(&cur, s, cpu, start, stop);
+		err = corten_walk(&cur, start, stop, true, protect_record, &pr);
+		corten_unlock(&cur);
+	}
+	return !err && pr.next != end ? -ENOMEM : err;
+}
+
+/* 0, also for no bytes; -EINVAL, -ENOMEM (holes, or beyond all addresses). */
 static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 {
-	struct protect pr = { .c = enter(p, cpu, "mprotect"),
-			      .next = addr,
-			      .prot = (u8)(prot & (VM_READ | VM_WRITE | VM_EXEC)) };
-	struct corten_cursor c;
+	struct corten *c = enter(p, cpu, "mprotect");
+	u64 end = addr + PAGE_ALIGN(len);
 	int err = -EINVAL;
 
-	if (is_range(addr, len) && is_inside(addr, len)) {
-		corten_lock(&c, space_on(p, cpu), cpu, addr, addr + len);
-		err = corten_walk(&c, addr, addr + len, true, protect_record, &pr);
-		if (!err && pr.next != addr + len)
-			err = -ENOMEM;
-		corten_unlock(&c);
+	if (PAGE_ALIGNED(addr) && !(prot & ~(u32)(VM_READ | VM_WRITE | VM_EXEC))) {
+		err = len ? -ENOMEM : 0;
+		if (end > addr)
+			err = protect_range(c, space_on(p, cpu), cpu, addr, end, prot);
 	}
 	leave();
 	return err;
@@ -508,9 +560,10 @@ static int cut_page(void *arg, struct corten_cursor *cur, u64 va, u64 n, pte_t *
 {
 	struct cut *cut = arg;
 
-	if (meta->kind != CORTEN_FILE || meta->file != cut->file || meta->page < cut->pages)
-		return 0;
-	return drop(cut->c, cur, va, n, ptep, meta);
+	(void)n;
+	if (meta->kind == CORTEN_FILE && meta->file == cut->file && meta->page >= cut->pages)
+		drop(cut->c, cur, va, ptep, meta);
+	return 0;
 }
 
 /* What lies behind the new end leaves every space that there is. */

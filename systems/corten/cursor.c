@@ -11,6 +11,8 @@
 
 #define TABLE_BITS_SET (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
 #define USER_END       (1ULL << 47)
+/* Instead of the frame of a table; frame 0 is as good a table as any. */
+#define NO_TABLE (~0ULL)
 
 static struct corten_table *table_of(const struct corten_tables *t, u64 pfn)
 {
@@ -50,7 +52,7 @@ static struct corten_meta meta_at(const struct corten_meta *m, u64 bytes)
 
 /* ---- tables ---- */
 
-/* A fresh one, locked by the caller; 0: no memory. */
+/* A fresh one, locked by the caller; NO_TABLE: no memory. */
 static u64 table_new(struct corten_tables *t, enum mmu_level level, unsigned cpu)
 {
 	struct page *page = page_alloc(&t->machine->engine, ZONE_TABLE, 0,
@@ -59,7 +61,7 @@ static u64 table_new(struct corten_tables *t, enum mmu_level level, unsigned cpu
 	u64 pfn;
 
 	if (!page)
-		return 0;
+		return NO_TABLE;
 	pfn = page_pfn(&t->machine->engine, page);
 	table = table_of(t, pfn);
 	spin_lock(&table->lock);
@@ -217,7 +219,8 @@ void corten_lock(struct corten_cursor *c, struct corten_space *s, unsigned cpu, 
 	c->cpu = cpu;
 	c->start = start;
 	c->end = end;
-	c->flush_from = c->flush_to = c->dead = 0;
+	c->flush_from = c->flush_to = 0;
+	c->dead = NO_TABLE;
 	c->nr_gone = 0;
 	for (;;) {
 		reader_enters(c);
@@ -260,9 +263,9 @@ void corten_unlock(struct corten_cursor *c)
 	flush_now(c);
 	unlock_below(c, c->table, c->level, c->start, c->end);
 	spin_unlock(&table_of(t, c->table)->lock);
-	if (c->dead)
+	if (c->dead != NO_TABLE)
 		wait_for_readers(t);
-	while ((pfn = c->dead)) {
+	while ((pfn = c->dead) != NO_TABLE) {
 		c->dead = table_of(t, pfn)->next_dead;
 		table_free(t, pfn);
 	}
@@ -276,7 +279,7 @@ static bool is_locked(const struct corten_cursor *c, u64 start, u64 end)
 /* ---- going down what is locked ---- */
 
 /* The table below the entry for va, which is made and divides the entry's record if there is none.
- * 0: no memory. */
+ * NO_TABLE: no memory. */
 static u64 ensure_below(struct corten_cursor *c, u64 pfn, enum mmu_level level, u64 va)
 {
 	struct corten_tables *t = c->space->tables;
@@ -288,8 +291,8 @@ static u64 ensure_below(struct corten_cursor *c, u64 pfn, enum mmu_level level, 
 	if (pte_present(entry))
 		return pte_pfn(entry);
 	fresh = table_new(t, level - 1, c->cpu);
-	if (!fresh)
-		return 0;
+	if (fresh == NO_TABLE)
+		return NO_TABLE;
 	below = table_of(t, fresh);
 	if (table_of(t, pfn)->metas)
 		record = &table_of(t, pfn)->metas[level_index(level, va)];
@@ -297,7 +300,7 @@ static u64 ensure_below(struct corten_cursor *c, u64 pfn, enum mmu_level level, 
 		if (!has_metas(below)) {
 			spin_unlock(&below->lock);
 			table_free(t, fresh);
-			return 0;
+			return NO_TABLE;
 		}
 		for (unsigned i = 0; i < PTRS_PER_TABLE; i++)
 			below->metas[i] = meta_at(record, i * slot_size(level - 1));
@@ -337,12 +340,12 @@ int corten_query(struct corten_cursor *c, u64 va, struct corten_state *state)
 	return 0;
 }
 
-/* The last-level table for va; 0: no memory. */
+/* The last-level table for va; NO_TABLE: no memory. */
 static u64 last_table(struct corten_cursor *c, u64 va)
 {
 	u64 pfn = c->table;
 
-	for (enum mmu_level level = c->level; pfn && level > LEVEL_PTE; level--)
+	for (enum mmu_level level = c->level; pfn != NO_TABLE && level > LEVEL_PTE; level--)
 		pfn = ensure_below(c, pfn, level, va);
 	return pfn;
 }
@@ -355,7 +358,7 @@ struct corten_meta *corten_meta_at(struct corten_cursor *c, u64 va)
 	if (!is_locked(c, va, va + PAGE_SIZE))
 		return NULL;
 	pfn = last_table(c, va);
-	table = pfn ? table_of(c->space->tables, pfn) : NULL;
+	table = pfn != NO_TABLE ? table_of(c->space->tables, pfn) : NULL;
 	return table && table->metas ? &table->metas[level_index(LEVEL_PTE, va)] : NULL;
 }
 
@@ -378,7 +381,8 @@ static int mark_in(struct corten_cursor *c, u64 pfn, enum mmu_level level, u64 s
 		if (below) {
 			u64 child = ensure_below(c, pfn, level, va);
 
-			err = child ? mark_in(c, child, level - 1, va, next, &at) : -ENOMEM;
+			err = child == NO_TABLE ? -ENOMEM
+						: mark_in(c, child, level - 1, va, next, &at);
 		} else if (!has_metas(table)) {
 			err = -ENOMEM;
 		} else {
@@ -422,7 +426,7 @@ int corten_map(struct corten_cursor *c, u64 va, struct page *page, bool write)
 	if (pte_mapped(s.pte))
 		return -EEXIST;
 	pfn = last_table(c, va);
-	if (!pfn)
+	if (pfn == NO_TABLE)
 		return -ENOMEM;
 	pte = pte_make(page_pfn(&t->machine->engine, page), corten_bits(&s.meta, write));
 	if (t->mmu.set(&c->space->mm, va, &entries_of(t, pfn)[level_index(LEVEL_PTE, va)], &pte,
@@ -503,16 +507,17 @@ static int unmap_in(struct corten_cursor *c, u64 pfn, enum mmu_level level, u64 
 		pte_t *slot = &entries_of(t, pfn)[level_index(level, va)];
 		struct corten_meta *m = table->metas ? &table->metas[level_index(level, va)] : NULL;
 		bool whole = is_whole_slot(va, next, level), mapped = pte_mapped(pte_read(slot));
-		u64 child = 0;
+		bool below = level > LEVEL_PTE &&
+			     (pte_present(pte_read(slot)) || (m && m->kind && !whole));
+		u64 child;
 		int err;
 
 		if (level == LEVEL_PTE)
 			corten_drop(c, va, slot);
-		else if (pte_present(pte_read(slot)))
-			child = pte_pfn(pte_read(slot));
-		else if (m && m->kind && !whole && !(child = ensure_below(c, pfn, level, va)))
-			return -ENOMEM;
-		if (child) {
+		if (below) {
+			child = ensure_below(c, pfn, level, va);
+			if (child == NO_TABLE)
+				return -ENOMEM;
 			err = unmap_in(c, child, level - 1, va, next);
 			if (err)
 				return err;
@@ -557,7 +562,7 @@ static int walk_in(struct walk *w, u64 pfn, enum mmu_level level, u64 start, u64
 			continue;
 		if (below || (level > LEVEL_PTE && w->divide && !is_whole_slot(va, next, level))) {
 			child = ensure_below(w->c, pfn, level, va);
-			err = child ? walk_in(w, child, level - 1, va, next) : -ENOMEM;
+			err = child == NO_TABLE ? -ENOMEM : walk_in(w, child, level - 1, va, next);
 		} else {
 			err = w->visit(w->arg, w->c, va, (next - va) >> PAGE_SHIFT,
 				       level == LEVEL_PTE ? slot : NULL, m);
@@ -586,7 +591,7 @@ int corten_space_init(struct corten_space *s, struct corten_tables *t)
 
 	memset(s, 0, sizeof(*s));
 	root = table_new(t, LEVEL_P4D, 0);
-	if (!root)
+	if (root == NO_TABLE)
 		return -ENOMEM;
 	spin_unlock(&table_of(t, root)->lock);
 	s->tables = t;

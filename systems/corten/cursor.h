@@ -102,7 +102,7 @@ struct corten_cursor {
 	u64 flush_from, flush_to;
 	struct page *gone[CORTEN_BATCH];
 	unsigned nr_gone;
-	u64 dead; /* frame of the first; 0: none */
+	u64 dead; /* frame of the first; all ones: none */
 };
 
 /* What is at an address. */

@@ -151,6 +151,104 @@ static void tables_that_map_nothing_go(void **state)
 	assert_int_equal(atomic_load(&c->tables.nr_tables), before);
 }
 
+/* Frame 0, too, which comes early or late, by how many there are. */
+static void every_frame_of_tables_can_be_one(void **state)
+{
+	u64 n = 0, all = c->machine->nr_table;
+
+	(void)state;
+	while (n < all && map_at(0, AT + n * 2 * MB, PAGE_SIZE, VM_READ | VM_WRITE) > 0)
+		n++;
+	assert_int_equal(atomic_load(&c->tables.nr_tables), all);
+	assert_int_equal(map_at(0, AT + n * 2 * MB, PAGE_SIZE, VM_READ), -ENOMEM);
+	assert_int_equal(s->program->ops->fork(s->program, 0, 1), -ENOMEM);
+	for (u64 i = 0; i < n; i++)
+		assert_int_equal(write_at(0, AT + i * 2 * MB, 1), FAULT_OK);
+	assert_int_equal(s->program->ops->unmap(s->program, 0, AT, 32 * MB), 0);
+	assert_int_equal(map_at(0, AT + n * 2 * MB, PAGE_SIZE, VM_READ), AT + n * 2 * MB);
+}
+
+/* ---- what the calls return ---- */
+
+static int advise_at(u64 addr, u64 len)
+{
+	return s->program->ops->advise(s->program, 0, addr, len, VADV_DONTNEED);
+}
+
+static int protect_at(u64 addr, u64 len, u32 prot)
+{
+	return s->program->ops->protect(s->program, 0, addr, len, prot);
+}
+
+static int unmap_at(u64 addr, u64 len)
+{
+	return s->program->ops->unmap(s->program, 0, addr, len);
+}
+
+/* Pages 0, 2 and 3 of 5, written to. */
+static void map_with_holes(void)
+{
+	map_at(0, AT, PAGE_SIZE, VM_READ | VM_WRITE);
+	map_at(0, AT + 2 * PAGE_SIZE, 2 * PAGE_SIZE, VM_READ | VM_WRITE);
+	for (u64 i = 0; i < 4; i++)
+		write_at(0, AT + i * PAGE_SIZE, 7);
+}
+
+static void advice_is_taken_on_both_sides_of_a_hole(void **state)
+{
+	(void)state;
+	map_with_holes();
+	assert_int_equal(advise_at(AT + PAGE_SIZE, PAGE_SIZE), -ENOMEM);
+	assert_int_equal(advise_at(AT, 3 * PAGE_SIZE), -ENOMEM);
+	assert_int_equal(read_at(0, AT), 0);
+	assert_int_equal(read_at(0, AT + 2 * PAGE_SIZE), 0);
+	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 7);
+	assert_int_equal(advise_at(AT + 3 * PAGE_SIZE, 2 * PAGE_SIZE), -ENOMEM); /* at the end */
+	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 0);
+	write_at(0, AT + 3 * PAGE_SIZE, 7);
+	assert_int_equal(advise_at(AT + 2 * PAGE_SIZE, PAGE_SIZE + 1), 0); /* whole pages */
+	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 0);
+	assert_int_equal(advise_at(AT + PAGE_SIZE, 0), 0);
+	assert_int_equal(advise_at(AT + 1, PAGE_SIZE), -EINVAL);
+	assert_int_equal(advise_at(AT, ~0ULL), -EINVAL);
+	assert_int_equal(advise_at(AT, -AT - PAGE_SIZE), -ENOMEM);
+	assert_int_equal(s->program->ops->advise(s->program, 0, AT, PAGE_SIZE, 3), -EINVAL);
+}
+
+static void rights_change_up_to_a_hole(void **state)
+{
+	(void)state;
+	map_with_holes();
+	assert_int_equal(protect_at(AT, 3 * PAGE_SIZE, VM_READ), -ENOMEM);
+	assert_int_equal(write_at(0, AT, 1), FAULT_ACCERR);
+	assert_int_equal(write_at(0, AT + 2 * PAGE_SIZE, 1), FAULT_OK);
+	assert_int_equal(protect_at(AT + 2 * PAGE_SIZE, PAGE_SIZE + 1, VM_READ), 0);
+	assert_int_equal(write_at(0, AT + 3 * PAGE_SIZE, 1), FAULT_ACCERR);
+	assert_int_equal(protect_at(AT + PAGE_SIZE, 0, VM_READ), 0);
+	assert_int_equal(protect_at(AT + 1, 0, VM_READ), -EINVAL);
+	assert_int_equal(protect_at(AT, ~0ULL, VM_READ), -ENOMEM);
+	assert_int_equal(protect_at(AT, PAGE_SIZE, VM_SHARED), -EINVAL);
+	assert_int_equal(protect_at(PAGE_SIZE, AT, 0), -ENOMEM);
+	assert_int_equal(read_at(0, AT), 7);
+}
+
+static void holes_can_be_unmapped(void **state)
+{
+	(void)state;
+	map_with_holes();
+	assert_int_equal(unmap_at(AT + PAGE_SIZE, PAGE_SIZE), 0);
+	assert_int_equal(unmap_at(AT + PAGE_SIZE, 2 * PAGE_SIZE - 1), 0);
+	assert_int_equal(write_at(0, AT + 2 * PAGE_SIZE, 1), FAULT_MAPERR);
+	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 7);
+	assert_int_equal(unmap_at(AT + 1, PAGE_SIZE), -EINVAL);
+	assert_int_equal(unmap_at(AT, 0), -EINVAL);
+	assert_int_equal(unmap_at(AT, ~0ULL), -EINVAL);
+	assert_int_equal(unmap_at(AT, CORTEN_HIGH - AT + PAGE_SIZE), -EINVAL);
+	assert_int_equal(unmap_at(PAGE_SIZE, PAGE_SIZE), 0);
+	assert_int_equal(unmap_at(PAGE_SIZE, AT), 0);
+	assert_int_equal(write_at(0, AT, 1), FAULT_MAPERR);
+}
+
 /* ---- several CPUs ---- */
 
 static struct toucher {
@@ -471,6 +569,10 @@ int main(void)
 		with(a_large_area_is_a_few_records),
 		with(a_record_is_divided_where_a_part_changes),
 		with(tables_that_map_nothing_go),
+		with(every_frame_of_tables_can_be_one),
+		with(advice_is_taken_on_both_sides_of_a_hole),
+		with(rights_change_up_to_a_hole),
+		with(holes_can_be_unmapped),
 		with(first_touches_of_disjoint_ranges_share_no_lock),
 		with(who_is_elsewhere_does_not_wait_for_a_transaction),
 		with(who_waits_for_a_table_that_goes_begins_again),
