@@ -37,6 +37,18 @@ static int table_behind_memory(struct system *s)
 	return touch_frame(s, LEVEL_PMD, behind_memory(s));
 }
 
+static int root_behind_memory(struct system *s)
+{
+	struct mm *mm = engine_system_of(s)->mm;
+	u64 root = mm->pgd_phys, word;
+	enum fault_reason reason;
+
+	mm->pgd_phys = behind_memory(s) << PAGE_SHIFT;
+	reason = s->program->ops->access(s->program, 0, PAGE_SIZE, 0, &word, sizeof(word));
+	mm->pgd_phys = root;
+	return reason == FAULT_BUS ? shadow_error(s, 0) : 1;
+}
+
 /* Two pages in different leaf tables, both there: the program is given the leaf table of `va` at
  * `at`, to write to. */
 struct given {
@@ -119,11 +131,58 @@ static int table_on_the_way_to_itself(struct system *s)
 	return reason == FAULT_BUS ? shadow_error(s, 0) : 1;
 }
 
+/* The program has a page: what was there before the guest's kernel
+ * changed the entry, twice so that the table is out of sync if it ever is, must not be there after
+ * its flush. */
+static int stale_after_the_flush(struct system *s)
+{
+	struct program *p = s->program;
+	enum fault_reason reason;
+	struct given g;
+	u64 word = 1;
+
+	if (!give_table(s, &g))
+		return 1;
+	take_back(&g);
+	if (p->ops->access(p, 0, g.at, PF_WRITE, &word, sizeof(word)) != FAULT_OK)
+		return 1;
+	pte_put_back(g.mm, g.at, g.entry, pte_without(g.old, PTE_WRITE));
+	guest_attack_store(g.mm, g.at, g.entry,
+			   pte_make(behind_memory(s), g.old.v & ~PTE_PFN_MASK));
+	reason = p->ops->access(p, 0, g.at, PF_WRITE, &word, sizeof(word));
+	take_back(&g);
+	return reason == FAULT_BUS ? shadow_error(s, 0) : 1;
+}
+
+/* The guest's root is its own second, third and last table: its program sees it, and cannot write
+ * to it. */
+static int root_in_itself(struct system *s)
+{
+	struct program *p = s->program;
+	struct mm *mm = engine_system_of(s)->mm;
+	const unsigned slot = PTRS_PER_TABLE / 2 - 1;
+	u64 root = mm->pgd_phys >> PAGE_SHIFT, va = 0, word;
+	enum fault_reason seen, written;
+	pte_t own = pte_make(root, PTE_PRESENT | PTE_WRITE | PTE_USER);
+
+	for (enum mmu_level level = LEVEL_PTE; level <= LEVEL_P4D; level++)
+		va |= (u64)slot << level_shift(level);
+	guest_attack_store(mm, va, &mm->pgd[slot], own);
+	seen = p->ops->access(p, 0, va + slot * sizeof(pte_t), 0, &word, sizeof(word));
+	seen = pte_pfn((pte_t){ word }) == root ? seen : FAULT_MAPERR;
+	written = p->ops->access(p, 0, va, PF_WRITE, &word, sizeof(word));
+	guest_attack_store(mm, va, &mm->pgd[slot], (pte_t){ 0 });
+	return seen == FAULT_OK && written == FAULT_BUS ? shadow_error(s, 0) : 1;
+}
+
 const struct system_attack shadow_attacks[SHADOW_ATTACKS] = {
 	{ "a guest maps a frame behind its memory", frame_behind_memory, -EFAULT },
 	{ "a guest takes a host's frame number for its own", host_frame, -EFAULT },
 	{ "a guest maps a shadow", shadow_table, -EFAULT },
 	{ "a guest's page table is where it has no memory", table_behind_memory, -EFAULT },
+	{ "a guest's root is where it has no memory", root_behind_memory, -EFAULT },
+	{ "a program goes on in what its guest took away", stale_after_the_flush, -EFAULT },
+	{ "a program writes to a root that is a table of its own", root_in_itself, -EBUSY },
 	{ "a program writes entries of its own", program_writes_its_table, -EFAULT },
 	{ "a program writes to the table by which it does", table_on_the_way_to_itself, -EBUSY },
 };

@@ -15,7 +15,8 @@
  * makes the shadows that are missing, and the entry: the guest's rights, the host's frame.
  *
  * So a fresh page costs three exits; two where a leaf table that was written to once is left out of
- * sync until the guest flushes (shadow-oos), for then 3 is a store like others.
+ * sync until the guest flushes (shadow-oos), for then 3 is a store like others.  Where many stores
+ * to one table follow one another the hypervisor gives its shadow up at the third.
  *
  * The guest is this project's engine; what it does to page tables goes through its table of
  * operations, which is where its stores meet the write-protection.
@@ -150,19 +151,24 @@ static enum fault_reason resolve(struct soft_second_stage *second, struct soft_c
 
 /* ---- the guest's stores ---- */
 
+static const char *const store_text[] = {
+	[SHADOW_EMULATED] = "makes the store itself, and drops what the shadow has there",
+	[SHADOW_UNSYNCED] = "lets the table be out of sync, and the guest make the store",
+	[SHADOW_FLOODED] = "takes it for no table any more: its shadows go, the guest may store",
+};
+
 /* The guest is stopped at each of the stores that it has to be stopped for. */
 static void stop_at_stores(struct shadowed *s, const pte_t *entry, unsigned n)
 {
-	unsigned stopped = shadow_before_store(&s->shadow, entry, n);
+	enum shadow_store last = SHADOW_EMULATED;
+	unsigned stopped = shadow_before_store(&s->shadow, entry, n, &last);
 
-	for (unsigned i = 0; i < stopped; i++) {
+	for (unsigned i = 1; i <= stopped; i++) {
 		exits(&lab_kernel, "exit 0: a store to a table that is write-protected");
-		ledger_step(&hypervisor,
-			    s->shadow.out_of_sync
-				    ? "lets the table be out of sync, or makes the store itself"
-				    : "makes the store itself, and drops what the shadow has there",
-			    0);
-		enters(&lab_kernel, "VM entry, behind the store");
+		ledger_step(&hypervisor, store_text[i < stopped ? SHADOW_EMULATED : last], 0);
+		enters(&lab_kernel, last == SHADOW_EMULATED || i < stopped
+					    ? "VM entry, behind the store"
+					    : "VM entry: the store is made again");
 	}
 }
 
@@ -240,20 +246,17 @@ static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	end(s);
 }
 
-/* A table comes or goes: whichever it is, it has no shadow, for it is empty or about to be freed.
- */
+/* A table that comes has been zeroed, in a frame that may have been one before, and be protected.
+ * Of one that goes the hypervisor hears nothing. */
 static void set_table(struct mm *mm, pte_t *slot, pte_t entry)
 {
-	pte_t old = pte_read(slot);
 	struct shadowed *s = begin(mm, slot, 1);
 
+	if (pmd_is_table(entry))
+		stop_at_stores(s, shadow_guest_table(&s->shadow, pte_pfn(entry)), PTRS_PER_TABLE);
 	pte_store(slot, entry);
 	ledger_count(PAID_ENTRY_WRITES);
 	end(s);
-	if (pmd_is_table(old))
-		shadow_forget(&s->shadow, pte_pfn(old));
-	if (pmd_is_table(entry))
-		shadow_forget(&s->shadow, pte_pfn(entry));
 }
 
 /* What is out of sync gives what the guest has given up; so it goes before TLBs are flushed. */
@@ -305,16 +308,6 @@ static void run_process(struct program *p, unsigned cpu, unsigned process)
 	sync_for(of(base), "exit 28: a load of CR3");
 	shadow_unlock(&of(base)->shadow);
 	soft_program_ops.run(p, cpu, process);
-}
-
-/* The root goes with its space, and no other table leads to it. */
-static void exit_process(struct program *p, unsigned process)
-{
-	struct engine_system *base = engine_system_of_program(p);
-	u64 root = base->program.mms[process]->pgd_phys >> PAGE_SHIFT;
-
-	soft_program_ops.exit(p, process);
-	shadow_forget(&of(base)->shadow, root);
 }
 
 static void check(struct program *p)
@@ -386,7 +379,6 @@ static void become_a_guest(struct shadowed *s)
 	b->mmu.take = take;
 	b->mmu.flush = flush;
 	b->ops.run = run_process;
-	b->ops.exit = exit_process;
 	b->ops.check = check;
 	b->system.destroy = destroy;
 	s->second = (struct soft_second_stage){ .walk = walk, .resolve = resolve };
@@ -401,7 +393,7 @@ static int start_hypervisor(struct shadowed *s)
 
 	if (err)
 		return err;
-	err = shadow_init(&s->shadow, &s->host);
+	err = shadow_init(&s->shadow, &s->host, shadow_usual_room(s->host.nr));
 	s->exits = calloc(m->nr_cpus, sizeof(*s->exits));
 	if (err || !s->exits) {
 		if (!err)

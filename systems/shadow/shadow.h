@@ -13,7 +13,7 @@ struct shadow *shadow_of(struct system *s);
 /* Why the last access that the hypervisor could not serve on this CPU was not. */
 int shadow_error(struct system *s, unsigned cpu);
 
-#define SHADOW_ATTACKS 6
+#define SHADOW_ATTACKS 9
 extern const struct system_attack shadow_attacks[SHADOW_ATTACKS];
 
 #endif
