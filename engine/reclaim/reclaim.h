@@ -87,8 +87,8 @@ struct lru {
 	_Atomic u64 nr_writeout;   /* written under its lock, read anywhere */
 	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
 	_Atomic u64 busy;	   /* times that somebody else was at what could have gone, ever */
-	/* The policy "gen": a node's next generation is being made; tried, never waited for.  And
-	 * which walk through all spaces that is. */
+	/* A node's next generation is being made ("gen"), or somebody chooses ("chosen"): tried
+	 * by who reclaims.  And which walk through all spaces that is. */
 	spinlock_t aging;
 	u64 walk;
 };
