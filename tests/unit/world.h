@@ -27,6 +27,7 @@ struct world_options {
 	struct store *store; /* NULL: a memory store */
 	const struct reclaim_policy *policy;
 	bool unchecked;
+	bool rewalks; /* its CPUs walk the tables again before they say that a right is missing */
 	enum thp_mode thp;
 	struct numa_config nodes;
 };
@@ -82,7 +83,7 @@ static inline int world_create(struct world *w, struct world_options o)
 		.nr_cpus = o.cpus ? o.cpus : 1,
 		.checked = !o.unchecked,
 		.pcids = true,
-		.stale_rights = true,
+		.stale_rights = !o.rewalks,
 		.config = &config,
 		.store = o.store,
 	};

@@ -135,6 +135,7 @@ const char *huge_engine_open(int mode)
 
 	return world_create(&w, (struct world_options){ .frames = 16384,
 							.cpus = 2,
+							.rewalks = true,
 							.thp = (enum thp_mode)mode })
 		       ? no_memory
 		       : NULL;

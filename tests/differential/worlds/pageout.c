@@ -109,8 +109,9 @@ static bool fits(const void *step)
  * lets it go, whether it is there is not compared, nor whether that touch is a minor fault or a
  * major one.
  *
- * What swapoff brings back is mapped read-only by Linux and as a fault would map it here: whether
- * the first write after it faults is not compared.
+ * What swapoff brings back is mapped read-only by Linux and as a fault would map it here; and so is
+ * what an advice finds in the swap cache because a child has touched it, while it waits on this CPU
+ * to be put on a list.  Whether the first write after either faults is not compared.
  */
 static bool same(const struct pageout_step *op, struct pageout_record *a, struct pageout_record *b,
 		 bool *unsure, bool *brought_back)
@@ -119,6 +120,8 @@ static bool same(const struct pageout_step *op, struct pageout_record *a, struct
 
 	if (op->call == SWAPOFF)
 		memset(brought_back, true, PAGES);
+	for (unsigned i = 0; op->call == POPULATE_READ && i < op->n; i++)
+		brought_back[op->page + i] |= unsure[op->page + i];
 	if (op->call == WRITE && brought_back[op->page]) {
 		a->minor = b->minor = 0;
 		brought_back[op->page] = false;

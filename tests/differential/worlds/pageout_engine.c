@@ -105,10 +105,10 @@ static s64 engine_does(const struct pageout_step *op)
 bool pageout_engine(const struct script *script, struct pageout_record *records)
 {
 	/* A page comes back alone and keeps no slot, as in the kernel with a device that answers at
-	 * once. */
-	if (world_create(&w,
-			 (struct world_options){ .frames = 512, .slots = 512, .prefetch = 1 }) ||
-	    map_pages(0, PAGES))
+	 * once; and a fault is one, as real CPUs have them. */
+	struct world_options o = { .frames = 512, .slots = 512, .prefetch = 1, .rewalks = true };
+
+	if (world_create(&w, o) || map_pages(0, PAGES))
 		return false;
 	for (unsigned i = 0; i < script->n; i++) {
 		struct pageout_record *r = &records[i];
