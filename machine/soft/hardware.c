@@ -60,6 +60,7 @@ int soft_create_bare(const struct soft_options *o, struct soft_machine **machine
 	m->stale_rights = o->stale_rights;
 	m->control = MMU_CONTROL_USUAL;
 	m->trap = o->trap;
+	m->engine.machine = m;
 	if (allocate(m)) {
 		release(m);
 		return -ENOMEM;

@@ -139,8 +139,9 @@ static void soft_flush(struct mm *mm, u64 start, u64 end)
 }
 
 /* One page of a batch, but for the flush. */
-static void take_one(struct soft_machine *m, struct mmu_take *t)
+static void take_one(struct engine *e, struct mmu_take *t)
 {
+	struct soft_machine *m = soft_of(e);
 	pte_t old;
 
 	t->dirty = false;
@@ -158,16 +159,15 @@ static void take_one(struct soft_machine *m, struct mmu_take *t)
 		t->result = -ENOENT;
 		return;
 	}
-	if (pte_pfn(old) != page_pfn(&m->engine, t->page))
+	if (pte_pfn(old) != page_pfn(e, t->page))
 		vmf_panic("soft: take of %lx names frame %lx, the entry another",
-			  (unsigned long)t->va, (unsigned long)page_pfn(&m->engine, t->page));
+			  (unsigned long)t->va, (unsigned long)page_pfn(e, t->page));
 	t->dirty = pte_dirty(old);
 	t->result = 0;
 }
 
 static unsigned soft_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
-	struct soft_machine *m = soft_of(mm->engine);
 	unsigned i, taken = 0;
 
 	if (n > MMU_BATCH)
@@ -175,7 +175,7 @@ static unsigned soft_take(struct mm *mm, struct mmu_take *takes, unsigned n)
 	for (i = 0; i < n; i++) {
 		if (i && takes[i].va <= takes[i - 1].va)
 			vmf_panic("soft: take is not sorted at %lx", (unsigned long)takes[i].va);
-		take_one(m, &takes[i]);
+		take_one(mm->engine, &takes[i]);
 		taken += !takes[i].result;
 	}
 	if (taken)

@@ -13,7 +13,7 @@ static struct soft_program *of(struct program *p)
 
 static struct soft_cpu *cpu_of(struct program *p, unsigned cpu)
 {
-	return &of(p)->machine->cpus[cpu];
+	return &of(p)->machine->cpus[of(p)->first_cpu + cpu];
 }
 
 static struct mm *mm_on(struct program *p, unsigned cpu)
@@ -106,7 +106,7 @@ static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
 
 static void reclaim(struct program *p, u64 pages)
 {
-	reclaim_direct(&of(p)->machine->engine, pages);
+	reclaim_direct(of(p)->engine, pages);
 }
 
 /* ---- processes ---- */
@@ -149,7 +149,7 @@ static unsigned running(struct program *p, unsigned cpu)
 
 static int file_create(struct program *p, int name, bool in_memory)
 {
-	struct engine *e = &of(p)->machine->engine;
+	struct engine *e = of(p)->engine;
 	struct file *file = in_memory ? shmem_file_setup(e, 0)
 				      : ramfile_create(e, FILE_READ | FILE_WRITE, ~0ULL);
 
@@ -233,7 +233,8 @@ static u64 count(struct program *p, unsigned cpu, int name, enum program_counter
 
 static void check(struct program *p)
 {
-	soft_check(of(p)->machine);
+	engine_check(of(p)->engine);
+	soft_check_tlbs(of(p)->machine);
 }
 
 const struct program_ops soft_program_ops = {
@@ -269,6 +270,7 @@ void soft_program_init(struct soft_program *p, struct soft_machine *m, struct mm
 {
 	*p = (struct soft_program){ .program = { .ops = &soft_program_ops, .nr_cpus = m->nr_cpus },
 				    .machine = m,
+				    .engine = mm->engine,
 				    .mms = { mm } };
 }
 

@@ -110,6 +110,8 @@ struct soft_machine;
 struct soft_program {
 	struct program program;
 	struct soft_machine *machine;
+	struct engine *engine;		   /* of the machine's, the one that serves it */
+	unsigned first_cpu;		   /* its CPUs: from this one on */
 	struct mm *mms[PROGRAM_PROCESSES]; /* [0]: the caller's */
 	struct file *files[PROGRAM_FILES];
 };

@@ -86,9 +86,10 @@ void soft_destroy(struct soft_machine *m);
 int soft_create_hardware(const struct soft_options *options, struct soft_machine **machine);
 void soft_destroy_hardware(struct soft_machine *m);
 
+/* Of any engine on the machine: its own, or one beside it. */
 static inline struct soft_machine *soft_of(struct engine *e)
 {
-	return container_of(e, struct soft_machine, engine);
+	return e->machine;
 }
 
 /* engine_check(), and what the TLBs hold.  Nobody else active. */

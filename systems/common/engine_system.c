@@ -340,10 +340,22 @@ static void reset_counts(struct system *system)
 
 /* ---- its life ---- */
 
+struct engine_config engine_system_config(u64 frames, const struct reclaim_policy *policy)
+{
+	struct engine_config config = engine_default_config(frames);
+
+	config.prefetch = 1;
+	config.policy = policy ? policy : &policy_fifo;
+	config.marks.min = 1;
+	config.marks.low = frames / 16 + 2;
+	config.marks.high = frames / 8 + 3;
+	return config;
+}
+
 static int create_machine(struct engine_system *s, const struct system_options *o,
 			  soft_trap_fn trap)
 {
-	struct engine_config config = engine_default_config(o->frames);
+	struct engine_config config = engine_system_config(o->frames, s->policy);
 	struct soft_options so = {
 		.table_frames = o->frames / 8 + 512,
 		.user_frames = o->frames,
@@ -354,13 +366,6 @@ static int create_machine(struct engine_system *s, const struct system_options *
 	};
 	int err;
 
-	/* What is compared is what a fault costs: it is for one page, and no policy looks at others
-	 * after it. */
-	config.prefetch = 1;
-	config.policy = s->policy ? s->policy : &policy_fifo;
-	config.marks.min = 1;
-	config.marks.low = o->frames / 16 + 2;
-	config.marks.high = o->frames / 8 + 3;
 	err = soft_create(&so, &s->machine);
 	if (err)
 		return err;

@@ -54,6 +54,10 @@ struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code,
 /* All but the memory of `s`. */
 void engine_system_fini(struct engine_system *s);
 
+/* What an engine of the laboratory has, of so many frames; policy NULL: fifo.  What is compared is
+ * what a fault costs: it is for one page, and no policy looks at others after it. */
+struct engine_config engine_system_config(u64 frames, const struct reclaim_policy *policy);
+
 /* For systems without the engine, too: the soft machine's operations, counted; and what its
  * hardware has counted: as it is now, and what came since it was `last`. */
 struct mmu_ops lab_counted_mmu_ops(void);

@@ -42,23 +42,8 @@ static struct exokernel *of_program(struct program *p)
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
 	struct exokernel *x = of(engine_system_of_engine(&cpu->machine->engine));
-	struct fault_result r;
-	unsigned env;
 
-	ledger_cross(&lab_program, &lab_kernel, BY_EXCEPTION, "page fault: CR2 and the error code");
-	env = xok_current(&x->xok, cpu->number);
-	ledger_step(&lab_kernel, "finds the library OS by the time-slice vector", cr2);
-	xok_enter(&x->xok, env);
-	ledger_cross(&lab_kernel, &library_actor, BY_UPCALL,
-		     "enters it at the fault handler of its environment, on a stack of its own");
-	library_read_vector(&x->library);
-	r = resolve_fault(x->xok.envs[env].mm, cr2, code, FAULT_FLAG_USER);
-	xok_leave(&x->xok, env);
-	ledger_cross(&library_actor, &lab_program, BY_RETURN,
-		     r.reason == FAULT_OK || r.reason == FAULT_RETRY
-			     ? "restores the registers and jumps: the kernel has no part in it"
-			     : "to the program's handler of the signal");
-	return r;
+	return xok_trap(&x->xok, cpu, cr2, code);
 }
 
 /* ---- the program's calls, of the library ---- */

@@ -354,6 +354,12 @@ static void repossessed(void *arg)
 	library_read_vector(arg);
 }
 
+static struct fault_result fault(void *arg, struct mm *mm, u64 cr2, u32 code)
+{
+	library_read_vector(arg);
+	return resolve_fault(mm, cr2, code, FAULT_FLAG_USER);
+}
+
 const struct xok_entries library_entries = { .revoke = revoke, .repossessed = repossessed };
 
 /* ---- its life ---- */
@@ -420,6 +426,8 @@ int library_init(struct library *l, struct engine *e, struct xok *x, unsigned en
 	if (!l->balloon)
 		return -ENOMEM;
 	e->mmu = &l->mmu;
+	x->envs[env].fault = fault;
+	x->envs[env].arg = l;
 	err = xok_hold(x, l->resource, &library_entries, l);
 	if (err)
 		return err;

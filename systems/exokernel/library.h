@@ -18,8 +18,6 @@
 
 #define LIBRARY_CAP 0 /* where each environment has its capability */
 
-extern const struct ledger_actor library_actor;
-
 struct library {
 	struct engine *engine;
 	struct mmu_ops mmu; /* what the engine calls */

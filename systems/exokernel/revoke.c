@@ -24,7 +24,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/errno.h"
-#include "systems/exokernel/library.h"
+#include "systems/common/engine_system.h"
 #include "systems/exokernel/xok.h"
 
 static char *bytes_of(const struct xok *x, u64 pfn)
@@ -335,21 +335,4 @@ u32 xok_richest(const struct xok *x)
 		if (atomic_load(&x->holders[i].frames) > atomic_load(&x->holders[best].frames))
 			best = i;
 	return best;
-}
-
-/* ---- its slices ---- */
-
-static rwsem_t *inside_of(struct xok *x, unsigned env)
-{
-	return &x->holders[x->envs[env].caps[0].resource].inside;
-}
-
-void xok_enter(struct xok *x, unsigned env)
-{
-	down_read(inside_of(x, env));
-}
-
-void xok_leave(struct xok *x, unsigned env)
-{
-	up_read(inside_of(x, env));
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "engine/base/errno.h"
+#include "systems/common/engine_system.h"
 #include "systems/exokernel/xok.h"
 
 #define USER_HALF_END 0x800000000000ULL
@@ -40,6 +41,27 @@ int xok_hold(struct xok *x, u32 resource, const struct xok_entries *entries, voi
 	if (!h->vector)
 		h->vector = calloc(x->nr_frames, sizeof(*h->vector));
 	return h->vector ? 0 : -ENOMEM;
+}
+
+/* Frames are repossessed before a library is entered for a fault or after it has left. */
+struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code)
+{
+	const struct xok_env *env = &x->envs[xok_current(x, cpu->number)];
+	rwsem_t *inside = &x->holders[env->caps[0].resource].inside;
+	struct fault_result r;
+
+	ledger_cross(&lab_program, &lab_kernel, BY_EXCEPTION, "page fault: CR2 and the error code");
+	ledger_step(&lab_kernel, "finds the library OS by the time-slice vector", cr2);
+	down_read(inside);
+	ledger_cross(&lab_kernel, &library_actor, BY_UPCALL,
+		     "enters it at the fault handler of its environment, on a stack of its own");
+	r = env->fault(env->arg, env->mm, cr2, code);
+	up_read(inside);
+	ledger_cross(&library_actor, &lab_program, BY_RETURN,
+		     r.reason == FAULT_OK || r.reason == FAULT_RETRY
+			     ? "restores the registers and jumps: the kernel has no part in it"
+			     : "to the program's handler of the signal");
+	return r;
 }
 
 unsigned xok_current(const struct xok *x, unsigned cpu)

@@ -14,6 +14,9 @@
 #include "machine/soft/soft.h"
 #include "systems/system.h"
 
+/* Whom it enters. */
+extern const struct ledger_actor library_actor;
+
 #define XOK_CAPS       8
 #define XOK_KERNEL     0   /* the resource of frames that nobody was given */
 #define XOK_GOING      ~0U /* of frames that are just being given back or repossessed: nobody's */
@@ -28,10 +31,13 @@ struct xok_capability {
 	u32 rights;   /* enum xok_right */
 };
 
-/* A processor environment: whom the kernel enters, and what it may touch. */
+/* A processor environment: where the kernel enters whom, and what that may touch. */
 struct xok_env {
 	bool used;
 	struct mm *mm; /* whose page table is this environment's */
+	/* Its handler of page faults. */
+	struct fault_result (*fault)(void *arg, struct mm *mm, u64 cr2, u32 code);
+	void *arg;
 	struct xok_capability caps[XOK_CAPS];
 };
 
@@ -135,10 +141,8 @@ u64 xok_revoke(struct xok *x, u32 resource, u64 n);
 u32 xok_richest(const struct xok *x);
 /* Whose slice is the CPU in? */
 unsigned xok_current(const struct xok *x, unsigned cpu);
-/* The environment's library is entered for a fault, and is done with it: frames are repossessed
- * before or after. */
-void xok_enter(struct xok *x, unsigned env);
-void xok_leave(struct xok *x, unsigned env);
+/* The CPU has met a fault of a program's: the kernel fields it. */
+struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code);
 
 /* ---- between the kernel's files ---- */
 
