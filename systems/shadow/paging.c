@@ -91,6 +91,21 @@ void shadow_sync(struct shadow *s)
 			sync_table(s, i);
 }
 
+/* What the shadows do not lead to, no processor has by them. */
+void shadow_invlpg(struct shadow *s, u64 root, u64 va)
+{
+	u32 i = shadow_find(s, root >> PAGE_SHIFT, LEVEL_P4D);
+
+	ledger_count(PAID_LOCKS_TABLE);
+	for (enum mmu_level level = LEVEL_P4D; i != SHADOW_NONE && level > LEVEL_PTE; level--) {
+		pte_t entry = pte_read(&s->entries[i][level_index(level, va)]);
+
+		i = pte_present(entry) ? (u32)(pte_pfn(entry) - s->first_hfn) : SHADOW_NONE;
+	}
+	if (i != SHADOW_NONE && s->tables[i].unsync)
+		sync_table(s, i);
+}
+
 /* ---- a hidden fault ---- */
 
 /* The guest's tables that a walk went through, from the root on. */

@@ -112,8 +112,10 @@ enum shadow_store {
  * the last of these. */
 unsigned shadow_before_store(struct shadow *s, const pte_t *entry, unsigned n,
 			     enum shadow_store *last);
-/* INVLPG, or a load of CR3: what is out of sync is no more.  Paging lock. */
+/* A load of CR3: what is out of sync is no more.  Paging lock. */
 void shadow_sync(struct shadow *s);
+/* INVLPG, under that root: the table that va is in is not out of sync any more.  Paging lock. */
+void shadow_invlpg(struct shadow *s, u64 root, u64 va);
 
 /* Has the frame a shadow of that level?  Paging lock. */
 bool shadow_has(const struct shadow *s, u64 gfn, enum mmu_level level);

@@ -259,12 +259,47 @@ static void set_table(struct mm *mm, pte_t *slot, pte_t entry)
 	end(s);
 }
 
-/* What is out of sync gives what the guest has given up; so it goes before TLBs are flushed. */
-static void sync_for(struct shadowed *s, const char *what)
+/* ---- the guest's flushes: what is out of sync gives what the guest has given up ---- */
+
+/* More pages than this are flushed by a load of CR3: tlb_single_page_flush_ceiling. */
+#define GUEST_FLUSHES_SINGLY 33
+
+/* CPUs beside this one that run the space: each flushes for itself. */
+static unsigned others_running(const struct shadowed *s, const struct mm *mm)
 {
-	exits(&lab_kernel, what);
+	const struct soft_machine *m = s->base.machine;
+	unsigned n = 0;
+
+	for (unsigned i = 0; m->nr_cpus > 1 && i < m->nr_cpus; i++)
+		n += atomic_load(&m->cpus[i].mm) == mm && i != ledger_cpu();
+	return n;
+}
+
+static void guest_loads_cr3(struct shadowed *s)
+{
+	exits(&lab_kernel, "exit 28: a load of CR3");
 	shadow_sync(&s->shadow);
 	enters(&lab_kernel, "VM entry");
+}
+
+static void guest_invalidates(struct shadowed *s, const struct mm *mm, u64 va)
+{
+	exits(&lab_kernel, "exit 14: INVLPG");
+	shadow_invlpg(&s->shadow, mm->pgd_phys, va);
+	enters(&lab_kernel, "VM entry");
+}
+
+/* Before any TLB is flushed, lest it gets what is out of sync again.  Paging lock. */
+static void guest_flushes(struct shadowed *s, const struct mm *mm, u64 start, u64 end)
+{
+	bool all = end - start > GUEST_FLUSHES_SINGLY * PAGE_SIZE;
+
+	for (unsigned cpus = 1 + others_running(s, mm); cpus; cpus--) {
+		if (all)
+			guest_loads_cr3(s);
+		for (u64 va = start & PAGE_MASK; !all && va < end; va += PAGE_SIZE)
+			guest_invalidates(s, mm, va);
+	}
 }
 
 static void flush(struct mm *mm, u64 start, u64 end)
@@ -274,7 +309,7 @@ static void flush(struct mm *mm, u64 start, u64 end)
 	if (start >= end)
 		return;
 	shadow_lock(&s->shadow);
-	sync_for(s, "exit 14: INVLPG");
+	guest_flushes(s, mm, start, end);
 	shadow_unlock(&s->shadow);
 	s->counted.flush(mm, start, end);
 }
@@ -283,6 +318,7 @@ static void flush(struct mm *mm, u64 start, u64 end)
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
 	struct shadowed *s = of_mm(mm);
+	u64 end = takes[n - 1].va + PAGE_SIZE;
 	unsigned taken;
 
 	shadow_lock(&s->shadow);
@@ -290,8 +326,8 @@ static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 		stop_at_stores(s, takes[i].ptep, 1);
 	taken = s->counted.take(mm, takes, n);
 	if (taken) {
-		sync_for(s, "exit 14: INVLPG");
-		soft_shootdown(mm, takes[0].va, takes[n - 1].va + PAGE_SIZE);
+		guest_flushes(s, mm, takes[0].va, end);
+		soft_shootdown(mm, takes[0].va, end);
 	}
 	shadow_unlock(&s->shadow);
 	return taken;
@@ -305,9 +341,24 @@ static void run_process(struct program *p, unsigned cpu, unsigned process)
 
 	ledger_begin(base->system.ledger, cpu);
 	shadow_lock(&of(base)->shadow);
-	sync_for(of(base), "exit 28: a load of CR3");
+	guest_loads_cr3(of(base));
 	shadow_unlock(&of(base)->shadow);
 	soft_program_ops.run(p, cpu, process);
+}
+
+/* CPUs that ran it run the first process then. */
+static void exit_process(struct program *p, unsigned process)
+{
+	struct shadowed *s = of(engine_system_of_program(p));
+
+	for (unsigned i = 0; i < p->nr_cpus; i++) {
+		if (p->ops->running(p, i) != process)
+			continue;
+		shadow_lock(&s->shadow);
+		guest_loads_cr3(s);
+		shadow_unlock(&s->shadow);
+	}
+	soft_program_ops.exit(p, process);
 }
 
 static void check(struct program *p)
@@ -379,6 +430,7 @@ static void become_a_guest(struct shadowed *s)
 	b->mmu.take = take;
 	b->mmu.flush = flush;
 	b->ops.run = run_process;
+	b->ops.exit = exit_process;
 	b->ops.check = check;
 	b->system.destroy = destroy;
 	s->second = (struct soft_second_stage){ .walk = walk, .resolve = resolve };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Shadow page tables: what a fresh page costs, and that a guest cannot tell its shadows from its
  * tables. */
+#include <stdio.h>
+
 #include "engine/base/errno.h"
 #include "systems/lab.h"
 #include "systems/shadow/shadow.h"
@@ -355,6 +357,25 @@ static void the_first_write_to_a_page_that_was_read_faults_once_more(void **stat
 	destroy();
 }
 
+/* Up to 33 pages by INVLPG, each of which leaves the guest; more by a load of CR3. */
+static void a_guests_flush_costs_an_exit_for_each_page_or_one(void **state)
+{
+	char text[200];
+	const struct workload w = { "flush", text };
+	struct lab_result r;
+
+	(void)state;
+	for (unsigned pages = 1; pages <= 40; pages += pages < 33 ? 16 : 1) {
+		snprintf(text, sizeof(text),
+			 "# rights are taken from pages\nmap any 40P rw as A\nwrite A 40P 1\n"
+			 "measure\nprotect A %uP r\n",
+			 pages);
+		assert_int_equal(lab_run(system_find("shadow-oos"), &w, 0, &r), 0);
+		assert_int_equal(r.verdict, LAB_OK);
+		assert_int_equal(r.counts[PAID_VM_EXITS], pages > 33 ? 1 : pages);
+	}
+}
+
 static bool is_unsync(u64 gfn)
 {
 	return shadow.tables[shadow_find(&shadow, gfn, LEVEL_PTE)].unsync;
@@ -378,6 +399,34 @@ static void a_stale_shadow_is_as_a_stale_tlb_until_the_flush(void **state)
 	assert_false(is_unsync(6));
 	assert_int_equal(shadow_fault(&shadow, &c, 0, 0, PF_USER, &code), SHADOW_TRUE);
 	assert_int_equal(shadow_walk(&shadow, &c, 0, 0, PF_USER, &w), WALK_FAULT);
+	destroy();
+}
+
+static void invlpg_syncs_the_table_that_it_is_for(void **state)
+{
+	const struct mmu_control c = MMU_CONTROL_USUAL;
+	struct walk_result w;
+	u32 code;
+
+	(void)state;
+	create(true);
+	one_page(9, PTE_WRITE | PTE_USER);
+	store(4, 1, pte_make(7, PTE_PRESENT | PTE_USER));
+	store(7, 0, pte_make(10, PTE_PRESENT | PTE_USER));
+	hidden_faults(PF_USER);
+	assert_int_equal(shadow_fault(&shadow, &c, 0, PMD_SIZE, PF_USER, &code), SHADOW_HIDDEN);
+	for (unsigned i = 0; i < 2; i++) {
+		store(6, i, (pte_t){ 0 });
+		store(7, i, (pte_t){ 0 });
+	}
+	shadow_lock(&shadow);
+	shadow_invlpg(&shadow, 0, 1ULL << level_shift(LEVEL_P4D)); /* nothing is there */
+	assert_true(is_unsync(6) && is_unsync(7));
+	shadow_invlpg(&shadow, 0, PMD_SIZE + PAGE_SIZE);
+	shadow_unlock(&shadow);
+	assert_true(is_unsync(6) && !is_unsync(7));
+	assert_int_equal(shadow_walk(&shadow, &c, 0, 0, PF_USER, &w), WALK_OK);
+	assert_int_equal(shadow_walk(&shadow, &c, 0, PMD_SIZE, PF_USER, &w), WALK_FAULT);
 	destroy();
 }
 
@@ -539,6 +588,8 @@ int main(void)
 		cmocka_unit_test(nor_where_tables_lead_to_themselves),
 		cmocka_unit_test(the_first_write_to_a_page_that_was_read_faults_once_more),
 		cmocka_unit_test(a_stale_shadow_is_as_a_stale_tlb_until_the_flush),
+		cmocka_unit_test(a_guests_flush_costs_an_exit_for_each_page_or_one),
+		cmocka_unit_test(invlpg_syncs_the_table_that_it_is_for),
 		cmocka_unit_test(a_page_that_is_stored_to_in_a_row_is_no_table),
 		cmocka_unit_test(a_table_that_two_roots_share_has_one_shadow),
 		cmocka_unit_test(a_table_is_in_sync_where_it_is_walked_above_the_leaf),
