@@ -281,7 +281,7 @@ static void random_tables(bool out_of_sync, bool any_level)
 {
 	create(out_of_sync);
 	at_any_level = any_level;
-	for (unsigned step = 0; step < 60000; step++) {
+	for (unsigned step = 0; step < 30000; step++) {
 		if (!rnd_below(&seed, 4)) {
 			for (u64 n = rnd_below(&seed, 3) + 1; n; n--)
 				edit();
