@@ -120,7 +120,8 @@ struct engine {
 	struct swap swap;
 	struct lru lru;
 	struct kswapd kswapd[MAX_NUMNODES];
-	/* kswapd_wake(), once there is such a thread (never called by name from the allocator). */
+	/* Wakes that of a node; set once there is one (kswapd is never called by name from the
+	 * allocator). */
 	void (*wake_kswapd)(struct engine *e, unsigned nid);
 	struct flusher flusher;
 	spinlock_t streams_lock;

@@ -4,9 +4,15 @@
 #include "engine/engine.h"
 #include "engine/reclaim/internal.h"
 
+static void wake_if_worth_it(struct engine *e, unsigned nid)
+{
+	if (atomic_load_explicit(&e->kswapd[nid].failures, memory_order_relaxed) < KSWAPD_FAILURES)
+		kswapd_wake(e, nid);
+}
+
 void kswapd_enter(struct engine *e, unsigned nid)
 {
-	e->wake_kswapd = kswapd_wake;
+	e->wake_kswapd = wake_if_worth_it;
 	atomic_fetch_add(&e->kswapd[nid].threads, 1);
 }
 
@@ -28,7 +34,17 @@ u64 kswapd_run(struct engine *e, unsigned nid)
 	u64 freed = reclaim_balance_node(e, nid);
 
 	stat_add(&e->kswapd[nid].freed, freed);
+	if (freed)
+		atomic_store_explicit(&e->kswapd[nid].failures, 0, memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(&e->kswapd[nid].failures, 1, memory_order_relaxed);
 	return freed;
+}
+
+void kswapd_try_again(struct engine *e)
+{
+	for (unsigned i = 0; e->wake_kswapd && i < e->numa.nr; i++)
+		atomic_store_explicit(&e->kswapd[i].failures, 0, memory_order_relaxed);
 }
 
 void kswapd_wake(struct engine *e, unsigned nid)

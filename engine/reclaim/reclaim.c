@@ -177,6 +177,8 @@ u64 reclaim_nodes(struct engine *e, u64 want, nodemask_t nodes)
 	freed = reclaim(e, want, nodes, &not_now);
 	if (freed || !not_now)
 		note_outcome(e, freed);
+	if (freed)
+		kswapd_try_again(e);
 	stat_add(&e->stats->direct_reclaim_ns, machine_now_ns() - start);
 	stat_add(&e->stats->direct_freed, freed);
 	return freed;

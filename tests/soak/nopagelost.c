@@ -22,6 +22,7 @@
 #include "engine/backing/shmem.h"
 #include "engine/migrate/numa.h"
 #include "engine/space/calls.h"
+#include "machine/soft/background.h"
 #include "machine/soft/host.h"
 #include "tests/unit/world.h"
 
@@ -48,6 +49,7 @@ static struct file *files[FILES];
 static u64 seed;
 static pthread_barrier_t stopped, go_on;
 static _Atomic bool stop;
+static struct soft_background *background; /* looks after both nodes, but at quiet points */
 
 static u64 rnd_next(u64 *state)
 {
@@ -529,8 +531,15 @@ static void make_world(void)
 			STORE_DIE("no files");
 }
 
+static void start_background(void)
+{
+	if (soft_background_start(w.m, &background))
+		STORE_DIE("no threads for the nodes");
+}
+
 static void run(u64 *rnd, u64 until)
 {
+	start_background();
 	for (unsigned i = 0; i < CPUS; i++) {
 		struct worker *k = &workers[i];
 
@@ -543,14 +552,17 @@ static void run(u64 *rnd, u64 until)
 		for (unsigned n = rnd_below(rnd, 6); n; n--)
 			administer(rnd);
 		pthread_barrier_wait(&stopped);
+		soft_background_stop(background);
 		soft_check(w.m);
 		done.quiet++;
 		if (now_ms() >= until)
 			atomic_store(&stop, true);
+		start_background();
 		pthread_barrier_wait(&go_on);
 	}
 	for (unsigned i = 0; i < CPUS; i++)
 		pthread_join(workers[i].thread, NULL);
+	soft_background_stop(background);
 }
 
 /* False: something of what it is for did not come to pass. */

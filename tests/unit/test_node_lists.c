@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Each node has lists, a policy and a background reclaimer of its own. */
-#include <pthread.h>
 #include <sched.h>
 
 #include "engine/migrate/numa.h"
 #include "engine/reclaim/internal.h"
+#include "engine/backing/swap_area.h"
 #include "engine/space/calls.h"
+#include "machine/soft/background.h"
 #include "tests/unit/script_world.h"
 
 enum { NODE_FRAMES = 256 };
@@ -139,40 +140,19 @@ static void each_node_has_generations_of_its_own(void **state)
 
 /* ---- the threads ---- */
 
-static _Atomic bool stop;
+static struct soft_background *background;
 
-static void *look_after_node(void *arg)
+static void start_background(void)
 {
-	unsigned nid = (unsigned)(uintptr_t)arg;
-
-	kswapd_enter(w.e, nid);
-	while (!atomic_load(&stop)) {
-		kswapd_wait(w.e, nid);
-		kswapd_run(w.e, nid);
-	}
-	kswapd_leave(w.e, nid);
-	return NULL;
+	assert_int_equal(soft_background_start(w.m, &background), 0);
 }
 
-static pthread_t start_thread(unsigned nid)
+static void end_background(void)
 {
-	pthread_t t;
-
-	atomic_store(&stop, false);
-	assert_int_equal(pthread_create(&t, NULL, look_after_node, (void *)(uintptr_t)nid), 0);
-	while (!atomic_load(&w.e->kswapd[nid].threads))
-		sched_yield();
-	return t;
+	soft_background_stop(background);
+	assert_int_equal(w.e->kswapd[0].threads + w.e->kswapd[1].threads, 0);
 }
 
-static void end_thread(pthread_t t, unsigned nid)
-{
-	atomic_store(&stop, true);
-	kswapd_wake(w.e, nid);
-	pthread_join(t, NULL);
-}
-
-/* Wait until the thread sleeps again and there is nothing to do. */
 static void until_free(unsigned nid, u64 frames)
 {
 	while (free_on(nid) < frames)
@@ -181,14 +161,13 @@ static void until_free(unsigned nid, u64 frames)
 
 static void a_thread_keeps_its_node_between_low_and_high(void **state)
 {
-	u64 low, high;
-	pthread_t t;
+	u64 low, high, woken;
 
 	(void)state;
 	start_nodes(NULL);
 	low = node_share(w.e, 1, w.e->config.marks.low);
 	high = node_share(w.e, 1, w.e->config.marks.high);
-	t = start_thread(1);
+	start_background();
 	map(0, 600, RW);
 	touch_on(0, 0, 100);
 	for (unsigned i = 0; free_on(1) > low; i++)
@@ -199,14 +178,48 @@ static void a_thread_keeps_its_node_between_low_and_high(void **state)
 		if (free_on(1) < low)
 			until_free(1, high);
 	}
-	assert_true(w.e->kswapd[1].woken > 2);
-	end_thread(t, 1);
+	woken = w.e->kswapd[1].woken;
+	assert_true(woken > 2);
+	assert_int_equal(w.e->kswapd[0].woken, 0);
+	end_background();
 	assert_true(w.e->kswapd[1].freed > 100);
 	/* Those who allocated did nothing, and the other node gave nothing. */
 	assert_int_equal(w.e->stats->direct_freed, 0);
 	assert_int_equal(lruvec_evictable(node(0)), 100);
 	for (unsigned i = 350; i < 550; i++)
 		assert_int_equal(get(i), (u8)(i + 1));
+}
+
+/* No area has a slot, and all pages are anonymous. */
+static void where_nothing_can_go_a_thread_is_left_in_peace(void **state)
+{
+	enum fault_reason reason = FAULT_OK;
+	u64 woken;
+
+	(void)state;
+	start_nodes(NULL);
+	assert_int_equal(swap_area_off(w.e, 0), 0);
+	map(0, 600, RW);
+	start_background();
+	for (unsigned i = 0; i < 600 && reason == FAULT_OK; i++) {
+		reason = soft_write_byte(&w.m->cpus[1], AT(i), 1);
+		for (unsigned k = 0; k < 100; k++) /* so that it has its chance to try */
+			sched_yield();
+	}
+	assert_int_equal(reason, FAULT_OOM);
+	while (w.e->kswapd[1].failures < KSWAPD_FAILURES) {
+		kswapd_wake(w.e, 1);
+		sched_yield();
+	}
+	woken = w.e->kswapd[1].woken;
+	for (unsigned i = 0; i < 20; i++)
+		soft_write_byte(&w.m->cpus[1], AT(599 - i), 1);
+	assert_int_equal(w.e->kswapd[1].woken, woken);
+	/* Direct reclaim finds something: it is worth trying again. */
+	assert_int_equal(do_madvise(mm, AT(0), P(40), UAPI_MADV_FREE), 0);
+	assert_true(reclaim_direct(w.e, 8) > 0);
+	assert_int_equal(w.e->kswapd[1].failures, 0);
+	end_background();
 }
 
 static void where_there_is_no_thread_nobody_is_woken(void **state)
@@ -230,6 +243,7 @@ int main(void)
 		T(a_page_missed_soon_is_judged_by_the_node_that_it_left),
 		T(each_node_has_generations_of_its_own),
 		T(a_thread_keeps_its_node_between_low_and_high),
+		T(where_nothing_can_go_a_thread_is_left_in_peace),
 		T(where_there_is_no_thread_nobody_is_woken),
 	};
 
