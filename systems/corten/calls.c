@@ -81,20 +81,22 @@ static int put_at(struct corten_space *s, unsigned cpu, u64 addr, u64 len, bool 
 	return err;
 }
 
-/* Addresses that this CPU has given to nobody; whether they are free the tables say. */
+u64 corten_next_address(struct corten *c, unsigned cpu, u64 len)
+{
+	u64 used = atomic_fetch_add(&c->addresses[cpu].next, len) + len;
+
+	return used > CPU_SHARE || used < len ? 0 : CORTEN_HIGH - cpu * CPU_SHARE - used;
+}
+
 static s64 put_anywhere(struct corten *c, struct corten_space *s, unsigned cpu, u64 len,
 			const struct corten_meta *meta)
 {
-	u64 top = CORTEN_HIGH - cpu * CPU_SHARE, bottom = top - CPU_SHARE;
 	int err = -EEXIST;
-	u64 used, at = 0;
+	u64 at = 0;
 
 	while (err == -EEXIST) {
-		used = atomic_fetch_add(&c->addresses[cpu].next, len) + len;
-		if (used > top - bottom || used < len)
-			return -ENOMEM;
-		at = top - used;
-		err = put_at(s, cpu, at, len, false, meta);
+		at = corten_next_address(c, cpu, len);
+		err = at ? put_at(s, cpu, at, len, false, meta) : -ENOMEM;
 	}
 	return err ? err : (s64)at;
 }
@@ -305,6 +307,17 @@ static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 	return err;
 }
 
+/* ---- mremap ---- */
+
+static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len, u32 flags, u64 to)
+{
+	struct corten *c = enter(p, cpu, "mremap");
+	s64 at = corten_remap(c, cpu, space_on(p, cpu), addr, len, new_len, flags, to);
+
+	leave();
+	return at;
+}
+
 /* ---- accesses ---- */
 
 static enum fault_reason access_page(struct program *p, unsigned cpu, u64 va, u32 access,
@@ -392,6 +405,35 @@ static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
 	for (u64 va = addr; va < addr + len; va += PAGE_SIZE)
 		if (corten_evict_at(&c->memory, cpu, s, va) < 0)
 			break;
+}
+
+/* Pages of files that are mapped, or differ from the disk, go when nothing else can. */
+static u64 evict_files(struct corten *c, unsigned cpu, bool all)
+{
+	struct corten_cursor cur;
+	u64 freed = 0;
+
+	for (unsigned i = 0; all && i < PROGRAM_PROCESSES; i++) {
+		if (!c->spaces[i])
+			continue;
+		corten_lock(&cur, c->spaces[i], cpu, CORTEN_LOW, CORTEN_HIGH);
+		corten_walk(&cur, CORTEN_LOW, CORTEN_HIGH, false, drop_file_page, c);
+		corten_unlock(&cur);
+	}
+	for (unsigned i = 0; i < PROGRAM_FILES; i++) {
+		if (!c->files[i])
+			continue;
+		if (all)
+			corten_file_sync(c->files[i]);
+		freed += corten_file_evict(c->files[i]);
+	}
+	return freed;
+}
+
+bool corten_make_room(struct corten *c, unsigned cpu)
+{
+	return corten_reclaim(&c->memory, cpu, 8) || evict_files(c, cpu, false) ||
+	       evict_files(c, cpu, true);
 }
 
 static void reclaim(struct program *p, u64 pages)
@@ -535,24 +577,38 @@ static int file_create(struct program *p, int file, bool in_memory)
 	return c->files[file] ? 0 : -ENOMEM;
 }
 
-static s64 file_read_bytes(struct program *p, int file, u64 pos, void *bytes, u64 n)
+/* In as many parts as there is memory for at once. */
+static s64 file_bytes(struct program *p, int file, u64 pos, char *bytes, u64 n, bool write)
 {
 	struct corten *c = corten_of_program(p);
+	struct corten_file *f = c->files[file];
+	unsigned cpu = here(c);
+	u64 done = 0;
+	s64 part;
 
-	return corten_file_read(c->files[file], here(c), pos, bytes, n);
+	do {
+		part = write ? corten_file_write(f, cpu, pos + done, bytes + done, n - done)
+			     : corten_file_read(f, cpu, pos + done, bytes + done, n - done);
+		done += max_of(part, (s64)0);
+	} while (done < n && (part > 0 || (part == -ENOMEM && corten_make_room(c, cpu))));
+	return done ? (s64)done : part;
+}
+
+static s64 file_read_bytes(struct program *p, int file, u64 pos, void *bytes, u64 n)
+{
+	return file_bytes(p, file, pos, bytes, n, false);
 }
 
 static s64 file_write_bytes(struct program *p, int file, u64 pos, const void *bytes, u64 n)
 {
-	struct corten *c = corten_of_program(p);
-
-	return corten_file_write(c->files[file], here(c), pos, bytes, n);
+	return file_bytes(p, file, pos, (char *)bytes, n, true);
 }
 
 struct cut {
 	struct corten *c;
 	const struct corten_file *file;
-	u64 pages; /* that the file keeps */
+	u64 start, end; /* pages of it that are gone */
+	bool copies;	/* and private copies, too */
 };
 
 static int cut_page(void *arg, struct corten_cursor *cur, u64 va, u64 n, pte_t *ptep,
@@ -560,27 +616,68 @@ static int cut_page(void *arg, struct corten_cursor *cur, u64 va, u64 n, pte_t *
 {
 	struct cut *cut = arg;
 
-	(void)n;
-	if (meta->kind == CORTEN_FILE && meta->file == cut->file && meta->page >= cut->pages)
+	if (meta->kind != CORTEN_FILE || meta->file != cut->file || meta->page < cut->start ||
+	    meta->page >= cut->end)
+		return 0;
+	if (cut->copies)
 		drop(cut->c, cur, va, ptep, meta);
+	else
+		drop_file_page(cut->c, cur, va, n, ptep, meta);
 	return 0;
 }
 
-/* What lies behind the new end leaves every space that there is. */
+/* They leave every space that there is.  The file has given them up before: who has found one has
+ * locked the entry for it, and is waited for here. */
+static void cut_pages(struct cut *cut)
+{
+	struct corten_cursor cur;
+
+	for (unsigned i = 0; cut->start < cut->end && i < PROGRAM_PROCESSES; i++) {
+		struct corten_space *s = cut->c->spaces[i];
+
+		if (!s)
+			continue;
+		corten_lock(&cur, s, here(cut->c), CORTEN_LOW, CORTEN_HIGH);
+		corten_walk(&cur, CORTEN_LOW, CORTEN_HIGH, false, cut_page, cut);
+		corten_unlock(&cur);
+	}
+}
+
 static int file_cut(struct program *p, int file, u64 size)
 {
 	struct corten *c = corten_of_program(p);
-	struct cut cut = { c, c->files[file], (size + PAGE_SIZE - 1) >> PAGE_SHIFT };
-	struct corten_cursor cur;
+	struct corten_file *f = c->files[file];
+	struct cut cut = { c, f, PAGE_ALIGN(size) >> PAGE_SHIFT, 0, true };
+	int err;
 
-	for (unsigned i = 0; i < PROGRAM_PROCESSES && size < cut.file->size; i++) {
-		if (!c->spaces[i])
-			continue;
-		corten_lock(&cur, c->spaces[i], here(c), CORTEN_LOW, CORTEN_HIGH);
-		corten_walk(&cur, CORTEN_LOW, CORTEN_HIGH, false, cut_page, &cut);
-		corten_unlock(&cur);
-	}
-	return corten_file_truncate(c->files[file], size);
+	spin_lock(&f->resizing);
+	cut.end = PAGE_ALIGN(f->size) >> PAGE_SHIFT;
+	do
+		err = corten_file_truncate(f, size);
+	while (err == -ENOMEM && corten_make_room(c, here(c)));
+	if (!err)
+		cut_pages(&cut);
+	spin_unlock(&f->resizing);
+	return err;
+}
+
+static int file_punch(struct program *p, int file, u64 pos, u64 len)
+{
+	struct corten *c = corten_of_program(p);
+	struct corten_file *f = c->files[file];
+	struct cut cut = { c, f, PAGE_ALIGN(pos) >> PAGE_SHIFT, (pos + len) >> PAGE_SHIFT, false };
+	int err;
+
+	if (!len || pos + len < pos)
+		return -EINVAL;
+	spin_lock(&f->resizing);
+	do
+		err = corten_file_punch(f, pos, pos + len);
+	while (err == -ENOMEM && corten_make_room(c, here(c)));
+	if (!err)
+		cut_pages(&cut);
+	spin_unlock(&f->resizing);
+	return err;
 }
 
 static int sync_file(struct program *p, int file)
@@ -705,6 +802,7 @@ const struct program_ops corten_program_ops = {
 	.map = map,
 	.unmap = unmap,
 	.protect = protect,
+	.remap = remap,
 	.advise = advise,
 	.access = access_page,
 	.add = add,
@@ -721,6 +819,7 @@ const struct program_ops corten_program_ops = {
 	.file_read = file_read_bytes,
 	.file_write = file_write_bytes,
 	.file_truncate = file_cut,
+	.file_punch = file_punch,
 	.file_sync = sync_file,
 	.file_evict = evict_file,
 	.file_fail = fail_file,

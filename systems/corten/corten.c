@@ -22,7 +22,7 @@ static void refer(struct corten_owner *o, const struct corten_meta *m, int n)
 
 static void unmapped(struct corten_owner *o, struct page *page)
 {
-	corten_unmapped(&container_of(o, struct corten, owner)->memory, page);
+	(void)corten_unmapped(&container_of(o, struct corten, owner)->memory, page);
 }
 
 /* ---- attacks: on what a cursor may do ---- */
@@ -152,7 +152,8 @@ static int first_space(struct corten *c)
 static int set_up(struct corten *c)
 {
 	struct mmu_ops mmu = lab_counted_mmu_ops();
-	int err = corten_memory_init(&c->memory, c->machine, &c->store.store);
+	int err = corten_memory_init(&c->memory, c->machine, &c->store.store, c->spaces,
+				     PROGRAM_PROCESSES);
 
 	if (err)
 		return err;

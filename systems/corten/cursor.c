@@ -236,7 +236,7 @@ void corten_lock(struct corten_cursor *c, struct corten_space *s, unsigned cpu, 
 	lock_below(c, c->table, c->level, start, end);
 }
 
-static void flush_now(struct corten_cursor *c)
+void corten_flush(struct corten_cursor *c)
 {
 	struct corten_tables *t = c->space->tables;
 
@@ -260,7 +260,7 @@ void corten_unlock(struct corten_cursor *c)
 	struct corten_tables *t = c->space->tables;
 	u64 pfn;
 
-	flush_now(c);
+	corten_flush(c);
 	unlock_below(c, c->table, c->level, c->start, c->end);
 	spin_unlock(&table_of(t, c->table)->lock);
 	if (c->dead != NO_TABLE)
@@ -436,13 +436,21 @@ int corten_map(struct corten_cursor *c, u64 va, struct page *page, bool write)
 	return 0;
 }
 
-pte_t corten_take(struct corten_cursor *c, u64 va, pte_t *ptep)
+pte_t corten_lift(struct corten_cursor *c, u64 va, pte_t *ptep)
 {
 	struct corten_tables *t = c->space->tables;
 	pte_t old = t->mmu.clear(&c->space->mm, va, ptep, (pte_t){ 0 });
 
-	t->mmu.flush(&c->space->mm, va, va + PAGE_SIZE);
+	corten_owe_flush(c, va, va + PAGE_SIZE);
 	atomic_fetch_sub_explicit(&c->space->rss, 1, memory_order_relaxed);
+	return old;
+}
+
+pte_t corten_take(struct corten_cursor *c, u64 va, pte_t *ptep)
+{
+	pte_t old = corten_lift(c, va, ptep);
+
+	corten_flush(c);
 	return old;
 }
 
@@ -473,17 +481,14 @@ static void take_out(struct corten_cursor *c, pte_t *slot, u64 va, u64 next)
 
 void corten_drop(struct corten_cursor *c, u64 va, pte_t *ptep)
 {
-	struct corten_tables *t = c->space->tables;
 	pte_t old;
 
 	if (!pte_mapped(pte_read(ptep)))
 		return;
-	old = t->mmu.clear(&c->space->mm, va, ptep, (pte_t){ 0 });
-	atomic_fetch_sub_explicit(&c->space->rss, 1, memory_order_relaxed);
-	corten_owe_flush(c, va, va + PAGE_SIZE);
-	c->gone[c->nr_gone++] = pfn_page(&t->machine->engine, pte_pfn(old));
+	old = corten_lift(c, va, ptep);
+	c->gone[c->nr_gone++] = pfn_page(c->space->mm.engine, pte_pfn(old));
 	if (c->nr_gone == CORTEN_BATCH)
-		flush_now(c);
+		corten_flush(c);
 }
 
 static void forget(struct corten_cursor *c, struct corten_meta *m, bool mapped)

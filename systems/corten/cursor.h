@@ -141,16 +141,19 @@ int corten_map(struct corten_cursor *c, u64 va, struct page *page, bool write);
 u64 corten_bits(const struct corten_meta *m, bool write);
 /* The record of va, a page of its own.  NULL: no table, or va is not locked. */
 struct corten_meta *corten_meta_at(struct corten_cursor *c, u64 va);
-/* Take the page at va out of memory, flushed, its record left as it is.  What the entry was. */
+/* Take the page at va, which is there, out of memory, its record left as it is; a flush is owed, or
+ * done.  What the entry was. */
+pte_t corten_lift(struct corten_cursor *c, u64 va, pte_t *ptep);
 pte_t corten_take(struct corten_cursor *c, u64 va, pte_t *ptep);
-/* It is back, as it was. */
+/* It is back as it was, there or where else there is a table for it. */
 void corten_restore(struct corten_cursor *c, u64 va, pte_t *ptep, pte_t old);
 /* Take the page at va, if any, out of memory; at the end it is flushed and unmapped(). */
 void corten_drop(struct corten_cursor *c, u64 va, pte_t *ptep);
 /* Free all that is in [start, end). */
 int corten_unmap(struct corten_cursor *c, u64 start, u64 end);
-/* A flush of [start, end) is owed, at the latest at the end. */
+/* A flush of [start, end) is owed, at the latest at the end; and all that is owed is done. */
 void corten_owe_flush(struct corten_cursor *c, u64 start, u64 end);
+void corten_flush(struct corten_cursor *c);
 
 /* What one record says: n pages from va on (1 where ptep is not NULL).  0, or an error that ends
  * the walk. */

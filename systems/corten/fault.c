@@ -75,7 +75,7 @@ static int install(struct corten_fault *f, struct page *page, bool anon, bool wr
 
 	atomic_fetch_add(&page->mapcount, 1);
 	if (anon)
-		corten_note_anon(&f->c->memory, page, f->space, f->va);
+		corten_note_anon(&f->c->memory, page, f->va);
 	err = corten_map(&f->cursor, f->va, page, write);
 	if (err == -ENOMEM)
 		corten_unmapped(&f->c->memory, page);
@@ -190,7 +190,7 @@ static int write_protected(struct corten_fault *f)
 
 	if (anon && page_mapcount(page) == 1) {
 		/* Only this entry maps it, and who would copy it needs this lock. */
-		corten_note_anon(&f->c->memory, page, f->space, f->va);
+		corten_note_anon(&f->c->memory, page, f->va);
 		allow_write(f);
 		return 0;
 	}
@@ -314,11 +314,7 @@ static int resolve(struct corten_fault *f)
 		if (err == -EFAULT)
 			err = grow_stack(f);
 		if (err == -ENOMEM) {
-			u64 freed = corten_reclaim(&f->c->memory, f->cpu, 8);
-
-			for (int i = 0; !freed && i < PROGRAM_FILES; i++)
-				freed += f->c->files[i] ? corten_file_evict(f->c->files[i]) : 0;
-			if (!freed)
+			if (!corten_make_room(f->c, f->cpu))
 				return -ENOMEM;
 		} else if (err != -EAGAIN) {
 			return err;

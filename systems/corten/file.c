@@ -22,6 +22,7 @@ struct corten_file *corten_file_new(struct corten_memory *m, bool in_memory)
 	f->in_memory = in_memory;
 	atomic_store(&f->users, 1);
 	spin_init(&f->lock);
+	spin_init(&f->resizing);
 	return f;
 }
 
@@ -177,39 +178,62 @@ s64 corten_file_write(struct corten_file *f, unsigned cpu, u64 pos, const void *
 	return done ? (s64)done : err;
 }
 
-/* The last page's bytes behind the end are zeros for whoever lets the file grow. */
-static int clear_tail(struct corten_file *f, u64 size)
+/* Zeros for [pos, end), within one page.  Lock held. */
+static int clear_part(struct corten_file *f, u64 pos, u64 end)
 {
 	struct corten_block *b;
 	bool major;
 	int err;
 
-	if (!page_offset(size) || size >= f->size)
+	if (pos >= end)
 		return 0;
-	err = find_page(f, f->memory->machine->nr_cpus, size >> PAGE_SHIFT, &major, &b);
+	err = find_page(f, f->memory->machine->nr_cpus, pos >> PAGE_SHIFT, &major, &b);
 	if (err)
 		return err;
-	shared_zero((char *)corten_bytes(f->memory, b->page) + page_offset(size),
-		    PAGE_SIZE - page_offset(size));
+	shared_zero((char *)corten_bytes(f->memory, b->page) + page_offset(pos), end - pos);
 	b->dirty = true;
 	return 0;
 }
 
+/* Whole pages, up to where there is room for them.  Lock held. */
+static void drop_blocks(struct corten_file *f, u64 start, u64 end)
+{
+	for (u64 i = start; i < min_of(end, f->nr); i++) {
+		drop_page(f, &f->blocks[i]);
+		free(f->blocks[i].disk);
+		f->blocks[i].disk = NULL;
+	}
+}
+
+/* (The last page's bytes behind the end are zeros for whoever lets the file grow.) */
 int corten_file_truncate(struct corten_file *f, u64 size)
 {
 	int err;
 
 	spin_lock(&f->lock);
 	err = make_room(f, pages_of(size));
-	if (!err)
-		err = clear_tail(f, size);
-	for (u64 i = pages_of(size); !err && i < f->nr; i++) {
-		drop_page(f, &f->blocks[i]);
-		free(f->blocks[i].disk);
-		f->blocks[i].disk = NULL;
-	}
-	if (!err)
+	if (!err && size < f->size)
+		err = clear_part(f, size, PAGE_ALIGN(size));
+	if (!err) {
+		drop_blocks(f, pages_of(size), f->nr);
 		f->size = size;
+	}
+	spin_unlock(&f->lock);
+	return err;
+}
+
+int corten_file_punch(struct corten_file *f, u64 pos, u64 end)
+{
+	u64 first = PAGE_ALIGN(pos), last = end & PAGE_MASK;
+	int err;
+
+	spin_lock(&f->lock);
+	end = min_of(end, PAGE_ALIGN(f->size));
+	err = clear_part(f, pos, min_of(first, end));
+	if (!err && last >= first)
+		err = clear_part(f, last, end);
+	if (!err)
+		drop_blocks(f, first >> PAGE_SHIFT, last >> PAGE_SHIFT);
 	spin_unlock(&f->lock);
 	return err;
 }

@@ -15,6 +15,7 @@ struct corten_file {
 	_Atomic s64 users; /* who has it open, and each record that names it */
 	bool in_memory;
 	_Atomic int error[NR_RAMFILE_IO]; /* what its disk gives; 0: it works */
+	spinlock_t resizing;		  /* held by who takes pages away, until all spaces know */
 	spinlock_t lock;		  /* guards all below; inside the locks of tables */
 	u64 size;			  /* bytes */
 	u64 nr;				  /* pages that there is room for in the table */
@@ -37,8 +38,10 @@ int corten_file_page(struct corten_file *f, unsigned cpu, u64 index, bool dirty,
 /* As pread(), pwrite(): bytes done, or an error with none. */
 s64 corten_file_read(struct corten_file *f, unsigned cpu, u64 pos, void *bytes, u64 n);
 s64 corten_file_write(struct corten_file *f, unsigned cpu, u64 pos, const void *bytes, u64 n);
-/* What is behind the new end is mapped nowhere.  0, -ENOMEM, -EIO. */
+/* Where pages that are gone now are mapped they are to be unmapped then.  0, -ENOMEM, -EIO. */
 int corten_file_truncate(struct corten_file *f, u64 size);
+/* [pos, end) reads as zeros, and whole pages of it are gone. */
+int corten_file_punch(struct corten_file *f, u64 pos, u64 end);
 int corten_file_sync(struct corten_file *f);
 /* What is clean and not mapped leaves the cache.  How many. */
 u64 corten_file_evict(struct corten_file *f);

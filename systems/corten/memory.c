@@ -11,22 +11,25 @@ static struct engine *engine_of(struct corten_memory *m)
 	return &m->machine->engine;
 }
 
-static struct corten_frame *frame_of(struct corten_memory *m, const struct page *page)
+static _Atomic u64 *note_of(struct corten_memory *m, const struct page *page)
 {
-	return &m->frames[page_pfn(engine_of(m), page) - m->machine->nr_table];
+	return &m->notes[page_pfn(engine_of(m), page) - m->machine->nr_table];
 }
 
-int corten_memory_init(struct corten_memory *m, struct soft_machine *machine, struct store *store)
+int corten_memory_init(struct corten_memory *m, struct soft_machine *machine, struct store *store,
+		       struct corten_space **spaces, unsigned nr_spaces)
 {
 	memset(m, 0, sizeof(*m));
 	m->machine = machine;
 	m->store = store;
+	m->spaces = spaces;
+	m->nr_spaces = nr_spaces;
 	m->batch = (unsigned)max_of(min_of(machine->nr_user / 64, (u64)CORTEN_SPARE), (u64)1);
-	m->frames = calloc(machine->nr_user, sizeof(*m->frames));
+	m->notes = calloc(machine->nr_user, sizeof(*m->notes));
 	m->free_slots = calloc(store->nr_slots, sizeof(*m->free_slots));
 	m->slot_users = calloc(store->nr_slots, sizeof(*m->slot_users));
 	spin_init(&m->lock);
-	if (!m->frames || !m->free_slots || !m->slot_users) {
+	if (!m->notes || !m->free_slots || !m->slot_users) {
 		corten_memory_fini(m);
 		return -ENOMEM;
 	}
@@ -40,7 +43,7 @@ void corten_memory_fini(struct corten_memory *m)
 	for (unsigned i = 0; i <= SOFT_MAX_CPUS; i++)
 		while (m->spare[i].n)
 			page_put(engine_of(m), m->spare[i].pages[--m->spare[i].n]);
-	free(m->frames);
+	free(m->notes);
 	free(m->free_slots);
 	free(m->slot_users);
 }
@@ -80,24 +83,24 @@ void *corten_bytes(struct corten_memory *m, struct page *page)
 	return page_direct(engine_of(m), page);
 }
 
-void corten_note_anon(struct corten_memory *m, struct page *page, struct corten_space *s, u64 va)
+void corten_note_anon(struct corten_memory *m, struct page *page, u64 va)
 {
-	struct corten_frame *f = frame_of(m, page);
-
-	atomic_store(&f->va, va);
-	atomic_store(&f->space, s);
+	atomic_store(note_of(m, page), va);
 }
 
 bool corten_is_anon(struct corten_memory *m, const struct page *page)
 {
-	return atomic_load(&frame_of(m, page)->space);
+	return atomic_load(note_of(m, page));
 }
 
-void corten_unmapped(struct corten_memory *m, struct page *page)
+bool corten_unmapped(struct corten_memory *m, struct page *page)
 {
-	if (atomic_fetch_sub(&page->mapcount, 1) == 1)
-		atomic_store(&frame_of(m, page)->space, NULL);
+	bool last = atomic_fetch_sub(&page->mapcount, 1) == 1;
+
+	if (last)
+		atomic_store(note_of(m, page), 0);
 	page_put(engine_of(m), page);
+	return last;
 }
 
 /* ---- slots ---- */
@@ -166,58 +169,82 @@ static int keep(struct corten_memory *m, struct page *page, bool dirty, struct c
 	return 0;
 }
 
-/* The cursor has locked the page's entry.  1, 0, or the store's error. */
-static int evict_locked(struct corten_memory *m, struct corten_cursor *c, u64 va,
-			struct page **page)
+/* Which page, and of how many entries. */
+struct victim {
+	struct page *page; /* NULL: whichever is there; afterwards the one that is */
+	bool shared;	   /* though others map it, too */
+};
+
+/* The cursor has locked the page's entry.  1: it is taken; 0: it stays; or the store's error. */
+static int evict_locked(struct corten_memory *m, struct corten_cursor *c, u64 va, struct victim *v)
 {
 	struct corten_state s;
+	struct page *page;
 	pte_t old;
 	int err;
 
 	corten_query(c, va, &s);
 	if (!s.ptep || !pte_mapped(s.pte))
 		return 0;
-	*page = pfn_page(engine_of(m), pte_pfn(s.pte));
-	/* Nobody makes it more than one while this entry, the only one, is locked. */
-	if (!corten_is_anon(m, *page) || page_mapcount(*page) != 1)
+	page = pfn_page(engine_of(m), pte_pfn(s.pte));
+	if (!corten_is_anon(m, page) || (v->page && v->page != page))
+		return 0;
+	/* Nobody makes one of it more while this entry, the only one, is locked. */
+	if (page_mapcount(page) != 1 && !v->shared)
 		return 0;
 	old = corten_take(c, va, s.ptep);
-	err = keep(m, *page, pte_dirty(old), corten_meta_at(c, va));
+	err = keep(m, page, pte_dirty(old), corten_meta_at(c, va));
 	if (err) {
 		corten_restore(c, va, s.ptep, old);
 		return err;
 	}
 	atomic_fetch_add_explicit(&c->space->swapped, 1, memory_order_relaxed);
+	v->page = page;
 	return 1;
+}
+
+/* 1: a frame is free; 0: none is; or the store's error. */
+static int evict(struct corten_memory *m, unsigned cpu, struct corten_space *s, u64 va,
+		 struct victim v)
+{
+	struct corten_cursor c;
+	int evicted;
+
+	corten_lock(&c, s, cpu, va, va + PAGE_SIZE);
+	evicted = evict_locked(m, &c, va, &v);
+	corten_unlock(&c);
+	return evicted == 1 ? corten_unmapped(m, v.page) : evicted;
 }
 
 int corten_evict_at(struct corten_memory *m, unsigned cpu, struct corten_space *s, u64 va)
 {
-	struct corten_cursor c;
-	struct page *page;
-	int evicted;
+	return evict(m, cpu, s, va, (struct victim){ NULL, false });
+}
 
-	corten_lock(&c, s, cpu, va, va + PAGE_SIZE);
-	evicted = evict_locked(m, &c, va, &page);
-	corten_unlock(&c);
-	if (evicted == 1)
-		corten_unmapped(m, page);
+/* From all spaces that have it where it was seen last.  As evict(). */
+static int evict_frame(struct corten_memory *m, unsigned cpu, u64 frame, bool shared)
+{
+	struct victim v = { pfn_page(engine_of(m), m->machine->nr_table + frame), shared };
+	u64 va = atomic_load(&m->notes[frame]);
+	int evicted = 0;
+
+	for (unsigned i = 0; va && !evicted && i < m->nr_spaces; i++)
+		if (m->spaces[i])
+			evicted = evict(m, cpu, m->spaces[i], va, v);
 	return evicted;
 }
 
+/* Those that are one space's alone go first. */
 u64 corten_reclaim(struct corten_memory *m, unsigned cpu, u64 want)
 {
-	u64 freed = 0;
+	u64 nr = m->machine->nr_user, freed = 0;
+	int evicted = 0;
 
-	for (u64 looked = 0; looked < m->machine->nr_user && freed < want; looked++) {
-		struct corten_frame *f =
-			&m->frames[atomic_fetch_add(&m->hand, 1) % m->machine->nr_user];
-		struct corten_space *s = atomic_load(&f->space);
-		int evicted = s ? corten_evict_at(m, cpu, s, atomic_load(&f->va)) : 0;
-
-		if (evicted < 0)
+	for (u64 looked = 0; looked < 2 * nr && freed < want && evicted >= 0; looked++) {
+		if (looked == nr && freed)
 			break;
-		freed += evicted;
+		evicted = evict_frame(m, cpu, atomic_fetch_add(&m->hand, 1) % nr, looked >= nr);
+		freed += max_of(evicted, 0);
 	}
 	return freed;
 }

@@ -3,60 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "engine/base/errno.h"
-#include "systems/corten/corten.h"
-#include "systems/lab.h"
-#include "tests/unit/unit.h"
-
-#define AT   0x40000000ULL /* the first address of a table of every level but the root */
-#define MB   0x100000ULL
-#define CPUS 4
-
-static struct ledger *ledger;
-static struct system *s;
-static struct corten *c;
-
-static int setup(void **state)
-{
-	struct system_options o = { .cpus = CPUS, .frames = 2048 };
-
-	(void)state;
-	assert_int_equal(ledger_create(CPUS, &o.ledger), 0);
-	assert_int_equal(corten_system.create(&corten_system, &o, &s), 0);
-	ledger = o.ledger;
-	c = corten_of(s);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	s->program->ops->check(s->program);
-	s->destroy(s);
-	ledger_destroy(ledger);
-	return 0;
-}
-
-static s64 map_at(unsigned cpu, u64 addr, u64 len, u32 prot)
-{
-	struct program_map map = {
-		.addr = addr, .len = len, .prot = prot, .flags = VMAP_FIXED, .file = -1
-	};
-
-	return s->program->ops->map(s->program, cpu, &map);
-}
-
-static enum fault_reason write_at(unsigned cpu, u64 va, u8 byte)
-{
-	return s->program->ops->access(s->program, cpu, va, PF_WRITE, &byte, 1);
-}
-
-static int read_at(unsigned cpu, u64 va)
-{
-	u8 byte;
-
-	return s->program->ops->access(s->program, cpu, va, 0, &byte, 1) ? -1 : byte;
-}
+#include "tests/unit/corten_world.h"
 
 static void lock(struct corten_cursor *cur, unsigned cpu, u64 start, u64 len)
 {
@@ -166,87 +113,6 @@ static void every_frame_of_tables_can_be_one(void **state)
 		assert_int_equal(write_at(0, AT + i * 2 * MB, 1), FAULT_OK);
 	assert_int_equal(s->program->ops->unmap(s->program, 0, AT, 32 * MB), 0);
 	assert_int_equal(map_at(0, AT + n * 2 * MB, PAGE_SIZE, VM_READ), AT + n * 2 * MB);
-}
-
-/* ---- what the calls return ---- */
-
-static int advise_at(u64 addr, u64 len)
-{
-	return s->program->ops->advise(s->program, 0, addr, len, VADV_DONTNEED);
-}
-
-static int protect_at(u64 addr, u64 len, u32 prot)
-{
-	return s->program->ops->protect(s->program, 0, addr, len, prot);
-}
-
-static int unmap_at(u64 addr, u64 len)
-{
-	return s->program->ops->unmap(s->program, 0, addr, len);
-}
-
-/* Pages 0, 2 and 3 of 5, written to. */
-static void map_with_holes(void)
-{
-	map_at(0, AT, PAGE_SIZE, VM_READ | VM_WRITE);
-	map_at(0, AT + 2 * PAGE_SIZE, 2 * PAGE_SIZE, VM_READ | VM_WRITE);
-	for (u64 i = 0; i < 4; i++)
-		write_at(0, AT + i * PAGE_SIZE, 7);
-}
-
-static void advice_is_taken_on_both_sides_of_a_hole(void **state)
-{
-	(void)state;
-	map_with_holes();
-	assert_int_equal(advise_at(AT + PAGE_SIZE, PAGE_SIZE), -ENOMEM);
-	assert_int_equal(advise_at(AT, 3 * PAGE_SIZE), -ENOMEM);
-	assert_int_equal(read_at(0, AT), 0);
-	assert_int_equal(read_at(0, AT + 2 * PAGE_SIZE), 0);
-	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 7);
-	assert_int_equal(advise_at(AT + 3 * PAGE_SIZE, 2 * PAGE_SIZE), -ENOMEM); /* at the end */
-	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 0);
-	write_at(0, AT + 3 * PAGE_SIZE, 7);
-	assert_int_equal(advise_at(AT + 2 * PAGE_SIZE, PAGE_SIZE + 1), 0); /* whole pages */
-	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 0);
-	assert_int_equal(advise_at(AT + PAGE_SIZE, 0), 0);
-	assert_int_equal(advise_at(AT + 1, PAGE_SIZE), -EINVAL);
-	assert_int_equal(advise_at(AT, ~0ULL), -EINVAL);
-	assert_int_equal(advise_at(AT, -AT - PAGE_SIZE), -ENOMEM);
-	assert_int_equal(s->program->ops->advise(s->program, 0, AT, PAGE_SIZE, 3), -EINVAL);
-}
-
-static void rights_change_up_to_a_hole(void **state)
-{
-	(void)state;
-	map_with_holes();
-	assert_int_equal(protect_at(AT, 3 * PAGE_SIZE, VM_READ), -ENOMEM);
-	assert_int_equal(write_at(0, AT, 1), FAULT_ACCERR);
-	assert_int_equal(write_at(0, AT + 2 * PAGE_SIZE, 1), FAULT_OK);
-	assert_int_equal(protect_at(AT + 2 * PAGE_SIZE, PAGE_SIZE + 1, VM_READ), 0);
-	assert_int_equal(write_at(0, AT + 3 * PAGE_SIZE, 1), FAULT_ACCERR);
-	assert_int_equal(protect_at(AT + PAGE_SIZE, 0, VM_READ), 0);
-	assert_int_equal(protect_at(AT + 1, 0, VM_READ), -EINVAL);
-	assert_int_equal(protect_at(AT, ~0ULL, VM_READ), -ENOMEM);
-	assert_int_equal(protect_at(AT, PAGE_SIZE, VM_SHARED), -EINVAL);
-	assert_int_equal(protect_at(PAGE_SIZE, AT, 0), -ENOMEM);
-	assert_int_equal(read_at(0, AT), 7);
-}
-
-static void holes_can_be_unmapped(void **state)
-{
-	(void)state;
-	map_with_holes();
-	assert_int_equal(unmap_at(AT + PAGE_SIZE, PAGE_SIZE), 0);
-	assert_int_equal(unmap_at(AT + PAGE_SIZE, 2 * PAGE_SIZE - 1), 0);
-	assert_int_equal(write_at(0, AT + 2 * PAGE_SIZE, 1), FAULT_MAPERR);
-	assert_int_equal(read_at(0, AT + 3 * PAGE_SIZE), 7);
-	assert_int_equal(unmap_at(AT + 1, PAGE_SIZE), -EINVAL);
-	assert_int_equal(unmap_at(AT, 0), -EINVAL);
-	assert_int_equal(unmap_at(AT, ~0ULL), -EINVAL);
-	assert_int_equal(unmap_at(AT, CORTEN_HIGH - AT + PAGE_SIZE), -EINVAL);
-	assert_int_equal(unmap_at(PAGE_SIZE, PAGE_SIZE), 0);
-	assert_int_equal(unmap_at(PAGE_SIZE, AT), 0);
-	assert_int_equal(write_at(0, AT, 1), FAULT_MAPERR);
 }
 
 /* ---- several CPUs ---- */
@@ -428,139 +294,6 @@ static void layouts_change_while_others_fault(void **state)
 		finish(i);
 }
 
-/* ---- by programs ---- */
-
-static void run_text(const char *text)
-{
-	const struct workload w = { "text", text };
-	struct lab_result r;
-
-	assert_int_equal(lab_run(&corten_system, &w, 0, &r), 0);
-	if (r.verdict != LAB_OK)
-		fail_msg("%s", r.message);
-}
-
-static void what_is_nobodys_to_touch_survives_fork_and_eviction(void **state)
-{
-	(void)state;
-	run_text("# with little\n"
-		 "# frames 64\n"
-		 "map any 40P rw as A\n"
-		 "write A 40P 1\n"
-		 "pageout A 8P\n"
-		 "protect A 20P none\n"
-		 "fork as P\n"
-		 "read A 1 -> segv accerr\n"
-		 "process P\n"
-		 "read A+10P 1 -> segv accerr\n"
-		 "protect A 20P rw\n"
-		 "read A 40P 1\n"
-		 "write A 40P 2\n"
-		 "process first\n"
-		 "protect A 20P rw\n"
-		 "read A 40P 1\n"
-		 "advise A 8P dontneed\n"
-		 "read A 8P 0\n"
-		 "process P\n"
-		 "read A 40P 2\n"
-		 "check\n");
-}
-
-static void a_clean_page_is_not_written_again(void **state)
-{
-	const struct workload w = { "clean", "# read, after it was away\n"
-					     "map any 4P rw as A\n"
-					     "write A 4P 1\n"
-					     "pageout A 4P\n"
-					     "read A 4P 1\n"
-					     "write A 1P 2\n"
-					     "measure\n"
-					     "pageout A 4P\n"
-					     "check\n"
-					     "fork as P\n"
-					     "read A 1P 2\n"
-					     "write A+1P 1P 3\n"
-					     "read A+1P 1P 3\n"
-					     "process P\n"
-					     "read A 1P 2\n"
-					     "read A+1P 3P 1\n" };
-	struct lab_result r;
-
-	(void)state;
-	lab_run(&corten_system, &w, 0, &r);
-	if (r.verdict != LAB_OK)
-		fail_msg("%s", r.message);
-	assert_int_equal(r.counts[PAID_IO_WRITES], 1);
-}
-
-static void a_dirty_page_of_two_is_not_dropped_for_its_old_slot(void **state)
-{
-	(void)state;
-	run_text("map any 2P rw as A\n"
-		 "write A 2P 1\n"
-		 "pageout A 2P\n"
-		 "write A 1P 2\n"
-		 "fork as P\n"
-		 "process P\n"
-		 "read A 1P 2\n"
-		 "exit P\n"
-		 "process first\n"
-		 "pageout A 2P\n"
-		 "read A 1P 2\n"
-		 "read A+1P 1P 1\n"
-		 "write A 1P 3\n"
-		 "fork as Q\n"
-		 "write A 1P 4\n"
-		 "process Q\n"
-		 "pageout A 2P\n"
-		 "read A 1P 3\n"
-		 "process first\n"
-		 "pageout A 2P\n"
-		 "read A 1P 4\n"
-		 "check\n");
-}
-
-static void a_stack_grows_below_pages_that_are_away(void **state)
-{
-	(void)state;
-	run_text("map 0x20010000 1P rw fixed stack\n"
-		 "write 0x20010000 1P 1\n"
-		 "pageout 0x20010000 1P\n"
-		 "read 0x2000c000 4P 0\n"
-		 "read 0x20010000 1P 1\n"
-		 "map 0x1fe00000 1P rw fixed\n"
-		 "read 0x1fe01000 1 -> segv maperr\n"
-		 "read 0x1ff01000 1P 0\n"
-		 "check\n");
-}
-
-static void files_are_cut_and_written_through(void **state)
-{
-	(void)state;
-	run_text("file f 4P 7\n"
-		 "map any 4P rw file f 0 shared as A\n"
-		 "map any 4P rw file f 0 private as B\n"
-		 "read A 4P 7\n"
-		 "write B+3P 1P 9\n"
-		 "write A 1P 1\n"
-		 "fread f 0 1P 1\n"
-		 "truncate f 4096\n"
-		 "read A+1P 1 -> bus\n"
-		 "read B+3P 1 -> bus\n"
-		 "truncate f 16384\n"
-		 "read A+1P 3P 0\n"
-		 "close f\n"
-		 "read A 1P 1\n"
-		 "fork as P\n"
-		 "write A+2P 1P 5\n"
-		 "process P\n"
-		 "read A+2P 1P 5\n"
-		 "read B 1P 1\n"
-		 "check\n");
-}
-
-#define with(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -570,18 +303,10 @@ int main(void)
 		with(a_record_is_divided_where_a_part_changes),
 		with(tables_that_map_nothing_go),
 		with(every_frame_of_tables_can_be_one),
-		with(advice_is_taken_on_both_sides_of_a_hole),
-		with(rights_change_up_to_a_hole),
-		with(holes_can_be_unmapped),
 		with(first_touches_of_disjoint_ranges_share_no_lock),
 		with(who_is_elsewhere_does_not_wait_for_a_transaction),
 		with(who_waits_for_a_table_that_goes_begins_again),
 		with(layouts_change_while_others_fault),
-		cmocka_unit_test(what_is_nobodys_to_touch_survives_fork_and_eviction),
-		cmocka_unit_test(a_clean_page_is_not_written_again),
-		cmocka_unit_test(a_dirty_page_of_two_is_not_dropped_for_its_old_slot),
-		cmocka_unit_test(a_stack_grows_below_pages_that_are_away),
-		cmocka_unit_test(files_are_cut_and_written_through),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
