@@ -181,6 +181,10 @@ struct mmu_ops {
 	 */
 	int (*collapse)(struct mm *mm, u64 va);
 
+	/* A frame has come from the allocator, and nobody else knows of it yet.  NULL: nobody needs
+	 * to be told. */
+	void (*claim)(struct engine *e, struct page *page);
+
 	/* A frame goes back to the allocator; forget its bytes.  The frame is in no table. */
 	void (*release)(struct engine *e, struct page *page);
 

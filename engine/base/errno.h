@@ -27,6 +27,7 @@
 #define EOVERFLOW  75
 #define EOPNOTSUPP 95
 #define ETIMEDOUT  110
+#define ESTALE	   116
 #define EHWPOISON  133
 #endif
 

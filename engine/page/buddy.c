@@ -184,6 +184,9 @@ static void prepare_block(struct engine *e, struct page *page, unsigned flags)
 	}
 	if (flags & ALLOC_ZERO)
 		memset(page_direct(e, page), 0, nr << PAGE_SHIFT);
+	if (page->zone != ZONE_TABLE && unlikely(e->mmu->claim))
+		for (i = 0; i < nr; i++)
+			e->mmu->claim(e, page + i);
 	/* Last: from here on page_tryget() may find it. */
 	atomic_store_explicit(&page->refcount, 1, memory_order_release);
 }

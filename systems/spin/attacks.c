@@ -4,6 +4,7 @@
 
 #include "engine/base/errno.h"
 #include "systems/spin/internal.h"
+#include "systems/spin/services.h"
 
 #define AT    0x20000000ULL
 #define PAGES 64
@@ -224,6 +225,121 @@ static int gives_more_than_a_page(struct system *s)
 	return byte ? NOT_REFUSED : last;
 }
 
+/* ---- the memory services ---- */
+
+#define OTHER (SPIN_ATTACKER + 1)
+
+/* The attacker maps the frame in its own space. */
+static int attacker_maps(struct system *s, s64 frame)
+{
+	struct spin_services *m = spin_services_of(s);
+	u64 map;
+	s64 range;
+
+	give_child(s);
+	map = spin_key_of(s, 1);
+	range = spin_virt_allocate(m, SPIN_ATTACKER, map, 1);
+	if (range < 0)
+		return NOT_REFUSED;
+	return spin_add_mapping(m, SPIN_ATTACKER, map, frame, range, 0, VM_READ);
+}
+
+static int frame_that_was_given_back(struct system *s)
+{
+	struct spin_services *m = spin_services_of(s);
+	s64 frame = spin_phys_allocate(m, SPIN_ATTACKER);
+
+	spin_phys_deallocate(m, SPIN_ATTACKER, frame);
+	return attacker_maps(s, frame);
+}
+
+/* And another has it by now. */
+static int frame_is_given_back_twice(struct system *s)
+{
+	struct spin_services *m = spin_services_of(s);
+	s64 frame = spin_phys_allocate(m, SPIN_ATTACKER), again;
+	u8 byte = 9;
+
+	spin_phys_deallocate(m, SPIN_ATTACKER, frame);
+	again = spin_phys_allocate(m, OTHER);
+	spin_phys_write(m, OTHER, again, 0, &byte, 1);
+	if (spin_phys_deallocate(m, SPIN_ATTACKER, frame) ||
+	    spin_phys_read(m, OTHER, again, 0, &byte, 1) || byte != 9)
+		return NOT_REFUSED;
+	return spin_phys_deallocate(m, SPIN_ATTACKER, again);
+}
+
+static int frame_of_another(struct system *s)
+{
+	return attacker_maps(s, spin_phys_allocate(spin_services_of(s), OTHER));
+}
+
+/* The program's own, by any name that it could have: each frame's first. */
+static int frame_of_the_program(struct system *s)
+{
+	s64 frames = (s64)spin_of_system(s)->base.machine->nr_user;
+	int result = NOT_REFUSED;
+
+	write_pages(s);
+	for (s64 name = 1; name <= frames; name++) {
+		int err = spin_phys_write(spin_services_of(s), SPIN_ATTACKER, name, 0, "x", 1);
+
+		if (err == -EACCES)
+			result = err;
+		else if (err != -EBADF)
+			return NOT_REFUSED;
+	}
+	return nothing_is_lost(s) ? result : NOT_REFUSED;
+}
+
+static int frame_that_is_made_up(struct system *s)
+{
+	return attacker_maps(s, 77LL << 32 | 1);
+}
+
+static int map_of_another(struct system *s)
+{
+	struct spin_examined e;
+
+	map_pages(s, 1);
+	return spin_examine_mapping(spin_services_of(s), SPIN_ATTACKER, spin_key_of(s, 0), AT, &e);
+}
+
+static int range_in_another_s_map(struct system *s)
+{
+	return (int)spin_virt_allocate(spin_services_of(s), SPIN_ATTACKER, spin_key_of(s, 0), 1);
+}
+
+static int frame_is_to_stay(struct system *s)
+{
+	struct spin_services *m = spin_services_of(s);
+
+	return spin_phys_change_state(m, SPIN_ATTACKER, spin_phys_allocate(m, SPIN_ATTACKER),
+				      SPIN_PINNED);
+}
+
+static int past_the_end_of_a_frame(struct system *s)
+{
+	struct spin_services *m = spin_services_of(s);
+	u8 bytes[16];
+
+	return spin_phys_read(m, SPIN_ATTACKER, spin_phys_allocate(m, SPIN_ATTACKER), PAGE_SIZE - 8,
+			      bytes, sizeof(bytes));
+}
+
+/* There is an end to it, and the program goes on. */
+static int takes_every_frame(struct system *s)
+{
+	struct spin_services *m = spin_services_of(s);
+	s64 frame;
+
+	do
+		frame = spin_phys_allocate(m, SPIN_ATTACKER);
+	while (frame > 0);
+	write_pages(s);
+	return nothing_is_lost(s) ? (int)frame : NOT_REFUSED;
+}
+
 const struct system_attack spin_attacks[NR_SPIN_ATTACKS] = {
 	{ "an extension installs a handler for every space", handler_for_all, -EACCES },
 	{ "an extension installs a handler for a space of another's", handler_for_another,
@@ -242,4 +358,14 @@ const struct system_attack spin_attacks[NR_SPIN_ATTACKS] = {
 	{ "a user's extension answers with an address", answers_nonsense, -EINVAL },
 	{ "a user's extension gives a page that has gone", uses_a_page_that_went, -EBADF },
 	{ "a memory object has more bytes than a page", gives_more_than_a_page, -EINVAL },
+	{ "an extension maps a frame that it gave back", frame_that_was_given_back, -EBADF },
+	{ "a frame is given back again when another has it", frame_is_given_back_twice, -EACCES },
+	{ "an extension maps a frame of another's", frame_of_another, -EACCES },
+	{ "an extension writes to a frame of the program's", frame_of_the_program, -EACCES },
+	{ "a frame's handle is made up", frame_that_is_made_up, -EBADF },
+	{ "an extension looks at the mappings of a foreign space", map_of_another, -EACCES },
+	{ "an extension takes addresses of a foreign space", range_in_another_s_map, -EACCES },
+	{ "an extension pins a frame", frame_is_to_stay, -EACCES },
+	{ "an extension reads past the end of its frame", past_the_end_of_a_frame, -EINVAL },
+	{ "an extension takes every frame", takes_every_frame, -ENOMEM },
 };

@@ -49,6 +49,12 @@ struct spin_reclaim {
 	bool neighbours; /* they may take those around them along */
 };
 
+/* The key of Reclaim and Repossess of the frames that an extension has from PhysAddr. */
+static inline u64 spin_frames_of(u32 extension)
+{
+	return 1ULL << 63 | extension;
+}
+
 /* The arguments of all. */
 struct spin_fault {
 	unsigned cpu;
@@ -57,7 +63,10 @@ struct spin_fault {
 	u32 code;  /* of a fault: the hardware's error code */
 	bool done; /* a handler has dealt with it */
 	struct fault_result result; /* of a fault, if done: what came of it; if not: why not */
+	/* Reclaim and Repossess are about pages of spaces (reclaim, va), or about a frame of an
+	 * extension's own: its handle; a handler of Reclaim may name another instead. */
 	struct spin_reclaim *reclaim;
+	s64 frame;
 };
 
 typedef void (*spin_handler_fn)(void *closure, struct spin_fault *fault);

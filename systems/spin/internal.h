@@ -12,6 +12,7 @@
 #define SPIN_ATTACKER	   7
 
 struct spin_lua;
+struct spin_services;
 
 struct spin {
 	struct engine_system base;
@@ -23,6 +24,7 @@ struct spin {
 	u64 keys[PROGRAM_PROCESSES], last_key;
 	s64 handles[PROGRAM_PROCESSES][NR_SPIN_TRAPS];
 	struct reclaim_chooser chooser; /* raises Reclaim */
+	struct spin_services *services; /* memory.h */
 	struct spin_lua *lua;		/* the user's extension, or NULL */
 };
 
@@ -38,6 +40,16 @@ static inline struct spin *spin_of_system(struct system *s)
 
 /* The space of that key; NULL: nobody's, or nobody's any more. */
 struct mm *spin_space_of(struct spin *s, u64 key);
+
+/* ---- address_space.c: the memory services, and the engine over them ---- */
+
+/* 0, -ENOMEM.  The engine has no space with pages yet. */
+int spin_services_create(struct spin *s);
+/* What extensions have goes; then, when the engine has ended, the rest. */
+void spin_services_end(struct spin *s);
+void spin_services_destroy(struct spin_services *m);
+/* What a space that ends has of extensions. */
+void spin_services_end_space(struct spin *s, unsigned process);
 
 /* ---- lua.c: the extension that a user has loaded ---- */
 
@@ -55,7 +67,7 @@ int spin_lua_last(struct spin *s);
 
 /* ---- attacks.c ---- */
 
-#define NR_SPIN_ATTACKS 14
+#define NR_SPIN_ATTACKS 24
 extern const struct system_attack spin_attacks[NR_SPIN_ATTACKS];
 
 #endif

@@ -56,7 +56,7 @@ static void volunteer(void *closure, struct spin_fault *f)
 	struct spin_reclaim *r = f->reclaim;
 	int answer;
 
-	if (f->done)
+	if (f->done || !r)
 		return;
 	answer = extension_reclaim(l->extension, r->pages, r->next, &r->neighbours);
 	atomic_store(&l->last, answer);
@@ -71,7 +71,8 @@ static void hear(void *closure, struct spin_fault *f)
 {
 	struct spin_lua *l = closure;
 
-	atomic_store(&l->last, extension_repossess(l->extension, f->va));
+	if (!f->frame)
+		atomic_store(&l->last, extension_repossess(l->extension, f->va));
 }
 
 /* ---- its life ---- */

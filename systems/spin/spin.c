@@ -29,7 +29,7 @@
 #include <stdlib.h>
 
 #include "engine/base/errno.h"
-#include "systems/spin/internal.h"
+#include "systems/spin/memory.h"
 
 static const struct ledger_actor dispatcher_actor = { .name = "the dispatcher",
 						      .ring = 0,
@@ -81,6 +81,8 @@ static int authorize(void *arg, const struct spin_installation *i, u64 *imposed)
 	if (i->extension == SPIN_KERNEL)
 		return 0;
 	/* Which pages go is no space's affair: one extension says it for all. */
+	if (i->event >= NR_SPIN_TRAPS && i->key == spin_frames_of(i->extension))
+		return 0; /* its own frames are */
 	if (i->event >= NR_SPIN_TRAPS)
 		return i->key == SPIN_ANY_KEY && s->memory_owner == i->extension ? 0 : -EACCES;
 	if (process == PROGRAM_PROCESSES)
@@ -92,6 +94,23 @@ static int authorize(void *arg, const struct spin_installation *i, u64 *imposed)
 
 /* ---- handlers ---- */
 
+/* A frame that has become stale meanwhile is no reason to give up at once, and none to go on for
+ * ever. */
+static struct fault_result resolve(struct mm *mm, const struct spin_fault *f)
+{
+	struct fault_result r;
+
+	for (unsigned tries = 0; tries < SPIN_STALE_TRIES; tries++) {
+		spin_met_stale_frame();
+		r = resolve_fault(mm, f->va, f->code, FAULT_FLAG_USER);
+		if (!spin_met_stale_frame() || r.reason != FAULT_RETRY)
+			return r;
+		ledger_count(PAID_RETRIES);
+	}
+	r.reason = FAULT_OOM;
+	return r;
+}
+
 void spin_address_space_handler(void *closure, struct spin_fault *f)
 {
 	struct spin *s = closure;
@@ -100,7 +119,7 @@ void spin_address_space_handler(void *closure, struct spin_fault *f)
 	if (f->done)
 		return;
 	ledger_step(&address_space, "its handler runs: looks up the area", f->va);
-	f->result = resolve_fault(mm, f->va, f->code, FAULT_FLAG_USER);
+	f->result = resolve(mm, f);
 	f->done = f->result.reason == FAULT_OK || f->result.reason == FAULT_RETRY;
 }
 
@@ -122,7 +141,7 @@ static void default_reclaim(void *closure, struct spin_fault *f)
 	struct spin_reclaim *r = f->reclaim;
 
 	(void)closure;
-	if (f->done)
+	if (f->done || !r) /* of a frame: the one that is asked for goes */
 		return;
 	ledger_step(&dispatcher_actor, "the default handler: the oldest page goes", 0);
 	r->n = chosen_oldest(r->pages, &r->next[0]) ? 0 : 1;
@@ -190,7 +209,9 @@ static int install_defaults(struct spin *s)
 
 static enum spin_event event_of(u64 va, u32 code)
 {
-	if (va >= ENGINE_SYSTEM_HIGH)
+	bool range = va >= SPIN_VIRT_LOW && va < SPIN_VIRT_HIGH;
+
+	if (va >= ENGINE_SYSTEM_HIGH && !range)
 		return SPIN_ACCESS_VIOLATION;
 	return code & PF_PROT ? SPIN_PROTECTION_FAULT : SPIN_INVALID_TRANSLATION;
 }
@@ -235,6 +256,9 @@ static unsigned raise_reclaim(struct reclaim_chooser *c, struct lruvec *pages,
 	struct spin_fault f = { .cpu = ledger_cpu(), .key = SPIN_ANY_KEY, .reclaim = &r };
 
 	ledger_step(&lab_kernel, "memory is short: the event PhysAddr.Reclaim is raised", 0);
+	/* Who has more gives. */
+	if (spin_phys_held(s->services) > chosen_length(pages))
+		spin_phys_take_back(s->services, 1);
 	spin_raise(s->dispatcher, SPIN_RECLAIM, &f);
 	*neighbours = r.neighbours;
 	return r.n;
@@ -275,10 +299,17 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 static void exit_process(struct program *p, unsigned process)
 {
 	spin_lua_end_space(spin_of(p), process);
+	spin_services_end_space(spin_of(p), process);
 	uninstall_for(spin_of(p), process);
 	spin_of(p)->owners[process] = SPIN_KERNEL;
 	spin_of(p)->keys[process] = SPIN_ANY_KEY;
 	spin_of(p)->base.engine_ops.exit(p, process);
+}
+
+static void check(struct program *p)
+{
+	spin_of(p)->base.engine_ops.check(p);
+	spin_address_space_check(spin_of(p));
 }
 
 static const struct system_expectation expected[] = {
@@ -290,6 +321,7 @@ static const struct system_expectation expected[] = {
 	{ PAID_PAGES_ZEROED, 1, NULL },
 	{ PAID_ENTRY_WRITES, 1, NULL },
 	{ PAID_GUARDS, 1, "the default handler's, which allow all, count" },
+	{ PAID_CAPABILITIES, 0, "frames are checked at each call, where SPIN has types" },
 	{ PAID_HANDLERS, 1, "the default handler runs, too, and finds the fault done" },
 };
 
@@ -301,7 +333,9 @@ static void destroy(struct system *system)
 
 	spin_lua_end(s);
 	chosen_end(&s->base.machine->engine);
+	spin_services_end(s);
 	engine_system_fini(&s->base);
+	spin_services_destroy(s->services);
 	spin_dispatcher_destroy(s->dispatcher);
 	free(s);
 }
@@ -333,11 +367,14 @@ static int create(const struct system_type *type, const struct system_options *o
 	s->base.kernel = &address_space; /* the engine's steps are the extension's */
 	s->base.ops.fork = fork_process;
 	s->base.ops.exit = exit_process;
+	s->base.ops.check = check;
 	s->base.system.destroy = destroy;
 	s->base.system.says = says;
 	s->base.observer.step = step;
 	*system = &s->base.system;
-	err = install_defaults(s);
+	err = spin_services_create(s);
+	if (!err)
+		err = install_defaults(s);
 	if (!err)
 		err = install_for(s, 0);
 	if (!err)
