@@ -61,6 +61,10 @@ struct program_ops {
 	u64 (*copy_in)(struct program *p, unsigned cpu, void *to, u64 va, u64 n);
 	u64 (*copy_out)(struct program *p, unsigned cpu, u64 va, const void *from, u64 n);
 
+	/* Has the page at va been written to since its translation was made?  1, 0; -ENOENT: it has
+	 * none.  Offered where a program may ask that. */
+	int (*dirty)(struct program *p, unsigned cpu, u64 va);
+
 	/* Take away what can be of the range; `pages` of whoever. */
 	void (*pageout)(struct program *p, unsigned cpu, u64 addr, u64 len);
 	void (*reclaim)(struct program *p, u64 pages);

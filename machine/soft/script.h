@@ -17,6 +17,7 @@
  *                               process
  *   copyin ADDR LEN [BYTE]      the kernel reads it for the program, as in write(2)
  *   copyout ADDR LEN BYTE       the kernel fills it, as in read(2)
+ *   dirty ADDR LEN 0|1          each page has a translation, by which it was written to, or not
  *   pageout ADDR LEN            reclaim what can be and is mapped once
  *   reclaim N                   reclaim N pages of whoever, if there are so many
  *   file F SIZE [BYTE]          a new file F (a to z), open for reading and writing: a hole, or

@@ -17,6 +17,7 @@ enum script_verb {
 	OP_TOGETHER,
 	OP_COPYIN,
 	OP_COPYOUT,
+	OP_DIRTY,
 	OP_PAGEOUT,
 	OP_RECLAIM,
 	OP_FORK,

@@ -32,6 +32,7 @@ static const char *const verbs[] = {
 	[OP_FAIL] = "fail",	  [OP_CLOSE] = "close",	    [OP_CPU] = "cpu",
 	[OP_CHECK] = "check",	  [OP_EXPECT] = "expect",   [OP_TOGETHER] = "together",
 	[OP_COPYIN] = "copyin",	  [OP_COPYOUT] = "copyout", [OP_MEASURE] = "measure",
+	[OP_DIRTY] = "dirty",
 };
 
 static const char *const counters[] = {
@@ -225,6 +226,17 @@ static int want_byte(struct line *l, int *byte)
 	if (!err && v > 255)
 		err = complain(l, "not a byte:", l->words[l->at - 1]);
 	*byte = v;
+	return err;
+}
+
+static int want_bit(struct line *l, int *bit)
+{
+	u64 v = 0;
+	int err = want_number(l, "0 or 1", &v);
+
+	if (!err && v > 1)
+		err = complain(l, "neither 0 nor 1:", l->words[l->at - 1]);
+	*bit = (int)v;
 	return err;
 }
 
@@ -511,6 +523,9 @@ static int parse_arguments(struct line *l, struct script_op *op)
 	case OP_COPYOUT:
 		err = want_range(l, op);
 		return err ? err : want_byte(l, &op->byte);
+	case OP_DIRTY:
+		err = want_range(l, op);
+		return err ? err : want_bit(l, &op->byte);
 	case OP_TOUCH:
 	case OP_TOGETHER:
 		return parse_touch(l, op);

@@ -101,6 +101,24 @@ static int run_read(struct run *r, const struct script_op *op, struct outcome *o
 	return 0;
 }
 
+static int run_dirty(struct run *r, const struct script_op *op)
+{
+	u64 va = resolve(r, &op->addr), end = va + op->len;
+	static const char *const is[] = { "is clean", "has been written to" };
+	char what[80];
+
+	for (; va < end; va += PAGE_SIZE) {
+		int dirty = r->ops->dirty(r->p, r->cpu, va);
+
+		if (dirty == op->byte)
+			continue;
+		snprintf(what, sizeof(what), "0x%llx %s", (unsigned long long)va,
+			 dirty < 0 ? "has no translation" : is[dirty]);
+		return fail(r, op, what);
+	}
+	return 0;
+}
+
 static struct outcome run_write(struct run *r, const struct script_op *op)
 {
 	u64 va = resolve(r, &op->addr), end = va + op->len, n;
@@ -412,6 +430,8 @@ static bool is_offered(const struct program_ops *o, const struct script_op *op)
 		return o->copy_in;
 	case OP_COPYOUT:
 		return o->copy_out;
+	case OP_DIRTY:
+		return o->dirty;
 	case OP_PAGEOUT:
 		return o->pageout;
 	case OP_RECLAIM:
@@ -477,6 +497,8 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 	case OP_COPYOUT:
 		*out = run_copy_out(r, op);
 		return 0;
+	case OP_DIRTY:
+		return run_dirty(r, op);
 	case OP_PAGEOUT:
 		r->ops->pageout(r->p, r->cpu, addr, op->len);
 		return 0;

@@ -111,6 +111,23 @@ bool engine_system_next_entry(struct mm *mm, u64 *va, pte_t *pte)
 	return false;
 }
 
+int engine_system_dirty(struct program *p, unsigned cpu, u64 va)
+{
+	struct engine_system *s = engine_system_of_program(p);
+	struct mm *mm = atomic_load_explicit(&s->machine->cpus[cpu].mm, memory_order_relaxed);
+	spinlock_t *ptl;
+	const pte_t *ptep;
+	pte_t pte = { 0 };
+
+	ledger_begin(s->system.ledger, cpu);
+	down_read(&mm->mmap_lock); /* under which no table goes */
+	ptep = pte_find(mm, va, &ptl);
+	if (ptep)
+		pte = pte_read(ptep);
+	up_read(&mm->mmap_lock);
+	return pte_present(pte) ? pte_dirty(pte) : -ENOENT;
+}
+
 /* ---- steps ---- */
 
 static const char *const step_text[NR_ENGINE_STEPS] = {

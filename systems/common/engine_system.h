@@ -44,6 +44,8 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 /* The first entry at *va or behind it that maps a page: *va is its address then.  False: none does.
  * Nobody else changes the table. */
 bool engine_system_next_entry(struct mm *mm, u64 *va, pte_t *pte);
+/* What program_ops.dirty is, for who reads the page table in his own domain: as the entry says. */
+int engine_system_dirty(struct program *p, unsigned cpu, u64 va);
 /* What observer.step is; for a system that watches, too. */
 void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n);
 /* The counting of it alone, for who tells the step in other words. */

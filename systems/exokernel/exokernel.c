@@ -171,6 +171,7 @@ static void become_a_library(struct exokernel *x)
 	b->ops.exit = exit_process;
 	b->ops.copy_in = copy_in;
 	b->ops.copy_out = copy_out;
+	b->ops.dirty = engine_system_dirty; /* the page table is exposed */
 	b->system.destroy = destroy;
 }
 

@@ -94,6 +94,11 @@ static int authorize(void *arg, const struct spin_installation *i, u64 *imposed)
 
 /* ---- handlers ---- */
 
+static bool is_in_ranges(u64 va)
+{
+	return va >= SPIN_VIRT_LOW && va < SPIN_VIRT_HIGH;
+}
+
 /* A frame that has become stale meanwhile is no reason to give up at once, and none to go on for
  * ever. */
 static struct fault_result resolve(struct mm *mm, const struct spin_fault *f)
@@ -116,7 +121,7 @@ void spin_address_space_handler(void *closure, struct spin_fault *f)
 	struct spin *s = closure;
 	struct mm *mm = spin_space_of(s, f->key);
 
-	if (f->done)
+	if (f->done || is_in_ranges(f->va)) /* which are other extensions' */
 		return;
 	ledger_step(&address_space, "its handler runs: looks up the area", f->va);
 	f->result = resolve(mm, f);
@@ -209,9 +214,7 @@ static int install_defaults(struct spin *s)
 
 static enum spin_event event_of(u64 va, u32 code)
 {
-	bool range = va >= SPIN_VIRT_LOW && va < SPIN_VIRT_HIGH;
-
-	if (va >= ENGINE_SYSTEM_HIGH && !range)
+	if (va >= ENGINE_SYSTEM_HIGH && !is_in_ranges(va))
 		return SPIN_ACCESS_VIOLATION;
 	return code & PF_PROT ? SPIN_PROTECTION_FAULT : SPIN_INVALID_TRANSLATION;
 }
@@ -306,6 +309,20 @@ static void exit_process(struct program *p, unsigned process)
 	spin_of(p)->base.engine_ops.exit(p, process);
 }
 
+/* Asked by an extension that is in the kernel, and has the map. */
+static int dirty(struct program *p, unsigned cpu, u64 va)
+{
+	struct spin *s = spin_of(p);
+	struct spin_examined e;
+	int err;
+
+	ledger_begin(s->base.system.ledger, cpu);
+	ledger_step(&address_space, "Translation.ExamineMapping", va);
+	err = spin_examine_mapping(s->services, SPIN_ADDRESS_SPACE,
+				   s->keys[p->ops->running(p, cpu)], va, &e);
+	return err ? err : e.dirty;
+}
+
 static void check(struct program *p)
 {
 	spin_of(p)->base.engine_ops.check(p);
@@ -367,6 +384,7 @@ static int create(const struct system_type *type, const struct system_options *o
 	s->base.kernel = &address_space; /* the engine's steps are the extension's */
 	s->base.ops.fork = fork_process;
 	s->base.ops.exit = exit_process;
+	s->base.ops.dirty = dirty;
 	s->base.ops.check = check;
 	s->base.system.destroy = destroy;
 	s->base.system.says = says;

@@ -19,9 +19,9 @@ struct mm *spin_map_of(struct spin_services *m, u32 extension, u64 map, int *err
 	ledger_count(PAID_CAPABILITIES);
 	while (process < PROGRAM_PROCESSES && (map == SPIN_ANY_KEY || s->keys[process] != map))
 		process++;
-	*err = process == PROGRAM_PROCESSES	 ? -EBADF
-	       : s->owners[process] != extension ? -EACCES
-						 : 0;
+	*err = process == PROGRAM_PROCESSES					    ? -EBADF
+	       : extension != SPIN_ADDRESS_SPACE && s->owners[process] != extension ? -EACCES
+										    : 0;
 	return *err ? NULL : s->base.program.mms[process];
 }
 

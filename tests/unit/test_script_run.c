@@ -257,6 +257,47 @@ static void what_is_not_offered_is_said(void **state)
 	script_free(s);
 }
 
+static int second_is_dirty(struct program *p, unsigned cpu, u64 va)
+{
+	(void)p, (void)cpu;
+	return va == 0x20002000 ? -ENOENT : va == 0x20001000;
+}
+
+static void what_was_written_to_is_asked_where_it_can_be(void **state)
+{
+	static const struct {
+		const char *text, *message;
+		int result;
+	} cases[] = {
+		{ "dirty 0x20000000 1P 0\n", "", 0 },
+		{ "dirty 0x20001000 1P 1\n", "", 0 },
+		{ "dirty 0x20000000 2P 0\n", "line 1: dirty: 0x20001000 has been written to",
+		  -ERANGE },
+		{ "dirty 0x20000000 1P 1\n", "line 1: dirty: 0x20000000 is clean", -ERANGE },
+		{ "dirty 0x20001000 2P 1\n", "line 1: dirty: 0x20002000 has no translation",
+		  -ERANGE },
+	};
+	struct soft_program p;
+	struct program_ops more;
+
+	(void)state;
+	fails("dirty 0x20000000 1P 0\n", "line 1: dirty: not offered");
+	soft_program_init(&p, w.m, w.mm);
+	more = *p.program.ops;
+	more.dirty = second_is_dirty;
+	p.program.ops = &more;
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		char message[SCRIPT_MESSAGE] = "";
+		struct script *s;
+
+		assert_int_equal(script_parse(cases[i].text, strlen(cases[i].text), &s, message),
+				 0);
+		assert_int_equal(script_run_on(s, &p.program, message), cases[i].result);
+		assert_string_equal(message, cases[i].message);
+		script_free(s);
+	}
+}
+
 static void an_outcome_that_was_not_expected_is_told_with_its_line(void **state)
 {
 	(void)state;
@@ -290,6 +331,7 @@ int main(void)
 		script_test(all_cpus_touch_at_once),
 		script_test(a_stack_grows_down),
 		script_test(what_is_not_offered_is_said),
+		script_test(what_was_written_to_is_asked_where_it_can_be),
 		script_test(an_outcome_that_was_not_expected_is_told_with_its_line),
 	};
 

@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* SPIN's memory services: PhysAddr, VirtAddr, Translation, and AddressSpace over them. */
+/* SPIN's memory services: PhysAddr, VirtAddr, Translation, and AddressSpace and a pager over them.
+ */
+#include <pthread.h>
+#include <sched.h>
+
 #include "engine/base/errno.h"
 #include "systems/lab.h"
 #include "systems/spin/memory.h"
+#include "systems/spin/pager.h"
 #include "systems/spin/spin.h"
 #include "tests/unit/unit.h"
 
@@ -260,6 +265,25 @@ static void a_frame_that_goes_takes_all_its_mappings_along(void **state)
 	assert_int_equal(spin_remove_mapping(m, MINE, map, r, 0), -ENOENT);
 }
 
+static void a_frame_that_is_reclaimed_is_mapped_nowhere_and_stale(void **state)
+{
+	u64 va;
+	s64 r = range(2, &va), f = frame();
+	u8 byte = 6;
+
+	(void)state;
+	spin_phys_write(m, MINE, f, 0, &byte, 1);
+	spin_add_mapping(m, MINE, map, f, r, 0, VM_READ);
+	assert_int_equal(read_at(1, va, &byte), FAULT_OK);
+	assert_int_equal(spin_phys_change_state(m, MINE, f, SPIN_RECLAIMED), 0);
+	assert_int_equal(read_at(1, va, &byte), FAULT_MAPERR);
+	assert_int_equal(spin_add_mapping(m, MINE, map, f, r, 1, VM_READ), -ESTALE);
+	assert_int_equal(spin_phys_change_state(m, MINE, f, SPIN_ACTIVE), 0);
+	assert_int_equal(spin_add_mapping(m, MINE, map, f, r, 1, VM_READ), 0);
+	assert_int_equal(read_at(1, va + PAGE_SIZE, &byte), FAULT_OK);
+	assert_int_equal(byte, 6);
+}
+
 static void a_space_that_ends_leaves_frames_and_takes_ranges(void **state)
 {
 	u64 va;
@@ -470,6 +494,191 @@ static void a_stale_frame_is_tried_again_but_not_for_ever(void **state)
 	assert_int_equal(retries_of_a_write(AT + 2 * PAGE_SIZE, FAULT_OK), 0);
 }
 
+/* ---- an extension over the services: a pager ---- */
+
+static struct spin_pager *pager;
+static u64 object; /* its first address */
+
+static void make_pager(u64 pages, spin_fill_fn fill)
+{
+	assert_int_equal(spin_pager_create(s, MINE, 1, pages, fill, NULL, &pager), 0);
+	object = spin_pager_address(pager);
+}
+
+static void fill_with_number(void *arg, u64 page, void *bytes)
+{
+	(void)arg;
+	memset(bytes, (int)page + 1, PAGE_SIZE);
+}
+
+static void an_object_s_pages_come_when_they_are_touched(void **state)
+{
+	u8 byte;
+
+	(void)state;
+	make_pager(3, fill_with_number);
+	assert_int_equal(spin_phys_held(m), 0);
+	assert_int_equal(read_at(1, object + 2 * PAGE_SIZE, &byte), FAULT_OK);
+	assert_int_equal(byte, 3);
+	assert_int_equal(spin_phys_held(m), 1);
+	assert_int_equal(read_at(1, object + 3 * PAGE_SIZE, &byte), FAULT_MAPERR);
+	assert_int_equal(read_at(0, object, &byte), FAULT_MAPERR); /* another space */
+	spin_pager_destroy(pager);
+	assert_int_equal(spin_phys_held(m), 0);
+	assert_int_equal(read_at(1, object + 2 * PAGE_SIZE, &byte), FAULT_MAPERR);
+}
+
+static void a_page_is_written_back_and_read_back(void **state)
+{
+	u8 byte;
+
+	(void)state;
+	make_pager(4, NULL);
+	for (u64 i = 0; i < 4; i++)
+		assert_int_equal(write_at(1, object + i * PAGE_SIZE, (u8)(i + 40)), FAULT_OK);
+	assert_int_equal(spin_phys_take_back(m, 4), 4);
+	assert_int_equal(spin_pager_written(pager), 4);
+	assert_int_equal(spin_phys_held(m), 0);
+	for (u64 i = 0; i < 4; i++) {
+		assert_int_equal(read_at(1, object + i * PAGE_SIZE, &byte), FAULT_OK);
+		assert_int_equal(byte, i + 40);
+	}
+	assert_int_equal(spin_pager_read(pager), 4);
+	spin_pager_destroy(pager);
+}
+
+/* Reclaimed, and touched before it is taken. */
+static void a_frame_that_was_given_up_reacts_at_a_fault(void **state)
+{
+	struct spin_examined e;
+	u8 byte;
+
+	(void)state;
+	make_pager(1, NULL);
+	write_at(1, object, 7);
+	assert_int_equal(
+		spin_phys_change_state(m, MINE, spin_pager_frame(pager, 0), SPIN_RECLAIMED), 0);
+	assert_int_equal(spin_examine_mapping(m, MINE, map, object, &e), -ENOENT);
+	assert_int_equal(read_at(1, object, &byte), FAULT_OK);
+	assert_int_equal(byte, 7);
+	assert_int_equal(spin_pager_read(pager) + spin_pager_written(pager), 0);
+	assert_int_equal(spin_phys_state(m, MINE, spin_pager_frame(pager, 0)), SPIN_ACTIVE);
+	spin_pager_destroy(pager);
+}
+
+static unsigned takes_left;
+
+/* While the object fills a page, its frame goes. */
+static void fill_and_lose(void *arg, u64 page, void *bytes)
+{
+	fill_with_number(arg, page, bytes);
+	if (takes_left) {
+		takes_left--;
+		assert_int_equal(spin_phys_take_back(m, 1), 1);
+	}
+}
+
+static u64 retries_of_a_read(enum fault_reason reason)
+{
+	u8 byte = 0;
+
+	system_measure(s);
+	assert_int_equal(read_at(1, object, &byte), reason);
+	system_measured(s);
+	if (reason == FAULT_OK)
+		assert_int_equal(byte, 1);
+	return s->total[PAID_RETRIES];
+}
+
+static void a_pager_tries_again_with_another_frame_but_not_for_ever(void **state)
+{
+	(void)state;
+	make_pager(1, fill_and_lose);
+	takes_left = 100;
+	assert_int_equal(retries_of_a_read(FAULT_OOM), SPIN_STALE_TRIES);
+	takes_left = 3;
+	assert_int_equal(retries_of_a_read(FAULT_OK), 3);
+	assert_int_equal(spin_phys_held(m), 1);
+	spin_pager_destroy(pager);
+}
+
+static void an_object_larger_than_its_memory_loses_nothing(void **state)
+{
+	const u64 n = FRAMES; /* extensions may have half of them */
+	u8 byte;
+
+	(void)state;
+	make_pager(n, fill_with_number);
+	for (u64 i = 0; i < n; i++)
+		assert_int_equal(write_at(1, object + i * PAGE_SIZE, (u8)(i * 3)), FAULT_OK);
+	assert_int_equal(spin_phys_held(m), FRAMES / 2);
+	assert_int_equal(spin_pager_written(pager), FRAMES / 2);
+	/* Programs need theirs. */
+	map_area(FRAMES);
+	fill_area(FRAMES);
+	assert_true(spin_phys_held(m) < FRAMES / 2);
+	for (u64 i = 0; i < n; i++) {
+		assert_int_equal(read_at(1, object + i * PAGE_SIZE, &byte), FAULT_OK);
+		assert_int_equal(byte, (u8)(i * 3));
+	}
+	spin_pager_destroy(pager);
+}
+
+/* Two CPUs write to the object while frames are taken from it all the time, until 200 pages have
+ * been written back. */
+#define OBJECT_PAGES 8
+
+struct adder {
+	unsigned cpu;
+	u64 rounds;
+	enum fault_reason reason;
+};
+
+static _Atomic unsigned adding;
+
+static void *add_on(void *arg)
+{
+	struct adder *a = arg;
+	u64 old;
+
+	for (; a->reason == FAULT_OK && spin_pager_written(pager) < 200; a->rounds++)
+		for (u64 page = 0; a->reason == FAULT_OK && page < OBJECT_PAGES; page++)
+			a->reason = s->program->ops->add(s->program, a->cpu,
+							 object + page * PAGE_SIZE, 1, &old);
+	atomic_fetch_sub(&adding, 1);
+	return NULL;
+}
+
+static void nothing_is_lost_while_frames_come_and_go(void **state)
+{
+	struct adder adders[] = { { .cpu = 0 }, { .cpu = 1 } };
+	pthread_t threads[2];
+
+	(void)state;
+	s->program->ops->run(s->program, 0, 1);
+	make_pager(OBJECT_PAGES, NULL);
+	atomic_store(&adding, 2);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, add_on, &adders[i]);
+	while (atomic_load(&adding)) {
+		spin_phys_take_back(m, 2);
+		sched_yield();
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(adders[i].reason, FAULT_OK);
+	}
+	for (u64 page = 0; page < OBJECT_PAGES; page++) {
+		u64 sum = 0;
+
+		assert_int_equal(s->program->ops->access(s->program, 1, object + page * PAGE_SIZE,
+							 0, &sum, sizeof(sum)),
+				 FAULT_OK);
+		assert_int_equal(sum, adders[0].rounds + adders[1].rounds);
+	}
+	spin_pager_destroy(pager);
+}
+
 /* ---- handlers that do nothing ---- */
 
 static unsigned ignored;
@@ -514,6 +723,7 @@ int main(void)
 		with_system(ranges_do_not_overlap),
 		with_system(examine_mapping_says_what_was_written),
 		with_system(a_frame_that_goes_takes_all_its_mappings_along),
+		with_system(a_frame_that_is_reclaimed_is_mapped_nowhere_and_stale),
 		with_system(a_space_that_ends_leaves_frames_and_takes_ranges),
 		with_system(the_oldest_frame_goes_and_its_owner_sees_it_last),
 		with_system(a_handler_may_name_another_frame_of_its_own),
@@ -522,6 +732,12 @@ int main(void)
 		with_system(address_space_s_frames_come_from_phys_addr),
 		with_system(a_page_that_is_taken_is_reclaimed_and_reacts),
 		with_system(a_stale_frame_is_tried_again_but_not_for_ever),
+		with_system(an_object_s_pages_come_when_they_are_touched),
+		with_system(a_page_is_written_back_and_read_back),
+		with_system(a_frame_that_was_given_up_reacts_at_a_fault),
+		with_system(a_pager_tries_again_with_another_frame_but_not_for_ever),
+		with_system(an_object_larger_than_its_memory_loses_nothing),
+		with_system(nothing_is_lost_while_frames_come_and_go),
 		with_system(who_ignores_a_fault_stops_that_strand_and_no_other),
 	};
 
