@@ -87,7 +87,7 @@ static nodemask_t nodes_below(struct engine *e, u64 mark)
  * be more soon. */
 static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 {
-	u64 freed = 0, tries = 0, spared = 0, dirty = 0, most = TRIES_BEFORE_END;
+	u64 freed = 0, tries = 0, spared = 0, dirty = 0, slotless = 0, most = TRIES_BEFORE_END;
 	bool full, retried = false;
 
 	if (!e->config.may_exceed)
@@ -127,8 +127,9 @@ static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 			continue;
 		else if (++tries > most)
 			break;
-		else if (t.no_slots && !lru_drop_kept(e) && !free_without_slot(e, &freed))
-			break;
+		else if (t.no_slots && !lru_drop_kept(e) && !free_without_slot(e, &freed) &&
+			 ++slotless > TRIES_BEFORE_END)
+			break; /* (another node's next may have been given up: lazyfree.c) */
 	}
 	return freed;
 }

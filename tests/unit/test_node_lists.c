@@ -215,11 +215,11 @@ static void where_nothing_can_go_a_thread_is_left_in_peace(void **state)
 	for (unsigned i = 0; i < 20; i++)
 		soft_write_byte(&w.m->cpus[1], AT(599 - i), 1);
 	assert_int_equal(w.e->kswapd[1].woken, woken);
+	end_background();
 	/* Direct reclaim finds something: it is worth trying again. */
 	assert_int_equal(do_madvise(mm, AT(0), P(40), UAPI_MADV_FREE), 0);
 	assert_true(reclaim_direct(w.e, 8) > 0);
 	assert_int_equal(w.e->kswapd[1].failures, 0);
-	end_background();
 }
 
 static void where_there_is_no_thread_nobody_is_woken(void **state)
