@@ -49,8 +49,6 @@ static int stage(struct engine *e, struct page **pages, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		get_frame(t, cpu, page_pfn(e, pages[i]));
 	co_exit(&t->objects, cpu);
-	if (current && current->tornado == t)
-		current->frame = page_pfn(e, pages[0]);
 	return 0;
 }
 
@@ -85,7 +83,7 @@ static void io_begins(struct fault *f)
 	fault_upcall(f);
 }
 
-/* The I/O is complete.  pfn NO_PFN: where it is will be known when it is mapped. */
+/* The I/O is complete.  pfn NO_PFN: where it is will be known later. */
 static void io_ends(struct fault *f, int err, u64 pfn)
 {
 	if (err)
@@ -105,9 +103,21 @@ static int load(struct store *store, u64 slot, void *bytes)
 	if (f)
 		io_begins(f);
 	err = t->store_own->load(store, slot, bytes);
+	/* Which of the frames that are read into is the page's is known when it is mapped, or found
+	 * in its file. */
 	if (f)
-		io_ends(f, err, f->frame);
+		io_ends(f, err, NO_PFN);
 	return err;
+}
+
+/* This thread's fault, if it is on that page of the file. */
+static struct fault *fault_on(const struct tornado_file *file, u64 index)
+{
+	struct fault *f = current;
+
+	if (!f || f->tornado != file->tornado || f->fcm != file->fcm || f->offset != index)
+		return NULL;
+	return f;
 }
 
 int fault_read_page(struct address_space *m, struct page *page)
@@ -116,11 +126,9 @@ int fault_read_page(struct address_space *m, struct page *page)
 	struct tornado *t = file->tornado;
 	unsigned cpu = tornado_cpu(t);
 	u64 pfn = page_pfn(m->engine, page);
-	struct fault *f = current;
+	struct fault *f = fault_on(file, page->index); /* NULL: one that is read with it */
 	int err;
 
-	if (f && (f->tornado != t || f->fcm != file->fcm || f->offset != page->index))
-		f = NULL; /* one that is read with it */
 	co_enter(&t->objects, cpu);
 	if (!dram_in_use(t->dram, pfn))
 		get_frame(t, cpu, pfn);
@@ -134,6 +142,40 @@ int fault_read_page(struct address_space *m, struct page *page)
 	else if (!err && fcm_note(file->fcm, cpu, page->index, pfn))
 		atomic_store(&t->forgot, true);
 	co_exit(&t->objects, cpu);
+	return err;
+}
+
+/* The file has the page, which is locked: its FCM is told, even if the fault goes on to map a copy,
+ * for whoever looks around in the page cache may map it. */
+static void in_cache(struct tornado_file *file, u64 index, u64 pfn)
+{
+	struct tornado *t = file->tornado;
+	unsigned cpu = tornado_cpu(t);
+	struct fault *f = fault_on(file, index);
+
+	co_enter(&t->objects, cpu);
+	if (f && f->filling) {
+		/* Shared memory's frames are filled where nobody looks on. */
+		if (!dram_in_use(t->dram, pfn))
+			get_frame(t, cpu, pfn);
+		if (!f->asked_cor)
+			ask_cor(f, false);
+		fault_complete(f, pfn);
+	} else if (!f || pfn != f->page.pfn || fault_generation_of(f, pfn) != f->page.generation) {
+		if (fcm_note(file->fcm, cpu, index, pfn))
+			atomic_store(&t->forgot, true);
+	}
+	co_exit(&t->objects, cpu);
+}
+
+int fault_get_page(struct address_space *m, u64 index, enum page_use use, struct page **page,
+		   bool *major)
+{
+	struct tornado_file *file = tornado_file(m);
+	int err = file->own->get_page(m, index, use, page, major);
+
+	if (!err)
+		in_cache(file, index, page_pfn(m->engine, *page));
 	return err;
 }
 
@@ -154,14 +196,8 @@ static int retry(struct fault *f)
 /* The entry for the fault's page is about to be installed.  0, -EAGAIN: not so. */
 static int before_mapping(struct fault *f, pte_t pte)
 {
-	struct tornado *t = f->tornado;
-
-	/* Shared memory's frames are filled where nobody looks on. */
-	if (f->filling && !f->asked_cor) {
-		if (!pte_special(pte) && !dram_in_use(t->dram, pte_pfn(pte)))
-			get_frame(t, f->cpu, pte_pfn(pte));
+	if (f->filling && !f->asked_cor)
 		ask_cor(f, false);
-	}
 	if (f->started) {
 		fault_complete(f, pte_pfn(pte));
 		if (retry(f))
@@ -335,6 +371,8 @@ static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n
 	engine_system_count_step(step, n);
 	if (f && f->tornado != container_of(base, struct tornado, base))
 		f = NULL;
+	if (step == STEP_SWAP_IN && f && va == f->va && f->fcm != f->range.fcm)
+		fault_is_own(f);
 	if (step == STEP_ZERO && f && f->filling && !f->asked_cor)
 		ask_cor(f, false);
 	if (step == STEP_ZERO)

@@ -130,6 +130,21 @@ void fault_complete(struct fault *f, u64 pfn)
 			  (unsigned long)f->va, err);
 }
 
+void fault_is_own(struct fault *f)
+{
+	int answer;
+
+	fault_complete(f, NO_PFN);
+	ledger_step(&fcm_object, "the page is at the store: it is not the file's", f->va);
+	f->fcm = f->range.fcm;
+	f->offset = f->range.offset + pages_between(f->range.start, f->va);
+	f->asked_cor = f->started = false;
+	answer = fcm_get_page(objects(f), f->cpu, f->fcm->root.ref, f->offset, &f->page,
+			      &f->notification);
+	f->filling = answer == FCM_FILL;
+	f->pending = answer == FCM_PENDING;
+}
+
 void fault_upcall(struct fault *f)
 {
 	if (!(f->code & PF_USER))
@@ -149,7 +164,9 @@ static struct fault_result bring(struct fault *f)
 	fault_below(f);
 	r = resolve_fault(f->mm, f->address, f->code, FAULT_FLAG_USER);
 	fault_below(NULL);
-	fault_complete(f, NO_PFN); /* if it could not be, or is a copy */
+	fault_complete(f, NO_PFN); /* if it could not be */
+	if (f->pending)
+		fault_wait(&f->notification);
 	return r;
 }
 
@@ -202,8 +219,7 @@ struct fault_result fault_trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 			   .address = cr2,
 			   .va = cr2 & PAGE_MASK,
 			   .code = code,
-			   .page.pfn = NO_PFN,
-			   .frame = NO_PFN };
+			   .page.pfn = NO_PFN };
 	bool user = code & PF_USER;
 	struct fault_result r;
 

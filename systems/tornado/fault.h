@@ -66,7 +66,7 @@ struct fault {
 	bool asked_cor; /* the COR has said how */
 	bool cleared;	/* its old entry is gone, until the new one is there (or the old again) */
 	bool started;	/* its server reads: the thread has to retry */
-	u64 frame;	/* taken for it last, NO_PFN: none */
+	bool pending;	/* it turned out that another fills it: to be waited for */
 	struct fault_notification notification;
 };
 
@@ -90,6 +90,13 @@ int fault_ask_fcm(struct fault *f, struct fault_notification *n);
 u32 fault_generation_of(const struct fault *f, u64 pfn);
 /* What we fill is filled with that frame; NO_PFN: it could not be.  Nothing, if we do not. */
 void fault_complete(struct fault *f, u64 pfn);
+/*
+ * The engine has found that the page is at the store, while the FCM of the file under the Region
+ * was asked: it is a copy of the Region's own, which went out.  What was to be filled of the file's
+ * is not, and the Region's FCM is asked.  If another fills it just now the engine is not kept from
+ * it: the notification is waited for later.
+ */
+void fault_is_own(struct fault *f);
 /* The fault is pending: the program's dispatcher is told its id. */
 void fault_upcall(struct fault *f);
 /* That is the fault for which this thread is in the engine from now on; NULL: none. */
@@ -98,8 +105,10 @@ void fault_below(struct fault *f);
 /* What the engine has for its changes of translations, its steps and its reads from the store,
  * while a fault is on its way and otherwise. */
 void fault_set_hooks(struct tornado *t);
-/* A file's page is read for whoever. */
+/* A file's page is read, or looked up or made, for whoever: as address_space_ops. */
 int fault_read_page(struct address_space *m, struct page *page);
+int fault_get_page(struct address_space *m, u64 index, enum page_use use, struct page **page,
+		   bool *major);
 /* soft_trap_fn */
 struct fault_result fault_trap(struct soft_cpu *cpu, u64 cr2, u32 code);
 

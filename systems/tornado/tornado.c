@@ -273,48 +273,11 @@ static int create_file(struct program *p, int name, bool in_memory)
 	m = t->base.program.files[name]->mapping;
 	*file = (struct tornado_file){ .ops = *m->ops, .own = m->ops, .tornado = t, .fcm = fcm };
 	file->ops.release = release_file;
+	file->ops.get_page = fault_get_page;
 	if (file->ops.read_page)
 		file->ops.read_page = fault_read_page;
 	m->ops = &file->ops;
 	return 0;
-}
-
-/* What read() and write() have brought into the page cache is in core. */
-static void note_file(struct tornado *t, int name, u64 pos, u64 n)
-{
-	struct address_space *m = t->base.program.files[name]->mapping;
-	struct tornado_file *file = tornado_file(m);
-	unsigned cpu = tornado_cpu(t);
-
-	co_enter(&t->objects, cpu);
-	for (u64 i = pos >> PAGE_SHIFT; n && i <= (pos + n - 1) >> PAGE_SHIFT; i++) {
-		struct page *page = find_get_page(m, i);
-
-		if (!page)
-			continue;
-		if (fcm_note(file->fcm, cpu, i, page_pfn(m->engine, page)))
-			atomic_store(&t->forgot, true);
-		page_put(m->engine, page);
-	}
-	co_exit(&t->objects, cpu);
-}
-
-static s64 read_file(struct program *p, int file, u64 pos, void *bytes, u64 n)
-{
-	s64 done = soft_program_ops.file_read(p, file, pos, bytes, n);
-
-	if (done > 0)
-		note_file(tornado(p), file, pos, (u64)done);
-	return done;
-}
-
-static s64 write_file(struct program *p, int file, u64 pos, const void *bytes, u64 n)
-{
-	s64 done = soft_program_ops.file_write(p, file, pos, bytes, n);
-
-	if (done > 0)
-		note_file(tornado(p), file, pos, (u64)done);
-	return done;
 }
 
 /* ---- invariants ---- */
@@ -401,8 +364,6 @@ static void set_ops(struct program_ops *ops)
 	ops->fork = fork_process;
 	ops->exit = exit_process;
 	ops->file_create = create_file;
-	ops->file_read = read_file;
-	ops->file_write = write_file;
 	ops->check = check;
 }
 

@@ -466,6 +466,65 @@ static void regions_follow_what_the_program_does(void **state)
 		    "write S 1 1\nwrite 0x2fffd000 1 1\nread 0x2fffd000 3P\nread S 1 1\ncheck\n");
 }
 
+/* ---- private mappings of files: the FCM of the copies over the file's ---- */
+
+static void run_both(const char *text)
+{
+	run("tornado", text);
+	run("tornado-shared", text);
+}
+
+/* The file's page came for a copy, which is gone; who reads next to it gets it mapped, too. */
+static void a_page_that_came_to_be_copied_is_known_to_the_file_s_fcm(void **state)
+{
+	(void)state;
+	run_both("shmem f 0P 0\ntruncate f 8P\nmap any 6P rw file f 0 private as A\n"
+		 "write A+1P 1P 3\nadvise A 6P dontneed\nread A 6P 0\ncheck\n");
+	/* The same of one that was in the swap area: the frame that is read into is not the copy's.
+	 */
+	run_both("shmem f 8P 5\nmap any 8P rw file f 0 private as A\n"
+		 "map any 8P rw file f 0 shared as B\npageout B 8P\nwrite A+1P 1P 3\n"
+		 "advise A 8P dontneed\nread A 8P 5\ncheck\n");
+	/* The FCM has it: a thread that wants the file's page finds it in core. */
+	run("tornado", "shmem f 0P 0\ntruncate f 8P\nmap any 8P rw file f 0 private as A\n"
+		       "map any 8P rw file f 0 shared as B\nwrite B 1 1\nwrite A+1P 1 3\nmeasure\n"
+		       "write B+1P 1 4\n");
+	assert_int_equal(counts[PAID_EXCEPTIONS], 1);
+	assert_int_equal(counts[PAID_HANDLERS], 4);
+	assert_int_equal(counts[PAID_LOCKS_OBJECT], 2);
+}
+
+/* While the copy is at the store, the file's own page is another, wherever it is. */
+static void a_copy_that_is_paged_out_is_filled_by_the_region_s_own_fcm(void **state)
+{
+	(void)state;
+	run_both("file f 12P 7\nsync f\nevict f\nmap any 12P r file f 0 private as A\n"
+		 "read A 1P 7\nmap any 5P rw file f 2P private as B\nwrite B+2P 1P 3\n"
+		 "read B+3P 1P 7\npageout B 5P\npageout A 12P\nread B+2P 1P 3\n"
+		 "read A 12P 7\nread B 2P 7\ncheck\n");
+	/* It is read once, by the server that has the copies. */
+	run("tornado", "file f 4P 7\nsync f\nmap any 4P rw file f 0 private as A\n"
+		       "write A 1P 3\npageout A 1P\nevict f\nmeasure\nread A 1 3\n");
+	assert_int_equal(counts[PAID_MESSAGES], 1);
+	assert_int_equal(counts[PAID_RETRIES], 1);
+	assert_int_equal(counts[PAID_UPCALLS], 1);
+	/* Nobody fills the file's any more. */
+	run_both("file f 1P 7\nsync f\nmap any 1P rw file f 0 private as A\nwrite A 1P 3\n"
+		 "pageout A 1P\nevict f\nread A 1P 3\nmap any 1P r file f 0 shared as B\n"
+		 "read B 1P 7\ncheck\n");
+}
+
+static void paged_out_copies_come_back_for_all_who_wait(void **state)
+{
+	(void)state;
+	run_both("# copies\n# cpus 4\nfile f 32P 7\nsync f\nmap any 32P rw file f 0 private as A\n"
+		 "write A 32P 3\npageout A 32P\ntogether A 32P r\nread A 32P 3\ncheck\n"
+		 "pageout A 32P\ntogether A 32P w\nread A 32P 3\n"
+		 "pageout A 32P\nfail swap read eio\nread A 1 -> bus\nfail swap read none\n"
+		 "together A 32P r\nread A 32P 3\nfork as P\nprocess P\npageout A 32P\n"
+		 "together A 32P w\nread A 32P 3\nexit P\ncheck\n");
+}
+
 /* ---- several CPUs at once ---- */
 
 static void who_waits_for_io_gets_the_page_or_reads_it_again(void **state)
@@ -491,13 +550,13 @@ static void who_waits_for_io_gets_the_page_or_reads_it_again(void **state)
 
 static struct system *tornado;
 
-static struct program_map area(int file)
+static struct program_map area(int file, bool shared)
 {
 	return (struct program_map){ .addr = AREA,
 				     .len = AREA_PAGES * PAGE_SIZE,
 				     .prot = VM_READ | VM_WRITE,
 				     .flags = VMAP_FIXED,
-				     .vm_flags = file < 0 ? 0 : VM_SHARED,
+				     .vm_flags = shared ? VM_SHARED : 0,
 				     .file = file };
 }
 
@@ -540,7 +599,7 @@ static void regions_come_and_go_while_others_fault(void **state)
 		for (uintptr_t i = 0; i < FAULTERS; i++)
 			pthread_create(&threads[i], NULL, fault_at_random, (void *)(i + 1));
 		for (unsigned i = 0; i < 300; i++) {
-			struct program_map m = area(i % 3 ? -1 : 0);
+			struct program_map m = area(i % 3 ? 0 : -1, i % 3 == 1);
 			u64 part = AREA + i % 8 * PAGE_SIZE;
 
 			assert_int_equal(p->ops->map(p, 0, &m), AREA);
@@ -580,6 +639,9 @@ int main(void)
 		cmocka_unit_test(only_a_shared_fcm_is_remote),
 		cmocka_unit_test(pages_of_the_other_s_part_are_remote),
 		cmocka_unit_test(regions_follow_what_the_program_does),
+		cmocka_unit_test(a_page_that_came_to_be_copied_is_known_to_the_file_s_fcm),
+		cmocka_unit_test(a_copy_that_is_paged_out_is_filled_by_the_region_s_own_fcm),
+		cmocka_unit_test(paged_out_copies_come_back_for_all_who_wait),
 		cmocka_unit_test(who_waits_for_io_gets_the_page_or_reads_it_again),
 		cmocka_unit_test(regions_come_and_go_while_others_fault),
 	};
