@@ -61,7 +61,7 @@ class Words(OneLine):
 
 class Worlds(unittest.TestCase):
     def test_a_world_alone_counts_its_operations(self):
-        for world in ("huge", "hugetlb", "userfault", "pageout"):
+        for world in ("huge", "hugetlb", "userfault", "pageout", "systems"):
             done = oracle("--world", world, "--engine", "--operations", "200", "--seed", "3", "--json")
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             (found,) = json.loads(done.stdout)["worlds"]
@@ -71,6 +71,17 @@ class Worlds(unittest.TestCase):
             self.assertEqual(
                 found["operations"], sum(call["operations"] for call in found["calls"].values())
             )
+
+    def test_every_system_does_as_the_kernel(self):
+        done = oracle("--world", "systems", "--operations", "2000", "--seed", "1", "--json")
+        (found,) = json.loads(done.stdout)["worlds"]
+        if found["skipped"]:
+            self.assertEqual(done.returncode, 77)
+            self.skipTest(found["skipped"])
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIsNone(found["mismatch"])
+        self.assertGreaterEqual(found["operations"], 2000)
+        self.assertEqual(found["rows"]["not_reached"], [])
 
     def test_unknown_worlds_and_words_are_refused(self):
         done = oracle("--world", "flat")

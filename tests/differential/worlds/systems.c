@@ -208,6 +208,18 @@ static void perform(const struct script *s, bool engine_only, struct world_trial
 	}
 }
 
+static const char *open_world(bool engine_only)
+{
+	struct systems_step op = { .call = MAP, .n = 1, .prot = VM_READ };
+	static s64 results[MOST_STEPS];
+	struct script s = { .n = 1 };
+
+	memcpy(s.steps[0], &op, sizeof(op));
+	if (engine_only || (systems_kernel(&s, results) && !results[0]))
+		return NULL;
+	return "the kernel gives a process no files in memory, or not the window's addresses";
+}
+
 const struct oracle_world world_systems = {
 	.name = "systems",
 	.about = "every system of the laboratory: what a program reads, gets and is told",
@@ -217,6 +229,7 @@ const struct oracle_world world_systems = {
 	.nr_fields = sizeof(fields) / sizeof(*fields),
 	.rows = rows,
 	.nr_rows = NR_ROWS,
+	.open = open_world,
 	.generate = generate,
 	.fits = fits,
 	.perform = perform,
