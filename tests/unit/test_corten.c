@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "engine/space/uapi.h"
 #include "tests/unit/corten_world.h"
 
 static void lock(struct corten_cursor *cur, unsigned cpu, u64 start, u64 len)
@@ -248,8 +249,8 @@ static void who_waits_for_a_table_that_goes_begins_again(void **state)
 
 #define ROUNDS 400
 
-/* Each CPU maps, protects and unmaps two thirds of what all have, and knows what it may find in a
- * part of its own. */
+/* Each CPU maps, protects, moves and unmaps two thirds of what all have, and knows what it may find
+ * in a part of its own. */
 static void *change_all(void *arg)
 {
 	struct toucher *t = arg;
@@ -272,6 +273,10 @@ static void *change_all(void *arg)
 			break;
 		case 3:
 			ops->pageout(s->program, t->cpu, at, 8 * PAGE_SIZE);
+			break;
+		case 4: /* or not */
+			ops->remap(s->program, t->cpu, at, MB, MB,
+				   UAPI_MREMAP_MAYMOVE | UAPI_MREMAP_FIXED, at + 8 * MB);
 			break;
 		default:
 			write_at(t->cpu, at, 1); /* or not */

@@ -399,9 +399,8 @@ static void moved_pages_of_two_spaces_are_found(void **state)
 		 "read A 40P 1\n"
 		 "write A 40P 2\n"
 		 "exit P\n"
-		 "map any 60P rw as B\n"
 		 "write 0x50000000 1P 3\n"
-		 "write B 60P 4\n"
+		 "shmem g 50P 4\n" /* which stays */
 		 "read 0x50000000 1P 3\n"
 		 "read 0x50001000 39P 1\n"
 		 "check\n");
@@ -412,19 +411,43 @@ static void pages_of_two_spaces_go_out_one_entry_after_the_other(void **state)
 	(void)state;
 	run_text("# with little\n"
 		 "# frames 64\n"
-		 "map any 60P rw as A\n"
-		 "write A 60P 1\n"
+		 "map any 80P rw as A\n"
+		 "write A 80P 1\n"
 		 "fork as P\n"
 		 "process P\n"
+		 "read A+70P 10P 1\n" /* no frame is one's alone */
 		 "write A 30P 2\n"
-		 "read A+30P 30P 1\n"
+		 "read A+30P 50P 1\n"
 		 "check\n"
 		 "process first\n"
-		 "read A 60P 1\n"
-		 "write A 60P 3\n"
+		 "read A 80P 1\n"
+		 "write A 80P 3\n"
 		 "process P\n"
 		 "read A 30P 2\n"
-		 "read A+30P 30P 1\n"
+		 "read A+30P 50P 1\n"
+		 "check\n");
+}
+
+/* Each CPU takes frames from both, while others write to what is left of them. */
+static void four_cpus_write_to_what_a_child_shares(void **state)
+{
+	(void)state;
+	run_text("# with little\n"
+		 "# cpus 4\n"
+		 "# frames 64\n"
+		 "map any 80P rw as A\n"
+		 "write A 80P 1\n"
+		 "fork as P\n"
+		 "together A 80P w\n"
+		 "read A 80P 1\n"
+		 "write A 80P 2\n"
+		 "fork as Q\n"
+		 "together A 80P w\n"
+		 "read A 80P 2\n"
+		 "process P\n"
+		 "read A 80P 1\n"
+		 "process Q\n"
+		 "read A 80P 2\n"
 		 "check\n");
 }
 
@@ -440,8 +463,7 @@ static void pages_outlive_the_process_that_wrote_them(void **state)
 		 "write A 40P 2\n"
 		 "fork as Q\n"
 		 "exit P\n"
-		 "map any 60P rw as B\n"
-		 "write B 60P 1\n"
+		 "shmem g 50P 1\n" /* which stays */
 		 "process Q\n"
 		 "read A 40P 2\n"
 		 "process first\n"
@@ -522,6 +544,7 @@ int main(void)
 		cmocka_unit_test(files_and_copies_move),
 		cmocka_unit_test(moved_pages_of_two_spaces_are_found),
 		cmocka_unit_test(pages_of_two_spaces_go_out_one_entry_after_the_other),
+		cmocka_unit_test(four_cpus_write_to_what_a_child_shares),
 		cmocka_unit_test(pages_outlive_the_process_that_wrote_them),
 		cmocka_unit_test(calls_on_files_find_frames),
 		cmocka_unit_test(a_hole_takes_pages_and_leaves_copies),
