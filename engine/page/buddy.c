@@ -570,7 +570,7 @@ static void free_block(struct engine *e, struct page *page)
 	if ((flags & (PG_IN_USE | PG_TAIL)) || mapcount || !list_empty(&page->lru))
 		vmf_panic("page_put: frame %lu freed in use: flags %x, mapped %d times",
 			  (unsigned long)pfn, flags, mapcount);
-	if (page->zone == ZONE_USER)
+	if (page->zone != ZONE_TABLE)
 		for (i = 0; i < 1ULL << page->order; i++)
 			e->mmu->release(e, page + i);
 	/* Before it is on a free list: a free frame has no flags but PG_BUDDY. */

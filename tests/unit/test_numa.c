@@ -89,6 +89,20 @@ static void when_that_is_full_from_the_nearest_that_is_not(void **state)
 	assert_int_equal(w.e->stats->evicted_dirty, 0);
 }
 
+/* Or it would not know which of its translations are of a frame's former life. */
+static void the_machine_is_told_of_each_frame_that_comes_back(void **state)
+{
+	(void)state;
+	for (unsigned nid = 0; nid < 3; nid++) {
+		struct page *page = page_alloc_nodes(w.e, 0, 0, nid, 1u << nid);
+		u32 before = w.m->generations[page_pfn(w.e, page)];
+
+		assert_int_equal(page_nid(page), nid);
+		page_put(w.e, page);
+		assert_int_equal(w.m->generations[page_pfn(w.e, page)], before + 1);
+	}
+}
+
 static void each_keeps_its_share_back(void **state)
 {
 	struct page *got[3 * NODE_FRAMES];
@@ -698,6 +712,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(memory_comes_from_the_node_of_the_cpu),
 		T(when_that_is_full_from_the_nearest_that_is_not),
+		T(the_machine_is_told_of_each_frame_that_comes_back),
 		T(each_keeps_its_share_back),
 		T(blocks_lie_within_a_node),
 		T(what_nodes_cannot_be_is_refused),
