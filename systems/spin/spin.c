@@ -16,7 +16,8 @@
  * the exception UnhandledUserSpace.
  *   7. Back to the strand.
  *
- * AddressSpace is this project's engine.  It installs its handlers for each space anew: so the
+ * AddressSpace is this project's engine over the memory services (services.h), which other
+ * extensions call, too; pager.c is one.  It installs its handlers for each space anew: so the
  * guards that a fault costs are as many as there are spaces with handlers.  The owner of the events
  * authorizes an extension only for spaces that it was given, and imposes the guard; handlers for
  * all spaces are the kernel's own.
