@@ -51,7 +51,7 @@ static int pcid_of(const struct soft_cpu *cpu, const struct mm *mm)
 	return -1;
 }
 
-static void take_mail(struct soft_cpu *cpu)
+void soft_take_mail(struct soft_cpu *cpu)
 {
 	spin_lock(&cpu->mailbox.lock);
 	if (cpu->mailbox.all)
@@ -182,7 +182,7 @@ static void load_with_pcid(struct soft_cpu *cpu, struct mm *mm)
 
 	/* What is posted for the old space until now is for its PCID. */
 	atomic_exchange(&cpu->mm, mm);
-	take_mail(cpu);
+	soft_take_mail(cpu);
 	if (!mm)
 		return;
 	if (!space_stamp(mm))
@@ -220,7 +220,7 @@ void soft_load_mm(struct soft_cpu *cpu, struct mm *mm)
 		load_with_pcid(cpu, mm);
 		return;
 	}
-	take_mail(cpu);
+	soft_take_mail(cpu);
 	tlb_drop_all(cpu, false);
 	atomic_exchange(&cpu->mm, mm);
 }
@@ -263,7 +263,7 @@ static void enter_without_mail(struct soft_cpu *cpu)
 		if (likely(!(soft_attention(cpu) & SOFT_FLUSH_POSTED)))
 			return;
 		soft_leave(cpu);
-		take_mail(cpu);
+		soft_take_mail(cpu);
 	}
 }
 
@@ -556,7 +556,7 @@ void soft_check_tlbs(struct soft_machine *m)
 
 		const struct mm *mm = atomic_load(&cpu->mm);
 
-		take_mail(cpu);
+		soft_take_mail(cpu);
 		for (unsigned k = 0; mm && k < TLB_ENTRIES; k++)
 			check_origin(cpu, &cpu->origin[k], mm);
 		for (unsigned k = 0; mm && k < TLB_LARGE_ENTRIES; k++)

@@ -151,6 +151,9 @@ unsigned soft_node(const struct engine *e);
 void soft_shootdown(struct mm *mm, u64 start, u64 end);
 /* The same for all that any CPU's TLB holds, of all spaces: a second stage has changed. */
 void soft_shootdown_all(struct soft_machine *m);
+/* Do the flushes that are posted to this CPU, which otherwise waits for its next access to do them.
+ * By the thread that drives it, outside. */
+void soft_take_mail(struct soft_cpu *cpu);
 /* Every translation in the TLBs is one that the page tables give now, and allows no more than they
  * do.  Panics with a message.  Nobody else active. */
 void soft_check_tlbs(struct soft_machine *m);

@@ -67,7 +67,7 @@ static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
 	struct mm *mm = atomic_load_explicit(&cpu->mm, memory_order_relaxed);
 
-	return xok_trap(library_of(mm)->xok, cpu, cr2, code);
+	return xok_trap(library_of(mm)->xok, cpu, cr2, code, "page fault: CR2 and the error code");
 }
 
 /* Of the frames for tables the engine has [from, to); the others it counts as used.  0, -ENOMEM.

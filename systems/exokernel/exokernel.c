@@ -24,6 +24,7 @@
 #include <stdlib.h>
 
 #include "engine/base/errno.h"
+#include "systems/exokernel/aegis.h"
 #include "systems/exokernel/exokernel.h"
 #include "systems/exokernel/internal.h"
 
@@ -43,7 +44,7 @@ static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
 	struct exokernel *x = of(engine_system_of_engine(&cpu->machine->engine));
 
-	return xok_trap(&x->xok, cpu, cr2, code);
+	return xok_trap(&x->xok, cpu, cr2, code, "page fault: CR2 and the error code");
 }
 
 /* ---- the program's calls, of the library ---- */
@@ -91,7 +92,7 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 	library_returns();
 	if (err)
 		soft_program_ops.exit(p, child);
-	else
+	else if (!x->aegis)
 		library_ask_for_entries(&x->library, child);
 	return err;
 }
@@ -110,6 +111,8 @@ static void exit_process(struct program *p, unsigned process)
 		if (x->xok.slices[i] == process)
 			run_process(p, i, 0);
 	soft_program_ops.exit(p, process);
+	if (x->aegis)
+		stlb_delete_all(&x->aegis->stlb, process);
 	xok_env_destroy(&x->xok, process);
 }
 
@@ -136,6 +139,15 @@ static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u
 	return copy(p, cpu, va, (char *)from, n, PF_WRITE);
 }
 
+static void check(struct program *p)
+{
+	struct exokernel *x = of_program(p);
+
+	soft_program_ops.check(p);
+	if (x->aegis)
+		aegis_check(x->aegis);
+}
+
 static const struct system_expectation expected[] = {
 	{ PAID_EXCEPTIONS, 1, NULL },	{ PAID_UPCALLS, 1, NULL },
 	{ PAID_SYSTEM_CALLS, 1, NULL }, /* insert_pte */
@@ -153,6 +165,7 @@ static void destroy(struct system *s)
 	engine_system_fini(&x->base);
 	library_fini(&x->library);
 	xok_fini(&x->xok);
+	free(x->aegis);
 	free(x);
 }
 
@@ -167,12 +180,23 @@ static void become_a_library(struct exokernel *x)
 	b->ops.remap = remap;
 	b->ops.advise = advise;
 	b->ops.fork = fork_process;
+	b->ops.check = check;
 	b->ops.run = run_process;
 	b->ops.exit = exit_process;
 	b->ops.copy_in = copy_in;
 	b->ops.copy_out = copy_out;
 	b->ops.dirty = engine_system_dirty; /* the page table is exposed */
 	b->system.destroy = destroy;
+}
+
+/* A processor whose TLB is filled by software. */
+static int make_aegis(struct exokernel *x)
+{
+	x->aegis = calloc(1, sizeof(*x->aegis));
+	if (!x->aegis)
+		return -ENOMEM;
+	aegis_init(x->aegis, x);
+	return 0;
 }
 
 /* The first environment, and all frames for its library. */
@@ -188,11 +212,13 @@ static int start(struct exokernel *x)
 	err = xok_take_frames(&x->xok, 0, LIBRARY_CAP, m->nr_table, m->nr_user);
 	if (!err)
 		err = library_init(&x->library, &m->engine, &x->xok, 0, &x->base.mmu);
+	if (!err && x->aegis)
+		aegis_become_library(x->aegis, &x->library);
 	return err;
 }
 
-static int create(const struct system_type *type, const struct system_options *o,
-		  struct system **system)
+int exokernel_create(const struct system_type *type, const struct system_options *o,
+		     struct system **system)
 {
 	struct exokernel *x = calloc(1, sizeof(*x));
 	int err;
@@ -205,6 +231,8 @@ static int create(const struct system_type *type, const struct system_options *o
 		return err;
 	}
 	err = xok_init(&x->xok, x->base.machine, &x->base.mmu);
+	if (!err && type == &aegis_system)
+		err = make_aegis(x);
 	become_a_library(x);
 	if (!err)
 		err = start(x);
@@ -223,5 +251,5 @@ const struct system_type xok_system = {
 	.nr_attacks = XOK_ATTACKS,
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
-	.create = create,
+	.create = exokernel_create,
 };

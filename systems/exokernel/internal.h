@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Between the files of the system `xok`, and its tests. */
+/* Between the files of the systems `xok` and `aegis`, and its tests. */
 #ifndef VMF_EXOKERNEL_INTERNAL_H
 #define VMF_EXOKERNEL_INTERNAL_H
 
@@ -7,11 +7,18 @@
 
 #define LIBRARY_RESOURCE 1
 
+struct aegis;
+
 struct exokernel {
 	struct engine_system base;
 	struct xok xok;
 	struct library library;
+	struct aegis *aegis; /* NULL: the hardware walks page tables, which are the kernel's */
 };
+
+/* system_type.create of both. */
+int exokernel_create(const struct system_type *type, const struct system_options *options,
+		     struct system **system);
 
 static inline struct exokernel *exokernel_of(struct system *s)
 {

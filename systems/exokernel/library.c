@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The library's calls of the kernel, and its answers to it; see library.h. */
+#include <sched.h>
 #include <stdlib.h>
 
 #include "engine/base/errno.h"
@@ -10,6 +11,8 @@ const struct ledger_actor library_actor = { .name = "the library OS", .ring = 3,
 
 /* Frames that go back with one call. */
 #define GIVEN_AT_ONCE 64
+/* Times that it looks for another. */
+#define SPARE_TRIES 50
 /* Times that a page is tried whose frame is lost and that somebody is at. */
 #define REPAIR_TRIES 8
 
@@ -26,9 +29,9 @@ void library_returns(void)
 
 /* ---- entries ---- */
 
-/* Whose table that is; PROGRAM_PROCESSES: of a child that is just being made, or could not be. */
-static unsigned env_of(const struct xok *x, const struct mm *mm)
+unsigned library_env(const struct library *l, const struct mm *mm)
 {
+	const struct xok *x = l->xok;
 	unsigned i = 0;
 
 	while (i < PROGRAM_PROCESSES && (!x->envs[i].used || x->envs[i].mm != mm))
@@ -70,7 +73,7 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 	       unsigned n)
 {
 	struct library *l = library_of(mm);
-	unsigned env = env_of(l->xok, mm);
+	unsigned env = library_env(l, mm);
 	int done;
 
 	library_call("insert_pte: here is the capability for the frame", n);
@@ -87,7 +90,7 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 {
 	struct library *l = library_of(mm);
-	unsigned env = env_of(l->xok, mm);
+	unsigned env = library_env(l, mm);
 
 	library_call("mod_pte: the entry is to allow this", 1);
 	must(l, xok_mod_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte), va, pte);
@@ -101,7 +104,7 @@ static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 static struct xok *removes(struct mm *mm, u64 va, const char *what, unsigned n)
 {
 	struct library *l = library_of(mm);
-	unsigned env = env_of(l->xok, mm);
+	unsigned env = library_env(l, mm);
 
 	library_call(what, n);
 	if (env < PROGRAM_PROCESSES)
@@ -131,7 +134,7 @@ static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 {
 	struct library *l = library_of(mm);
-	unsigned env = env_of(l->xok, mm);
+	unsigned env = library_env(l, mm);
 	int err;
 
 	library_call("insert_pte: the entry is here now", 1);
@@ -204,6 +207,20 @@ static void into_the_balloon(struct library *l, struct page **pages, u64 n)
 	spin_unlock(&l->lock);
 }
 
+/* A frame to give back; NULL: it can spare none.  The program's faults want what comes free, too.
+ */
+static struct page *spare_frame(struct engine *e)
+{
+	struct page *page = page_alloc(e, ZONE_USER, 0, 0);
+
+	for (unsigned i = 0; !page && i < SPARE_TRIES; i++) {
+		sched_yield();
+		reclaim_balance(e);
+		page = page_alloc(e, ZONE_USER, 0, 0);
+	}
+	return page;
+}
+
 /* Some frames, at most GIVEN_AT_ONCE, go back.  How many. */
 static u64 give_some(struct library *l, u64 n)
 {
@@ -212,7 +229,7 @@ static u64 give_some(struct library *l, u64 n)
 	int err;
 
 	for (k = 0; k < min_of(n, (u64)GIVEN_AT_ONCE); k++) {
-		pages[k] = page_alloc(l->engine, ZONE_USER, 0, 0);
+		pages[k] = spare_frame(l->engine);
 		if (!pages[k])
 			break;
 		pfns[k] = page_pfn(l->engine, pages[k]);

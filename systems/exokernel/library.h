@@ -46,6 +46,8 @@ static inline struct library *library_of(const struct mm *mm)
 	return container_of(mm->engine->mmu, struct library, mmu);
 }
 
+/* Whose table that is; PROGRAM_PROCESSES: of a child that is just being made, or could not be. */
+unsigned library_env(const struct library *l, const struct mm *mm);
 /* The library takes up to n frames that nobody has.  How many it got. */
 u64 library_ask(struct library *l, u64 n);
 /* It reads its repossession vector, as it does first of all when it is entered. */

@@ -44,13 +44,14 @@ int xok_hold(struct xok *x, u32 resource, const struct xok_entries *entries, voi
 }
 
 /* Frames are repossessed before a library is entered for a fault or after it has left. */
-struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code)
+struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code,
+			     const char *what)
 {
 	const struct xok_env *env = &x->envs[xok_current(x, cpu->number)];
 	rwsem_t *inside = &x->holders[env->caps[0].resource].inside;
 	struct fault_result r;
 
-	ledger_cross(&lab_program, &lab_kernel, BY_EXCEPTION, "page fault: CR2 and the error code");
+	ledger_cross(&lab_program, &lab_kernel, BY_EXCEPTION, what);
 	ledger_step(&lab_kernel, "finds the library OS by the time-slice vector", cr2);
 	down_read(inside);
 	ledger_cross(&lab_kernel, &library_actor, BY_UPCALL,
@@ -241,6 +242,19 @@ int xok_check_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u6
 
 	spin_lock(&x->lock);
 	err = check_entries(x, env, cap, target, va, &pte, 1);
+	spin_unlock(&x->lock);
+	return err;
+}
+
+int xok_bind(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t pte,
+	     void (*bind)(void *arg, u64 va, pte_t pte), void *arg)
+{
+	int err;
+
+	spin_lock(&x->lock);
+	err = pte_present(pte) ? check_entries(x, env, cap, target, va, &pte, 1) : -EINVAL;
+	if (!err)
+		bind(arg, va, pte);
 	spin_unlock(&x->lock);
 	return err;
 }

@@ -123,6 +123,10 @@ int xok_put_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 
 		pte_t pte);
 /* Entries that a new environment has from the one that made it: as above, already in its table. */
 int xok_check_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t pte);
+/* A translation that is none of a page table's: what xok_insert_pte() checks, and then bind(arg,
+ * va, pte), before the frame can go.  0, -EBADF, -EACCES, -EINVAL. */
+int xok_bind(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t pte,
+	     void (*bind)(void *arg, u64 va, pte_t pte), void *arg);
 /* May the environment take entries of that table away?  0, -EBADF, -EACCES. */
 int xok_check_removal(struct xok *x, unsigned env, unsigned cap, unsigned target);
 
@@ -141,8 +145,9 @@ u64 xok_revoke(struct xok *x, u32 resource, u64 n);
 u32 xok_richest(const struct xok *x);
 /* Whose slice is the CPU in? */
 unsigned xok_current(const struct xok *x, unsigned cpu);
-/* The CPU has met a fault of a program's: the kernel fields it. */
-struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code);
+/* The CPU has met a fault of a program's: the kernel fields it.  `what` the hardware calls it. */
+struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code,
+			     const char *what);
 
 /* ---- between the kernel's files ---- */
 
