@@ -151,8 +151,21 @@ static enum fault_reason tlb_miss(struct soft_second_stage *t, struct soft_cpu *
 	return FAULT_OK;
 }
 
+static bool goes(const void *arg, pte_t pte)
+{
+	return atomic_load(xok_owner(arg, pte_pfn(pte))) == XOK_GOING;
+}
+
+static void unbind(struct xok *x)
+{
+	struct aegis *a = container_of(x, struct exokernel, xok)->aegis;
+
+	stlb_delete_if(&a->stlb, goes, x);
+}
+
 void aegis_init(struct aegis *a, struct exokernel *x)
 {
+	x->xok.unbind = unbind;
 	a->xok = &x->xok;
 	a->hardware = x->base.mmu;
 	stlb_init(&a->stlb);
@@ -180,6 +193,7 @@ static bool look_up(pte_t *ptep, u32 *code, pte_t *pte)
 	return true;
 }
 
+/* Its own library is refused nothing but a frame that was repossessed. */
 static void must(int err, u64 va)
 {
 	if (err)
@@ -193,6 +207,7 @@ static bool install(struct library *l, struct mm *mm, u64 va, u32 *code)
 	unsigned env = library_env(l, mm);
 	bool found = false;
 	spinlock_t *ptl;
+	int err;
 	pte_t *ptep, pte;
 
 	*code &= ~PF_PROT;
@@ -205,7 +220,9 @@ static bool install(struct library *l, struct mm *mm, u64 va, u32 *code)
 		found = look_up(ptep, code, &pte);
 		if (found) {
 			library_call("TLBwr: here is the capability for the frame", 1);
-			must(aegis_tlbwr(a, env, LIBRARY_CAP, env, va & PAGE_MASK, pte), va);
+			err = aegis_tlbwr(a, env, LIBRARY_CAP, env, va & PAGE_MASK, pte);
+			if (err != -EACCES || !library_lost(l, pte_pfn(pte)))
+				must(err, va);
 			ledger_step(&lab_kernel,
 				    "checks the capability against the frame, and writes the "
 				    "translation into TLB and software TLB",
@@ -222,6 +239,7 @@ static struct fault_result fault(void *arg, struct mm *mm, u64 cr2, u32 code)
 {
 	struct fault_result r = { .reason = FAULT_OK };
 
+	library_read_vector(arg);
 	if (install(arg, mm, cr2, &code))
 		return r;
 	this_cpu->error_code = code; /* for the program's handler */
@@ -270,7 +288,10 @@ static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 
 void aegis_become_library(struct aegis *a, struct library *l)
 {
+	void *(*bytes)(struct engine * e, struct page * page) = l->mmu.bytes;
+
 	l->mmu = a->hardware; /* its table is its own memory */
+	l->mmu.bytes = bytes;
 	l->mmu.flush = delete_range;
 	l->mmu.take = take;
 	a->xok->envs[l->env].fault = fault;

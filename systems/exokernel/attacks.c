@@ -75,6 +75,29 @@ static int kernel_entry(struct system *s)
 	return insert(s, LIBRARY_CAP, 0, AT, own_frame(s), 0);
 }
 
+static int installed_twice(struct system *s)
+{
+	pte_t entry = { 0 }, pte = pte_make(own_frame(s), PTE_PRESENT | PTE_USER);
+	struct page *page = NULL;
+
+	for (unsigned i = 0; i < 2; i++) {
+		int got =
+			xok_insert_pte(attacked(s), 0, LIBRARY_CAP, 0, AT, &entry, &pte, &page, 1);
+
+		if (i || got != 1)
+			return got;
+	}
+	return 1;
+}
+
+static int absent_entry_changed(struct system *s)
+{
+	pte_t entry = { 0 };
+
+	return xok_mod_pte(attacked(s), 0, LIBRARY_CAP, 0, AT, &entry,
+			   pte_make(own_frame(s), PTE_PRESENT | PTE_USER));
+}
+
 static int frames_of_another(struct system *s)
 {
 	return xok_take_frames(attacked(s), 0, LIBRARY_CAP, own_frame(s), 1);
@@ -214,6 +237,8 @@ const struct system_attack xok_attacks[XOK_ATTACKS] = {
 	{ "entries of another environment's are taken away", another_s_entries_go, -EACCES },
 	{ "an entry in the kernel's half", kernel_address, -EINVAL },
 	{ "an entry that is the supervisor's", kernel_entry, -EINVAL },
+	{ "an entry is inserted where one is", installed_twice, -EEXIST },
+	{ "an entry is changed that is not there", absent_entry_changed, -ENOENT },
 	{ "frames that somebody has are taken", frames_of_another, -EBUSY },
 	{ "a frame is given back and stays mapped", mapped_frame_goes_back, -EBUSY },
 	{ "a frame that was given back is mapped", kept_frame, -EACCES },

@@ -25,7 +25,7 @@ static inline struct exokernel *exokernel_of(struct system *s)
 	return container_of(engine_system_of(s), struct exokernel, base);
 }
 
-#define XOK_ATTACKS 17
+#define XOK_ATTACKS 19
 extern const struct system_attack xok_attacks[XOK_ATTACKS];
 
 #endif

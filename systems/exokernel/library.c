@@ -39,8 +39,7 @@ unsigned library_env(const struct library *l, const struct mm *mm)
 	return i;
 }
 
-/* Has the kernel taken the frame away? */
-static bool is_lost(const struct library *l, u64 pfn)
+bool library_lost(const struct library *l, u64 pfn)
 {
 	const struct xok_holder *h = &l->xok->holders[l->resource];
 	u64 first = l->xok->machine->nr_table;
@@ -52,7 +51,7 @@ static bool is_lost(const struct library *l, u64 pfn)
 /* It must not refuse its own library, but for frames that it has taken away. */
 static int must(const struct library *l, int result, u64 va, pte_t pte)
 {
-	if (result == -EACCES && is_lost(l, pte_pfn(pte)))
+	if (result == -EACCES && library_lost(l, pte_pfn(pte)))
 		return -EAGAIN;
 	if (result == -EBADF || result == -EACCES || result == -EINVAL)
 		vmf_panic("exokernel: the kernel refuses the library an entry at %lx: %d",
@@ -64,7 +63,7 @@ static const pte_t *lost_one(const struct library *l, const pte_t *ptes, unsigne
 {
 	unsigned i = 0;
 
-	while (i < n - 1 && !is_lost(l, pte_pfn(ptes[i])))
+	while (i < n - 1 && !library_lost(l, pte_pfn(ptes[i])))
 		i++;
 	return &ptes[i];
 }
@@ -176,7 +175,7 @@ static void *bytes(struct engine *e, struct page *page)
 	u64 pfn = page_pfn(e, page), first = l->xok->machine->nr_table;
 	char *block = NULL;
 
-	if (is_lost(l, pfn))
+	if (library_lost(l, pfn))
 		block = atomic_load(&l->xok->holders[l->resource].vector[pfn - first]);
 	return block ? block : l->xok->hardware.bytes(e, page);
 }
@@ -207,16 +206,29 @@ static void into_the_balloon(struct library *l, struct page **pages, u64 n)
 	spin_unlock(&l->lock);
 }
 
+/* A frame that is not lost itself; one that is, is nobody's from now on.  NULL: there is none. */
+static struct page *sound_frame(const struct library *l)
+{
+	struct engine *e = l->engine;
+	struct page *page;
+
+	while ((page = page_alloc(e, ZONE_USER, 0, 0)) && library_lost(l, page_pfn(e, page))) {
+		page_set_hwpoison(e, page);
+		page_put(e, page);
+	}
+	return page;
+}
+
 /* A frame to give back; NULL: it can spare none.  The program's faults want what comes free, too.
  */
-static struct page *spare_frame(struct engine *e)
+static struct page *spare_frame(const struct library *l)
 {
-	struct page *page = page_alloc(e, ZONE_USER, 0, 0);
+	struct page *page = sound_frame(l);
 
 	for (unsigned i = 0; !page && i < SPARE_TRIES; i++) {
 		sched_yield();
-		reclaim_balance(e);
-		page = page_alloc(e, ZONE_USER, 0, 0);
+		reclaim_balance(l->engine);
+		page = sound_frame(l);
 	}
 	return page;
 }
@@ -229,7 +241,7 @@ static u64 give_some(struct library *l, u64 n)
 	int err;
 
 	for (k = 0; k < min_of(n, (u64)GIVEN_AT_ONCE); k++) {
-		pages[k] = spare_frame(l->engine);
+		pages[k] = spare_frame(l);
 		if (!pages[k])
 			break;
 		pfns[k] = page_pfn(l->engine, pages[k]);
@@ -309,24 +321,16 @@ u64 library_ask(struct library *l, u64 n)
 
 /* ---- the repossession vector ---- */
 
-/* A frame that is not lost itself; one that is, is nobody's from now on. */
-static struct page *sound_frame(struct engine *e, const struct page *from, void *arg)
+static struct page *sound_frame_for(struct engine *e, const struct page *from, void *arg)
 {
-	const struct library *l = arg;
-	struct page *page;
-
-	(void)from;
-	while ((page = page_alloc(e, ZONE_USER, 0, 0)) && is_lost(l, page_pfn(e, page))) {
-		page_set_hwpoison(e, page);
-		page_put(e, page);
-	}
-	return page;
+	(void)e, (void)from;
+	return sound_frame(arg);
 }
 
 /* The page moves to another frame, with its bytes from the block. */
 static void move_page(struct library *l, struct page *page)
 {
-	const struct migrate_target target = { .get = sound_frame, .arg = l };
+	const struct migrate_target target = { .get = sound_frame_for, .arg = l };
 	int status;
 
 	if (migrate_get(l->engine, page))
@@ -443,6 +447,7 @@ int library_init(struct library *l, struct engine *e, struct xok *x, unsigned en
 	if (!l->balloon)
 		return -ENOMEM;
 	e->mmu = &l->mmu;
+	e->config.thp = THP_NEVER; /* the kernel has no call for such an entry */
 	x->envs[env].fault = fault;
 	x->envs[env].arg = l;
 	err = xok_hold(x, l->resource, &library_entries, l);

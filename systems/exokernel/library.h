@@ -50,6 +50,8 @@ static inline struct library *library_of(const struct mm *mm)
 unsigned library_env(const struct library *l, const struct mm *mm);
 /* The library takes up to n frames that nobody has.  How many it got. */
 u64 library_ask(struct library *l, u64 n);
+/* Has the kernel taken the frame away, and its page has not moved yet? */
+bool library_lost(const struct library *l, u64 pfn);
 /* It reads its repossession vector, as it does first of all when it is entered. */
 void library_read_vector(struct library *l);
 /* Entries of a child's table, which has just become this environment: the kernel is asked for all

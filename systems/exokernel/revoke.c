@@ -18,7 +18,7 @@
  * Why no translation reaches a frame that is nobody's: a frame that goes is XOK_GOING first, under
  * the lock under which an insertion is checked and written.  So an entry that maps it was written
  * before and is found by the walk through all tables of the library's environments, which comes
- * after; the flush comes after the walk.
+ * after; the flush comes after the walk.  On Aegis the same is so for what is in its software TLB.
  */
 #include <stdlib.h>
 
@@ -101,6 +101,16 @@ static void flush_spaces(const struct xok *x, u32 resource)
 	}
 }
 
+/* Does any binding lead to a frame that goes?  Those that the kernel can break are broken, and the
+ * others if `breaks`. */
+static bool is_bound(struct xok *x, u32 resource, bool breaks)
+{
+	if (!x->unbind)
+		return walk_spaces(x, resource, breaks);
+	x->unbind(x);
+	return false;
+}
+
 /* ---- given back ---- */
 
 static void set_owners(struct xok *x, const u64 *pfns, u64 n, u32 owner)
@@ -166,7 +176,7 @@ int xok_give_frames(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, 
 	h = &x->holders[c->resource];
 	down_write(&x->going);
 	err = begin_going(x, c->resource, pfns, n);
-	if (!err && walk_spaces(x, c->resource, false)) {
+	if (!err && is_bound(x, c->resource, false)) {
 		set_owners(x, pfns, n, c->resource);
 		err = -EBUSY;
 	}
@@ -265,7 +275,7 @@ static u64 repossess(struct xok *x, u32 resource, u64 n)
 	down_write(&x->going);
 	chosen = choose(x, resource, pfns, n);
 	if (chosen) {
-		walk_spaces(x, resource, true);
+		is_bound(x, resource, true);
 		flush_spaces(x, resource);
 		taken = save_all(x, h, pfns, chosen);
 		set_owners(x, pfns + taken, chosen - taken, resource);

@@ -201,6 +201,9 @@ int xok_insert_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u
 
 	spin_lock(&x->lock);
 	done = check_entries(x, env, cap, target, va, ptes, n);
+	for (unsigned i = 0; !done && i < n; i++)
+		if (pte_mapped(pte_read(&ptep[i])))
+			done = -EEXIST;
 	if (!done)
 		done = x->hardware.set(x->envs[target].mm, va, ptep, ptes, pages, n);
 	spin_unlock(&x->lock);
@@ -214,6 +217,8 @@ int xok_mod_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 
 
 	spin_lock(&x->lock);
 	err = check_entries(x, env, cap, target, va, &pte, 1);
+	if (!err && !pte_mapped(pte_read(ptep)))
+		err = -ENOENT;
 	if (!err)
 		x->hardware.change(x->envs[target].mm, va, ptep, pte);
 	spin_unlock(&x->lock);

@@ -69,6 +69,10 @@ struct xok {
 	struct mmu_ops hardware; /* how the kernel writes entries, once it has checked */
 	_Atomic u32 *owners;	 /* of each frame of programs: a resource; everybody may read it */
 	u64 nr_frames;
+	/* Where page tables are the libraries' own, and the kernel does not look into them: no
+	 * binding that it has made leads to a frame that is XOK_GOING any more.  NULL: the entries
+	 * are the bindings. */
+	void (*unbind)(struct xok *x);
 	spinlock_t lock; /* owners change, or are what a check has seen until the entry is written
 			  */
 	rwsem_t going;	 /* for writing: some are XOK_GOING */
@@ -92,8 +96,9 @@ int xok_take_list(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, u6
 /*
  * Frames are given back, all or none: from now on nobody has them, no TLB has a translation to
  * them, and what was in them is gone.  0, -EBADF, -EACCES (not its own), -EINVAL (one is named
- * twice), -EBUSY (a page table still maps one).  No engine lock held; it looks through the page
- * tables under their spaces' mmap_lock, and no environment is made or ends meanwhile.
+ * twice), -EBUSY (a page table of the kernel's still maps one).  No engine lock held; it looks
+ * through the page tables under their spaces' mmap_lock, and no environment is made or ends
+ * meanwhile.
  */
 int xok_give_frames(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, u64 n);
 /* This frame of its own is not to be repossessed.  0, -EBADF, -EACCES, -ENOSPC (it has as many
@@ -109,12 +114,13 @@ void xok_env_destroy(struct xok *x, unsigned env);
  * The n entries from ptep on, at va in the page table of `target`, become these.  The frames'
  * resource is the capability's, with XOK_WRITE where an entry allows writing; entries are the
  * user's, the address is in the user's half, and the table is the environment's own.  How many were
- * set, or -EBADF, -EACCES, -EINVAL, or what the hardware says; then nothing was written.
+ * set, or -EBADF, -EACCES, -EINVAL, -EEXIST (an entry maps something already), or what the hardware
+ * says; then nothing was written.
  */
 int xok_insert_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
 		   const pte_t *ptes, struct page **pages, unsigned n);
 /* The same for an entry that is there, and gets other rights or another frame; one that nobody may
- * access (PROT_NONE, or its page is being moved) may name any. */
+ * access (PROT_NONE, or its page is being moved) may name any.  Also -ENOENT: it maps nothing. */
 int xok_mod_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va, pte_t *ptep,
 		pte_t pte);
 /* An entry of its own table, which maps nothing now, becomes this: checked as above, if it maps

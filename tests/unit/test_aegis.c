@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Aegis: the software TLB, what fills it, and what a fault costs with it. */
+#include <pthread.h>
+#include <sched.h>
+
 #include "engine/base/errno.h"
 #include "engine/mmu/error_code.h"
 #include "systems/exokernel/aegis.h"
@@ -274,6 +277,145 @@ static void pages_come_and_go(void **state)
 	}
 }
 
+/* ---- frames go back ---- */
+
+static unsigned asked;
+
+static void keep_all(void *arg, u64 n)
+{
+	(void)arg, (void)n;
+	asked++;
+}
+
+static void read_later(void *arg)
+{
+	(void)arg;
+}
+
+static const struct xok_entries deaf = { .revoke = keep_all, .repossessed = read_later };
+
+/* Translations of the software TLB that lead to frames that are not the library's. */
+static u64 stale(void)
+{
+	u64 n = 0;
+
+	for (unsigned i = 0; i < STLB_ENTRIES; i++) {
+		const struct stlb_entry *e = &a->stlb.entries[i];
+
+		if (e->page != STLB_NONE)
+			n += atomic_load(xok_owner(a->xok, pte_pfn(e->pte))) != LIBRARY_RESOURCE;
+	}
+	return n;
+}
+
+static void a_library_gives_frames_back(void **state)
+{
+	u64 va = map_pages(800);
+
+	(void)state;
+	write_pages(va, 800, 1);
+	ledger_reset(s->ledger);
+	assert_int_equal(xok_revoke(a->xok, LIBRARY_RESOURCE, 700), 700);
+	assert_int_equal(paid(PAID_UPCALLS), 1);
+	assert_int_equal(stale(), 0);
+	pages_are(0, va, 800, 1);
+}
+
+static void a_binding_does_not_outlive_a_repossession(void **state)
+{
+	u64 va = map_pages(800);
+
+	(void)state;
+	write_pages(va, 800, 1);
+	pages_are(1, va, 800, 1);
+	assert_int_equal(xok_hold(a->xok, LIBRARY_RESOURCE, &deaf, &exokernel_of(s)->library), 0);
+	assert_int_equal(xok_revoke(a->xok, LIBRARY_RESOURCE, 700), 700);
+	assert_int_equal(asked, XOK_PATIENCE);
+	assert_int_equal(stale(), 0);
+	for (u64 i = 0; i < a->xok->nr_frames; i++)
+		if (atomic_load(&a->xok->owners[i]) == XOK_KERNEL)
+			memset(a->xok->machine->memory +
+				       ((a->xok->machine->nr_table + i) << PAGE_SHIFT),
+			       0x5a, PAGE_SIZE);
+	pages_are(1, va, 800, 1);
+	pages_are(0, va, 800, 1);
+	assert_int_equal(stale(), 0);
+}
+
+static void what_is_given_back_is_not_installed_again(void **state)
+{
+	u64 va = map_pages(1), pfn, word;
+	pte_t pte;
+
+	(void)state;
+	write_pages(va, 1, 1);
+	assert_true(stlb_look(&a->stlb, 0, va, 0, &pte));
+	pfn = pte_pfn(pte);
+	/* Its table maps it on: that is not the kernel's to know. */
+	assert_int_equal(xok_give_frames(a->xok, 0, LIBRARY_CAP, &pfn, 1), 0);
+	assert_false(stlb_look(&a->stlb, 0, va, 0, &pte));
+	assert_int_equal(aegis_tlbwr(a, 0, LIBRARY_CAP, 0, va, pte), -EACCES);
+	assert_int_equal(xok_take_list(a->xok, 0, LIBRARY_CAP, &pfn, 1), 0);
+	assert_int_equal(touch(0, va, 0, &word), FAULT_OK);
+	assert_int_equal(word, 0); /* wiped */
+}
+
+#define RUN_PAGES 120ULL
+
+static _Atomic bool stop;
+static _Atomic u64 rounds;
+static u64 run_at;
+
+/* On the second CPU: a page has what was written to it last. */
+static void *run(void *arg)
+{
+	u64 round = 0, word;
+	bool ok = true;
+
+	(void)arg;
+	do {
+		atomic_store(&rounds, ++round);
+		for (u64 i = 0; i < RUN_PAGES; i++) {
+			word = round * 1000 + i;
+			ok &= touch(1, run_at + i * PAGE_SIZE, PF_WRITE, &word) == FAULT_OK;
+		}
+		for (u64 i = 0; i < RUN_PAGES; i++) {
+			ok &= touch(1, run_at + i * PAGE_SIZE, 0, &word) == FAULT_OK;
+			ok &= word == round * 1000 + i;
+		}
+	} while (!atomic_load(&stop));
+	ledger_begin(NULL, 0);
+	return ok ? NULL : (void *)1;
+}
+
+static void frames_go_and_come_while_the_program_runs(void **state)
+{
+	struct library *l = &exokernel_of(s)->library;
+	u64 taken = 0;
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	run_at = map_pages(RUN_PAGES);
+	atomic_store(&stop, false);
+	assert_int_equal(pthread_create(&thread, NULL, run, NULL), 0);
+	for (unsigned i = 0; i < 12; i++) {
+		u64 round = atomic_load(&rounds), n = i % 3 == 2 ? 8 : FRAMES - 160;
+
+		xok_hold(a->xok, LIBRARY_RESOURCE, i % 3 == 2 ? &deaf : &library_entries, l);
+		taken += xok_revoke(a->xok, LIBRARY_RESOURCE, n);
+		while (atomic_load(&rounds) < round + 2)
+			sched_yield();
+		library_ask(l, n);
+	}
+	atomic_store(&stop, true);
+	pthread_join(thread, &result);
+	assert_null(result);
+	assert_int_equal(taken, 8 * (FRAMES - 160) + 4 * 8);
+	library_read_vector(l);
+	assert_int_equal(stale(), 0);
+}
+
 /* ---- what was published ---- */
 
 static u64 count_of(const char *system, const char *workload, enum ledger_counter counter)
@@ -316,6 +458,10 @@ int main(void)
 		TEST(the_error_code_is_the_library_s),
 		TEST(spaces_share_the_software_tlb_and_nothing_else),
 		TEST(pages_come_and_go),
+		TEST(a_library_gives_frames_back),
+		TEST(a_binding_does_not_outlive_a_repossession),
+		TEST(what_is_given_back_is_not_installed_again),
+		TEST(frames_go_and_come_while_the_program_runs),
 		cmocka_unit_test(dispatch_is_cheap_and_prot100_is_dear),
 	};
 

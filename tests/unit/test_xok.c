@@ -174,6 +174,11 @@ static void one_bad_entry_of_many_spoils_the_call(void **state)
 			 -EINVAL);
 	atomic_store(xok_owner(k, first + 1), LIBRARY_RESOURCE);
 	assert_int_equal(xok_insert_pte(k, 0, 0, 0, AT, entries, ptes, pages, 2), 2);
+	/* Once more, and where one of two is there. */
+	assert_int_equal(xok_insert_pte(k, 0, 0, 0, AT, entries, ptes, pages, 2), -EEXIST);
+	entries[0] = (pte_t){ 0 };
+	assert_int_equal(xok_insert_pte(k, 0, 0, 0, AT, entries, ptes, pages, 2), -EEXIST);
+	assert_true(pte_none(entries[0]));
 }
 
 static void an_entry_is_changed_as_it_is_inserted(void **state)
@@ -187,6 +192,9 @@ static void an_entry_is_changed_as_it_is_inserted(void **state)
 	assert_int_equal(entry.v, pte_make(first, RO).v);
 	assert_int_equal(xok_mod_pte(k, 0, 0, 0, AT, &entry, pte_make(first, RW)), 0);
 	assert_int_equal(entry.v, pte_make(first, RW).v);
+	entry = (pte_t){ 0 };
+	assert_int_equal(xok_mod_pte(k, 0, 0, 0, AT, &entry, pte_make(first, RW)), -ENOENT);
+	assert_true(pte_none(entry));
 	assert_int_equal(xok_check_removal(k, 0, 0, 0), 0);
 	assert_int_equal(xok_check_removal(k, 0, 0, 1), -EACCES);
 	assert_int_equal(xok_check_removal(k, 0, 4, 0), -EBADF);
