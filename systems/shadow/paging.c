@@ -91,7 +91,7 @@ void shadow_sync(struct shadow *s)
 			sync_table(s, i);
 }
 
-/* What the shadows do not lead to, no processor has by them. */
+/* What the shadows do not lead to no processor has by them, until it is linked again. */
 void shadow_invlpg(struct shadow *s, u64 root, u64 va)
 {
 	u32 i = shadow_find(s, root >> PAGE_SHIFT, LEVEL_P4D);
@@ -191,16 +191,36 @@ static u64 rights_of(const struct shadow *s, pte_t guest, bool may_write, bool a
 	return (v | PTE_WRITE) & ~PTE_USER;
 }
 
-/* The shadow of a table above the leaf leads to the shadow of the next. */
+/* The shadow and all that it leads to.  As KVM's mmu_sync_children(). */
+static void sync_below(struct shadow *s, u32 table)
+{
+	if (atomic_load(&s->tables[table].level) == LEVEL_PTE) {
+		if (s->tables[table].unsync)
+			sync_table(s, table);
+		return;
+	}
+	for (unsigned i = 0; i < PTRS_PER_TABLE; i++) {
+		pte_t entry = pte_read(&s->entries[table][i]);
+
+		if (pte_present(entry))
+			sync_below(s, (u32)(pte_pfn(entry) - s->first_hfn));
+	}
+}
+
+/* The shadow of a table above the leaf leads to the shadow of the next.  What nothing led to was
+ * not synced by INVLPG, so it is now. */
 static void link_tables(struct shadow *s, u64 gfn, u64 next, enum mmu_level level, u64 va,
 			bool anyhow)
 {
 	unsigned i = level_index(level, va);
 	pte_t guest = pte_read(&shadow_guest_table(s, gfn)[i]);
+	pte_t *entry = &s->entries[shadow_find(s, gfn, level)][i];
+	u32 below = shadow_find(s, next, level - 1);
 
-	put(&s->entries[shadow_find(s, gfn, level)][i],
-	    pte_make(s->first_hfn + shadow_find(s, next, level - 1),
-		     PTE_PRESENT | PTE_ACCESSED | rights_of(s, guest, true, anyhow)));
+	if (!pte_present(pte_read(entry)))
+		sync_below(s, below);
+	put(entry, pte_make(s->first_hfn + below,
+			    PTE_PRESENT | PTE_ACCESSED | rights_of(s, guest, true, anyhow)));
 }
 
 static pte_t leaf_for(const struct shadow *s, const struct walk_result *r, bool anyhow)

@@ -1,105 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Shadow page tables: what a fresh page costs, and that a guest cannot tell its shadows from its
- * tables. */
-#include <stdio.h>
-
+/* Shadow page tables: a guest cannot tell its shadows from its tables. */
 #include "engine/base/errno.h"
-#include "systems/lab.h"
-#include "systems/shadow/shadow.h"
+#include "systems/shadow/paging.h"
 #include "tests/unit/unit.h"
-
-/* ---- what is published ---- */
-
-static u64 count_of(const char *system, const char *workload, enum ledger_counter counter)
-{
-	struct lab_result r;
-
-	assert_int_equal(lab_run(system_find(system), workload_find(workload), 0, &r), 0);
-	assert_int_equal(r.verdict, LAB_OK);
-	return r.counts[counter];
-}
-
-static void a_fresh_page_costs_three_exits(void **state)
-{
-	(void)state;
-	assert_int_equal(count_of("shadow", "minor-fault", PAID_VM_EXITS), 3);
-	assert_int_equal(count_of("shadow", "minor-read", PAID_VM_EXITS), 3);
-	/* Where nothing has to be shadowed the guest has its exception, and no more. */
-	assert_int_equal(count_of("shadow", "minor-fault", PAID_EXCEPTIONS), 1);
-	/* Each entry that changes. */
-	/* And nothing has to leave where the processor knows of guests. */
-	assert_int_equal(count_of("nested", "minor-fault", PAID_VM_EXITS), 0);
-}
-
-/* A hundred stores to one table: the third is taken for the end of the table. */
-static void stores_in_a_row_stop_the_guest_three_times(void **state)
-{
-	(void)state;
-	assert_true(count_of("shadow", "prot100", PAID_ENTRY_WRITES) >= 100);
-	assert_int_equal(count_of("shadow", "prot1", PAID_VM_EXITS), 1 + 1);
-	assert_int_equal(count_of("shadow", "prot100", PAID_VM_EXITS), SHADOW_FLOOD + 1);
-	assert_int_equal(count_of("shadow-oos", "prot100", PAID_VM_EXITS), 1);
-}
-
-/* Shadows outlive it: each load of CR3 is one exit, and nothing is mended. */
-static void a_guests_context_switch_costs_an_exit(void **state)
-{
-	static const struct workload switches = {
-		"switches", "# from process to process, and back, both warm\n"
-			    "map any 1P rw as A\nwrite A 1P 1\nfork as P\n"
-			    "process P\nread A 1P 1\nprocess first\nread A 1P 1\n"
-			    "measure\n"
-			    "process P\nread A 1P 1\nprocess first\nread A 1P 1\n"
-	};
-	static const char *const names[] = { "shadow", "shadow-oos", "nested" };
-	struct lab_result r;
-
-	(void)state;
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-		assert_int_equal(lab_run(system_find(names[i]), &switches, 0, &r), 0);
-		assert_int_equal(r.verdict, LAB_OK);
-		assert_int_equal(r.counts[PAID_VM_EXITS], i < 2 ? 2 : 0);
-		assert_int_equal(r.counts[PAID_EXCEPTIONS], 0);
-	}
-}
-
-/* Writes to `pages` fresh pages of one leaf table, behind the first two. */
-static u64 exits_for(const struct system_type *type, u64 pages)
-{
-	const struct program_map area = { .len = 64 * PAGE_SIZE,
-					  .prot = VM_READ | VM_WRITE,
-					  .file = -1 };
-	struct system_options o = { .cpus = 1, .frames = 512 };
-	struct system *s;
-	u64 exits, word = 1;
-	s64 va;
-
-	assert_int_equal(ledger_create(1, &o.ledger), 0);
-	assert_int_equal(type->create(type, &o, &s), 0);
-	va = s->program->ops->map(s->program, 0, &area);
-	for (u64 i = 0; i < 2 + pages; i++) {
-		if (i == 2)
-			system_measure(s);
-		assert_int_equal(s->program->ops->access(s->program, 0, (u64)va + i * PAGE_SIZE,
-							 PF_WRITE, &word, sizeof(word)),
-				 FAULT_OK);
-	}
-	system_measured(s);
-	exits = s->total[PAID_VM_EXITS];
-	s->program->ops->check(s->program);
-	s->destroy(s);
-	ledger_destroy(o.ledger);
-	return exits;
-}
-
-static void a_table_out_of_sync_saves_one_of_three(void **state)
-{
-	(void)state;
-	assert_int_equal(exits_for(&shadow_system, 20), 60);
-	assert_int_equal(exits_for(&shadow_oos_system, 20), 40);
-}
-
-/* ---- a guest cannot tell ---- */
 
 /*
  * A guest's memory with tables in its first frames, made at random, and a copy in which a processor
@@ -357,25 +260,6 @@ static void the_first_write_to_a_page_that_was_read_faults_once_more(void **stat
 	destroy();
 }
 
-/* Up to 33 pages by INVLPG, each of which leaves the guest; more by a load of CR3. */
-static void a_guests_flush_costs_an_exit_for_each_page_or_one(void **state)
-{
-	char text[200];
-	const struct workload w = { "flush", text };
-	struct lab_result r;
-
-	(void)state;
-	for (unsigned pages = 1; pages <= 40; pages += pages < 33 ? 16 : 1) {
-		snprintf(text, sizeof(text),
-			 "# rights are taken from pages\nmap any 40P rw as A\nwrite A 40P 1\n"
-			 "measure\nprotect A %uP r\n",
-			 pages);
-		assert_int_equal(lab_run(system_find("shadow-oos"), &w, 0, &r), 0);
-		assert_int_equal(r.verdict, LAB_OK);
-		assert_int_equal(r.counts[PAID_VM_EXITS], pages > 33 ? 1 : pages);
-	}
-}
-
 static bool is_unsync(u64 gfn)
 {
 	return shadow.tables[shadow_find(&shadow, gfn, LEVEL_PTE)].unsync;
@@ -428,6 +312,34 @@ static void invlpg_syncs_the_table_that_it_is_for(void **state)
 	assert_int_equal(shadow_walk(&shadow, &c, 0, 0, PF_USER, &w), WALK_OK);
 	assert_int_equal(shadow_walk(&shadow, &c, 0, PMD_SIZE, PF_USER, &w), WALK_FAULT);
 	destroy();
+}
+
+/* The guest flushes while nothing leads to the shadow that is out of sync, or to what does. */
+static void what_nothing_led_to_is_synced_when_it_is_linked(void **state)
+{
+	const struct mmu_control c = MMU_CONTROL_USUAL;
+	struct walk_result w;
+	u32 code;
+
+	(void)state;
+	for (enum mmu_level level = LEVEL_PMD; level <= LEVEL_P4D; level++) {
+		create(true);
+		one_page(9, PTE_WRITE | PTE_USER);
+		hidden_faults(PF_USER | PF_WRITE);
+		store(6, 1, (pte_t){ 0 });
+		store(6, 0, (pte_t){ 0 });
+		store(6, 2, pte_make(10, PTE_PRESENT | PTE_USER));
+		shadow_lock(&shadow);
+		shadow_drop(&shadow, shadow_find(&shadow, 2 * (LEVEL_P4D - level), level));
+		shadow_settle(&shadow);
+		shadow_invlpg(&shadow, 0, 0);
+		shadow_unlock(&shadow);
+		assert_int_equal(shadow_fault(&shadow, &c, 0, 2 * PAGE_SIZE, PF_USER, &code),
+				 SHADOW_HIDDEN);
+		assert_int_equal(shadow_walk(&shadow, &c, 0, 0, PF_USER, &w), WALK_FAULT);
+		shadow_check(&shadow);
+		destroy();
+	}
 }
 
 static void a_page_that_is_stored_to_in_a_row_is_no_table(void **state)
@@ -580,16 +492,12 @@ static void with_wp_off_smep_binds_the_kernel_still(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_fresh_page_costs_three_exits),
-		cmocka_unit_test(a_table_out_of_sync_saves_one_of_three),
-		cmocka_unit_test(stores_in_a_row_stop_the_guest_three_times),
-		cmocka_unit_test(a_guests_context_switch_costs_an_exit),
 		cmocka_unit_test(a_guest_cannot_tell_its_shadows_from_its_tables),
 		cmocka_unit_test(nor_where_tables_lead_to_themselves),
 		cmocka_unit_test(the_first_write_to_a_page_that_was_read_faults_once_more),
 		cmocka_unit_test(a_stale_shadow_is_as_a_stale_tlb_until_the_flush),
-		cmocka_unit_test(a_guests_flush_costs_an_exit_for_each_page_or_one),
 		cmocka_unit_test(invlpg_syncs_the_table_that_it_is_for),
+		cmocka_unit_test(what_nothing_led_to_is_synced_when_it_is_linked),
 		cmocka_unit_test(a_page_that_is_stored_to_in_a_row_is_no_table),
 		cmocka_unit_test(a_table_that_two_roots_share_has_one_shadow),
 		cmocka_unit_test(a_table_is_in_sync_where_it_is_walked_above_the_leaf),
