@@ -190,6 +190,9 @@ struct mmu_ops {
 
 	/* The node (page/node.h) of the CPU that this runs on.  NULL: there is one node. */
 	unsigned (*node)(const struct engine *e);
+	/* The space of the task that this runs for, which stays meanwhile; or NULL: nobody's. Asked
+	 * only where there are several nodes.  NULL: nobody's ever. */
+	struct mm *(*current_mm)(const struct engine *e);
 
 	/* Set where the machine does not report a first write to a page that was set read-only
 	 * and zero: the engine then maps no shared zero page but a frame for each page. */

@@ -2,6 +2,8 @@
 /* Every invariant of the page cache.  Slow; nobody else is active. */
 #include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
+#include "engine/backing/shared_policy.h"
+#include "engine/backing/shmem.h"
 #include "engine/base/text.h"
 #include "engine/engine.h"
 
@@ -84,6 +86,8 @@ static void check_mapping(struct address_space *m, u64 *pages, u64 *swapped, u64
 	      m->i_mmap_writable);
 	CHECK(m->i_mmap_writable >= 0 || (!count_writable(m) && (m->seals & MEMFD_SEAL_WRITE)),
 	      "%s: writing is denied, and %d mappings may", m->ops->name, count_writable(m));
+	if (mapping_swaps(m))
+		shared_policy_check(shmem_policy(m));
 	if (m->ops->check) {
 		m->ops->check(m);
 		return;

@@ -11,6 +11,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
+#include "engine/space/mempolicy.h"
 
 /* Items looked at for a shadow to forget. */
 #define SHADOW_LOOK 32
@@ -404,7 +405,7 @@ u64 invalidate_mapping_pages(struct address_space *m, u64 start, u64 end)
 /* A fresh page for index, in the cache, locked, with a reference, its bytes not there yet. */
 static int add_page(struct address_space *m, u64 index, unsigned flags, struct page **page)
 {
-	struct page *fresh = page_alloc(m->engine, ZONE_USER, 0, flags);
+	struct page *fresh = task_alloc_page(m->engine, flags);
 	u64 shadow;
 	int err;
 
@@ -485,8 +486,12 @@ void page_cache_readahead(struct address_space *m, u64 start, u64 n)
 	down_read(&m->invalidate_lock);
 	end = min_of(start + n, mapping_size_pages(m));
 	for (u64 index = start; index < end; index++) {
-		int err = add_page(m, index, ALLOC_NORECLAIM, &page);
+		int err;
 
+		/* No frame for nothing: interleaving would leave a node out. */
+		if (page_cache_present(m, index))
+			continue;
+		err = add_page(m, index, ALLOC_NORECLAIM, &page);
 		if (err == -EEXIST)
 			continue;
 		if (err || fill_page(m, page))

@@ -17,8 +17,24 @@
 
 #include "engine/backing/memfd.h"
 #include "engine/backing/page_cache.h"
+#include "engine/backing/shared_policy.h"
 #include "engine/base/errno.h"
 #include "engine/reclaim/internal.h"
+
+struct shmem {
+	struct address_space mapping;
+	struct shared_policy policy;
+};
+
+static struct shmem *shmem_of(struct address_space *m)
+{
+	return container_of(m, struct shmem, mapping);
+}
+
+struct shared_policy *shmem_policy(struct address_space *m)
+{
+	return &shmem_of(m)->policy;
+}
 
 /* A locked page enters, or (somebody was first) goes.  `shadow`: what was remembered of it. */
 static int enter(struct address_space *m, struct page *page, u64 index, void *instead, u64 shadow)
@@ -37,9 +53,23 @@ static int enter(struct address_space *m, struct page *page, u64 index, void *in
 	return 0;
 }
 
-static struct page *new_page(struct engine *e)
+/* By the object's policy or else the task's, which goes by the index, too, as in Linux. */
+static struct page *alloc_page(struct address_space *m, u64 index)
 {
-	struct page *page = page_alloc(e, ZONE_USER, 0, 0);
+	struct engine *e = m->engine;
+	struct mempolicy policy;
+
+	if (likely(e->numa.nr == 1))
+		return page_alloc(e, ZONE_USER, 0, 0);
+	policy = shared_policy_lookup(shmem_policy(m), index);
+	if (policy.mode == UAPI_MPOL_DEFAULT)
+		policy = task_policy(e);
+	return policy_alloc_page(e, &policy, index, 0, 0);
+}
+
+static struct page *new_page(struct address_space *m, u64 index)
+{
+	struct page *page = alloc_page(m, index);
 
 	if (page)
 		page_lock(page);
@@ -48,7 +78,7 @@ static struct page *new_page(struct engine *e)
 
 static int add_zeroes(struct address_space *m, u64 index, struct page **page)
 {
-	*page = new_page(m->engine);
+	*page = new_page(m, index);
 	if (!*page)
 		return -ENOMEM;
 	memset(page_direct(m->engine, *page), 0, PAGE_SIZE);
@@ -61,7 +91,7 @@ static int swap_in(struct address_space *m, u64 index, u64 slot, struct page **p
 	struct engine *e = m->engine;
 	int err;
 
-	*page = new_page(e);
+	*page = new_page(m, index);
 	if (!*page)
 		return -ENOMEM;
 	if (swap_load(&e->swap, slot, page_direct(e, *page))) {
@@ -181,7 +211,11 @@ static s64 shmem_swap_page(struct address_space *m, struct page *page)
 
 static void shmem_release(struct address_space *m)
 {
-	m->engine->memory.free(m->engine->memory.ctx, m, sizeof(*m));
+	const struct engine_memory *memory = &m->engine->memory;
+	struct shmem *s = shmem_of(m);
+
+	shared_policy_fini(&s->policy, memory);
+	memory->free(memory->ctx, s, sizeof(*s));
 }
 
 static const struct address_space_ops shmem_ops = {
@@ -197,16 +231,19 @@ struct file *shmem_file_setup(struct engine *e, u64 size)
 {
 	struct address_space *m;
 	struct file *file;
+	struct shmem *s;
 
 	if (size > FILE_MAX_SIZE)
 		return NULL;
-	m = e->memory.alloc(e->memory.ctx, sizeof(*m));
-	if (!m)
+	s = e->memory.alloc(e->memory.ctx, sizeof(*s));
+	if (!s)
 		return NULL;
+	m = &s->mapping;
 	if (address_space_init(m, e, &shmem_ops)) {
-		e->memory.free(e->memory.ctx, m, sizeof(*m));
+		e->memory.free(e->memory.ctx, s, sizeof(*s));
 		return NULL;
 	}
+	shared_policy_init(&s->policy);
 	atomic_init(&m->i_size, size);
 	atomic_init(&m->seals, MEMFD_SEAL_SEAL);
 	file = file_open(m, FILE_READ | FILE_WRITE);

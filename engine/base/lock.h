@@ -15,7 +15,8 @@
  *   mapping->i_rwsem -> mm->mmap_lock -> vma->lock -> mapping->invalidate_lock
  *     -> page lock -> mapping->i_mmap_lock -> lock of an anon_vma's family
  *     -> page-table lock -> mapping->tree_lock
- *     -> lruvec->lock, writeout_lock, swap->lock, zone->lock (one at a time)
+ *     -> lruvec->lock, writeout_lock, swap->lock, zone->lock, mm->policy_lock, shared_policy->lock
+ *        (one at a time)
  *
  * A page lock of an anonymous page is to the right of i_mmap_lock, too: its holder takes no lock of
  * a file.

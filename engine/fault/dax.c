@@ -72,7 +72,7 @@ static unsigned map_copy(struct vm_fault_info *vmf, u64 pfn)
 
 	if (!vma_anon(vmf->vma) && anon_vma_prepare(vmf->vma))
 		return VM_FAULT_OOM;
-	copy = page_alloc(e, ZONE_USER, 0, 0);
+	copy = vma_alloc_page(vmf->vma, vmf->address, 0, 0);
 	if (!copy)
 		return VM_FAULT_OOM;
 	page_init_flags(copy, PG_ANON_EXCLUSIVE);

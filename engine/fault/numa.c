@@ -54,11 +54,9 @@ u64 change_prot_numa(struct vma *vma, u64 start, u64 end)
 	return n;
 }
 
-/* May its pages move by themselves? */
-static bool policy_allows(const struct vma *vma)
+/* May pages move by themselves? */
+static bool policy_allows(const struct mempolicy *p)
 {
-	const struct mempolicy *p = vma_policy(vma);
-
 	return p->mode == UAPI_MPOL_DEFAULT || p->mode == UAPI_MPOL_LOCAL ||
 	       (p->flags & UAPI_MPOL_F_NUMA_BALANCING);
 }
@@ -66,8 +64,13 @@ static bool policy_allows(const struct vma *vma)
 static bool is_scanned(const struct vma *vma)
 {
 	u32 access = vma->flags & VM_ACCESS;
+	struct mempolicy policy;
 
-	if (!access || is_vm_hugetlb(vma) || !policy_allows(vma))
+	if (!access || is_vm_hugetlb(vma))
+		return false;
+	/* Of shared memory that of its first page speaks for all, as in Linux. */
+	policy = vma_policy(vma, vma->start);
+	if (!policy_allows(&policy))
 		return false;
 	/* A library: everybody's. */
 	return !vma->file || (access & VM_WRITE) || !(access & VM_READ);
@@ -122,12 +125,12 @@ static bool is_second(struct page *page, unsigned nid)
 /* Is it better off elsewhere?  The node, or NUMA_NO_NODE. */
 static int misplaced(const struct vm_fault_info *vmf, struct page *page)
 {
-	const struct mempolicy *p = vma_policy(vmf->vma);
+	const struct mempolicy p = vma_policy(vmf->vma, vmf->address);
 	unsigned nid = numa_node_id(vmf->vma->mm->engine);
 
-	if (!is_second(page, nid) || page_nid(page) == nid || !policy_allows(vmf->vma))
+	if (!is_second(page, nid) || page_nid(page) == nid || !policy_allows(&p))
 		return NUMA_NO_NODE;
-	if (p->nodes && !node_isset(nid, p->nodes))
+	if (p.nodes && !node_isset(nid, p.nodes))
 		return NUMA_NO_NODE;
 	/* What several programs run is everybody's; what is to be written out soon stays. */
 	if (page_test(page, PG_FILE) &&

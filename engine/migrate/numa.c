@@ -7,6 +7,7 @@
  */
 #include "engine/migrate/numa.h"
 
+#include "engine/backing/shared_policy.h"
 #include "engine/migrate/migrate.h"
 #include "engine/space/internal.h"
 
@@ -82,6 +83,27 @@ static bool is_covered(const struct mm *mm, u64 start, u64 end, bool holes)
 	return false;
 }
 
+/* What of the area lies in [start, end), and what it merges with then, which is returned; NULL: no
+ * memory. */
+static struct vma *bind_area(struct vma *vma, u64 start, u64 end, struct mempolicy policy)
+{
+	const struct engine_memory *memory = &vma->mm->engine->memory;
+	struct shared_policy *shared = vma_shared_policy(vma);
+	struct shared_policy_room room;
+
+	if (shared && shared_policy_get_room(memory, &room))
+		return NULL;
+	vma = vma_modify(vma, start, end, vma->flags, policy);
+	if (vma)
+		vma = vma_merge(vma);
+	/* All of it: so does Linux, whatever others have said of the rest meanwhile. */
+	if (vma && shared)
+		shared_policy_set(shared, memory, vma->pgoff, vma_pgoff_end(vma), &policy, &room);
+	if (shared)
+		shared_policy_put_room(memory, &room);
+	return vma;
+}
+
 /* 0, or -ENOMEM: what comes before has it. */
 static int bind_range(struct mm *mm, u64 start, u64 end, struct mempolicy policy)
 {
@@ -91,10 +113,9 @@ static int bind_range(struct mm *mm, u64 start, u64 end, struct mempolicy policy
 		if (!vma || vma->start >= end)
 			return 0;
 		if (!mpol_equal(&vma->policy, &policy)) {
-			vma = vma_modify(vma, start, end, vma->flags, policy);
+			vma = bind_area(vma, start, end, policy);
 			if (!vma)
 				return -ENOMEM;
-			vma = vma_merge(vma);
 		}
 		start = vma->end;
 	}

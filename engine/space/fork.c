@@ -276,6 +276,9 @@ int mm_fork(struct mm *parent, struct mm **child)
 	down_write(&c.to->mmap_lock);
 	c.to->limits = parent->limits;
 	c.to->policy = parent->policy;
+	atomic_store_explicit(&c.to->policy_turn,
+			      atomic_load_explicit(&parent->policy_turn, memory_order_relaxed),
+			      memory_order_relaxed);
 	c.to->mmap_min = parent->mmap_min;
 	c.to->lsm_mmap_min = parent->lsm_mmap_min;
 	c.to->start_brk = parent->start_brk;

@@ -2,9 +2,147 @@
 /* Policies: what programs say, and which node a page comes from by that; see mempolicy.h. */
 #include "engine/space/mempolicy.h"
 
+#include "engine/backing/shared_policy.h"
+#include "engine/backing/shmem.h"
 #include "engine/fault/fault.h"
 #include "engine/space/internal.h"
 #include "engine/space/uapi.h"
+
+/* ---- which node ---- */
+
+struct shared_policy *vma_shared_policy(const struct vma *vma)
+{
+	return vma_is_shmem(vma) ? shmem_policy(vma->file->mapping) : NULL;
+}
+
+/* What mbind() has said of the page at va; default: nothing. */
+static struct mempolicy vma_own_policy(const struct vma *vma, u64 va)
+{
+	struct shared_policy *shared = vma_shared_policy(vma);
+
+	return shared ? shared_policy_lookup(shared, vma_page_index(vma, va)) : vma->policy;
+}
+
+/* Another thread may be setting it. */
+static struct mempolicy space_policy(struct mm *mm)
+{
+	struct mempolicy policy;
+
+	spin_lock(&mm->policy_lock);
+	policy = mm->policy;
+	spin_unlock(&mm->policy_lock);
+	return policy;
+}
+
+struct mempolicy vma_policy(const struct vma *vma, u64 va)
+{
+	struct mempolicy policy = vma_own_policy(vma, va);
+
+	return policy.mode != UAPI_MPOL_DEFAULT ? policy : space_policy(vma->mm);
+}
+
+static struct mm *current_mm(const struct engine *e)
+{
+	return e->mmu->current_mm ? e->mmu->current_mm(e) : NULL;
+}
+
+struct mempolicy task_policy(const struct engine *e)
+{
+	struct mm *mm = current_mm(e);
+
+	return mm ? space_policy(mm) : (struct mempolicy){ 0 };
+}
+
+static unsigned nth_node(nodemask_t nodes, u64 n)
+{
+	for (n %= nodes_weight(nodes); n; n--)
+		nodes &= nodes - 1;
+	return first_node(nodes);
+}
+
+static unsigned weight_of(const struct engine *e, unsigned nid)
+{
+	return max_of((unsigned)atomic_load_explicit(&e->numa.weight[nid], memory_order_relaxed),
+		      1u);
+}
+
+static unsigned weighted_node(const struct engine *e, nodemask_t nodes, u64 n)
+{
+	nodemask_t left;
+	u64 sum = 0;
+
+	for (left = nodes; left; left &= left - 1)
+		sum += weight_of(e, first_node(left));
+	n %= sum;
+	for (left = nodes; n >= weight_of(e, first_node(left)); left &= left - 1)
+		n -= weight_of(e, first_node(left));
+	return first_node(left);
+}
+
+static bool interleaves(const struct mempolicy *p)
+{
+	return p->mode == UAPI_MPOL_INTERLEAVE || p->mode == UAPI_MPOL_WEIGHTED_INTERLEAVE;
+}
+
+/* The node that is asked first; *allowed: of which nodes it may come at all. */
+static unsigned policy_node(const struct engine *e, const struct mempolicy *p, u64 index,
+			    nodemask_t *allowed)
+{
+	*allowed = NODE_MASK_ALL;
+	switch (p->mode) {
+	case UAPI_MPOL_PREFERRED:
+		return first_node(p->nodes);
+	case UAPI_MPOL_BIND:
+		*allowed = p->nodes;
+		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
+	case UAPI_MPOL_PREFERRED_MANY:
+		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
+	case UAPI_MPOL_INTERLEAVE:
+		return nth_node(p->nodes, index);
+	case UAPI_MPOL_WEIGHTED_INTERLEAVE:
+		return weighted_node(e, p->nodes, index);
+	default:
+		return numa_node_id(e);
+	}
+}
+
+struct page *policy_alloc_page(struct engine *e, const struct mempolicy *p, u64 index,
+			       unsigned order, unsigned flags)
+{
+	struct page *page = NULL;
+	nodemask_t allowed;
+	unsigned nid = policy_node(e, p, index, &allowed);
+
+	if (p->mode == UAPI_MPOL_PREFERRED_MANY)
+		page = page_alloc_nodes(e, order, flags | ALLOC_NORECLAIM, nid, p->nodes);
+	return page ? page : page_alloc_nodes(e, order, flags, nid, allowed);
+}
+
+struct page *task_alloc_page(struct engine *e, unsigned flags)
+{
+	struct mempolicy policy;
+	struct mm *mm;
+	u64 turn = 0;
+
+	if (likely(e->numa.nr == 1))
+		return page_alloc(e, ZONE_USER, 0, flags);
+	mm = current_mm(e);
+	policy = task_policy(e);
+	if (mm && interleaves(&policy))
+		turn = atomic_fetch_add_explicit(&mm->policy_turn, 1, memory_order_relaxed);
+	return policy_alloc_page(e, &policy, turn, 0, flags);
+}
+
+struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsigned flags)
+{
+	struct engine *e = vma->mm->engine;
+	struct mempolicy policy;
+
+	if (likely(e->numa.nr == 1))
+		return page_alloc(e, ZONE_USER, order, flags);
+	policy = vma_policy(vma, va);
+	return policy_alloc_page(e, &policy, vma_page_index(vma, va) >> order, order, flags);
+}
 
 /* ---- what programs say ---- */
 
@@ -100,7 +238,10 @@ int do_set_mempolicy(struct mm *mm, u64 mode, const u64 *nmask, u64 maxnode)
 	if (err)
 		return err;
 	down_write(&mm->mmap_lock);
+	spin_lock(&mm->policy_lock);
 	mm->policy = policy;
+	atomic_store_explicit(&mm->policy_turn, 0, memory_order_relaxed);
+	spin_unlock(&mm->policy_lock);
 	up_write(&mm->mmap_lock);
 	return 0;
 }
@@ -147,26 +288,28 @@ static int node_of_page(struct mm *mm, u64 addr)
 /* What MPOL_F_NODE asks for: the page's, or the next that the space's interleaving takes. */
 static int which_node(struct mm *mm, const struct mempolicy *policy, u64 addr, u64 flags)
 {
+	nodemask_t allowed;
+
 	if (flags & UAPI_MPOL_F_ADDR)
 		return node_of_page(mm, addr & PAGE_MASK);
-	if (policy->mode == UAPI_MPOL_INTERLEAVE || policy->mode == UAPI_MPOL_WEIGHTED_INTERLEAVE)
-		return (int)first_node(policy->nodes);
-	return -EINVAL;
+	if (!interleaves(policy))
+		return -EINVAL;
+	return (int)policy_node(mm->engine, policy,
+				atomic_load_explicit(&mm->policy_turn, memory_order_relaxed),
+				&allowed);
 }
 
 static int look_up(struct mm *mm, int *mode, u64 *nodes, u64 addr, u64 flags)
 {
-	const struct mempolicy *policy = &mm->policy;
-	struct mempolicy found;
+	struct mempolicy found = mm->policy;
 
 	if (flags & UAPI_MPOL_F_ADDR) {
 		const struct vma *vma = find_vma(mm, addr);
 
 		if (!vma || vma->start > addr)
 			return -EFAULT;
-		policy = &vma->policy;
+		found = vma_own_policy(vma, addr);
 	}
-	found = *policy; /* the lock may be dropped */
 	*nodes = (found.given ? found.given : found.nodes) & ~(1ULL << 63);
 	*mode = found.mode | found.flags;
 	if (flags & UAPI_MPOL_F_NODE)
@@ -203,81 +346,4 @@ int do_get_mempolicy(struct mm *mm, int *mode, u64 *nmask, u64 maxnode, u64 addr
 	for (u64 i = 0; nmask && i < (maxnode + 62) / 64; i++)
 		nmask[i] = i ? 0 : nodes;
 	return 0;
-}
-
-/* ---- which node ---- */
-
-const struct mempolicy *vma_policy(const struct vma *vma)
-{
-	return vma->policy.mode != UAPI_MPOL_DEFAULT ? &vma->policy : &vma->mm->policy;
-}
-
-static unsigned nth_node(nodemask_t nodes, u64 n)
-{
-	for (n %= nodes_weight(nodes); n; n--)
-		nodes &= nodes - 1;
-	return first_node(nodes);
-}
-
-static unsigned weight_of(const struct engine *e, unsigned nid)
-{
-	return max_of((unsigned)atomic_load_explicit(&e->numa.weight[nid], memory_order_relaxed),
-		      1u);
-}
-
-static unsigned weighted_node(const struct engine *e, nodemask_t nodes, u64 n)
-{
-	nodemask_t left;
-	u64 sum = 0;
-
-	for (left = nodes; left; left &= left - 1)
-		sum += weight_of(e, first_node(left));
-	n %= sum;
-	for (left = nodes; n >= weight_of(e, first_node(left)); left &= left - 1)
-		n -= weight_of(e, first_node(left));
-	return first_node(left);
-}
-
-/* The node that is asked first; *allowed: of which nodes it may come at all. */
-static unsigned policy_node(const struct engine *e, const struct mempolicy *p, u64 index,
-			    nodemask_t *allowed)
-{
-	*allowed = NODE_MASK_ALL;
-	switch (p->mode) {
-	case UAPI_MPOL_PREFERRED:
-		return first_node(p->nodes);
-	case UAPI_MPOL_BIND:
-		*allowed = p->nodes;
-		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
-	case UAPI_MPOL_PREFERRED_MANY:
-		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
-	case UAPI_MPOL_INTERLEAVE:
-		return nth_node(p->nodes, index);
-	case UAPI_MPOL_WEIGHTED_INTERLEAVE:
-		return weighted_node(e, p->nodes, index);
-	default:
-		return numa_node_id(e);
-	}
-}
-
-struct page *policy_alloc_page(struct engine *e, const struct mempolicy *p, u64 index,
-			       unsigned order, unsigned flags)
-{
-	struct page *page = NULL;
-	nodemask_t allowed;
-	unsigned nid = policy_node(e, p, index, &allowed);
-
-	if (p->mode == UAPI_MPOL_PREFERRED_MANY)
-		page = page_alloc_nodes(e, order, flags | ALLOC_NORECLAIM, nid, p->nodes);
-	return page ? page : page_alloc_nodes(e, order, flags, nid, allowed);
-}
-
-struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsigned flags)
-{
-	struct engine *e = vma->mm->engine;
-
-	if (likely(e->numa.nr == 1))
-		return page_alloc(e, ZONE_USER, order, flags);
-	return policy_alloc_page(e, vma_policy(vma), vma_page_index(vma, va) >> order, order,
-				 flags);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which node memory is to come from: of an area, or else of the space, or else the nearest.
+ * Which node memory is to come from: of an area (or of the shared memory that it maps:
+ * backing/shared_policy.h), or else of the space, or else the nearest.
  *
  *   default, local   the CPU's node, then others by distance
  *   preferred        one node, then others by distance from it
@@ -9,7 +10,8 @@
  *   interleave       page by page in turn; weighted: as many pages as each node's weight says
  *
  * Names, numbers and errors are Linux's (set_mempolicy(2), mbind(2)).  A policy is a value: it is
- * copied with its area, and areas merge only if theirs are equal.
+ * copied with its area, and areas merge only if theirs are equal.  What an area says of shared
+ * memory counts for merging only; and of the page cache, nothing: there the task's policy goes.
  */
 #ifndef VMF_SPACE_MEMPOLICY_H
 #define VMF_SPACE_MEMPOLICY_H
@@ -62,12 +64,20 @@ int mpol_parse(const struct engine *e, u64 mode, u64 nodes, struct mempolicy *po
 /* The nodes that a program names by `nmask`, of maxnode - 1 bits.  There may be as many as Linux
  * has numbers for; of those above 62 it is only known that there are any (bit 63).  0, -EINVAL. */
 int get_nodes(u64 *nodes, const u64 *nmask, u64 maxnode);
-/* What holds for a page of the area: its own, or the space's. */
-const struct mempolicy *vma_policy(const struct vma *vma);
+/* The policies of the shared memory that it maps, privately or not; NULL: it maps none. */
+struct shared_policy *vma_shared_policy(const struct vma *vma);
+/* What holds for the page at va: the area's own policy (or the shared memory's), or else the
+ * space's.  mmap_lock or the VMA's held. */
+struct mempolicy vma_policy(const struct vma *vma, u64 va);
+/* The policy of the space that this runs for; of nobody: the default.  Any lock may be held. */
+struct mempolicy task_policy(const struct engine *e);
 /* A page by that policy, for the index-th place (of its size) of a file or a space.  As
  * page_alloc_nodes(). */
 struct page *policy_alloc_page(struct engine *e, const struct mempolicy *policy, u64 index,
 			       unsigned order, unsigned flags);
+/* As page_alloc() for a page that is no area's, by the policy of the space that this runs for:
+ * interleaving goes on where it was in the space's last such page. */
+struct page *task_alloc_page(struct engine *e, unsigned flags);
 /* As page_alloc() for the page (or the huge page) at va.  mmap_lock or the VMA's held. */
 struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsigned flags);
 

@@ -29,6 +29,7 @@ int mm_create(struct engine *e, u64 low, u64 high, struct mm **out)
 	rwsem_init_class(&mm->mmap_lock, LOCK_MMAP);
 	spin_init_class(&mm->table_lock, LOCK_PAGE_TABLE);
 	list_init(&mm->vmas);
+	spin_init(&mm->policy_lock);
 	list_init(&mm->userfaults);
 	list_init(&mm->userfault_events);
 	err = tables_init(mm);

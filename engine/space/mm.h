@@ -184,7 +184,11 @@ struct mm {
 	 * of data that count with it against RLIMIT_DATA. */
 	u64 start_brk, brk, data_bytes;
 	struct mm_limits limits;
-	struct mempolicy policy;     /* of areas that have none; mmap_lock for writing */
+	/* Of areas that have none, and of the page cache: written with mmap_lock for writing and
+	 * policy_lock, read with either. */
+	struct mempolicy policy;
+	spinlock_t policy_lock;	     /* innermost */
+	_Atomic u64 policy_turn;     /* pages of the page cache that it has interleaved */
 	u64 numa_scan_offset;	     /* address: task_numa_work() goes on there */
 	_Atomic s64 rss;	     /* pages mapped (without the shared zero page) */
 	_Atomic s64 rss_file;	     /* of these: entries that map pages of files */

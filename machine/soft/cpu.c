@@ -198,18 +198,26 @@ static void load_with_pcid(struct soft_cpu *cpu, struct mm *mm)
 /* By value: a thread may go on when the machine that it drove is gone. */
 static _Thread_local struct {
 	const struct engine *engine;
-	unsigned node;
+	unsigned node, cpu;
 } running;
 
 static void runs_here(const struct soft_cpu *cpu)
 {
 	running.engine = &cpu->machine->engine;
 	running.node = cpu->node;
+	running.cpu = cpu->number;
 }
 
 unsigned soft_node(const struct engine *e)
 {
 	return running.engine == e ? running.node : 0;
+}
+
+struct mm *soft_current_mm(const struct engine *e)
+{
+	const struct soft_machine *m = e->machine;
+
+	return running.engine == e ? atomic_load(&m->cpus[running.cpu].mm) : NULL;
 }
 
 void soft_load_mm(struct soft_cpu *cpu, struct mm *mm)

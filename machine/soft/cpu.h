@@ -146,6 +146,8 @@ enum fault_reason soft_implicit_read(struct soft_cpu *cpu, u64 va, void *buf, si
 void soft_cpu_init(struct soft_cpu *cpu, struct soft_machine *m, unsigned number);
 /* The node of the CPU that this thread drove last, by a fault or soft_load_mm(). */
 unsigned soft_node(const struct engine *e);
+/* The space that is loaded there. */
+struct mm *soft_current_mm(const struct engine *e);
 /* Drop [start, end) from the TLB of every CPU that has mm loaded; when it returns, none of them
  * uses such an entry any more.  Any lock of the engine may be held. */
 void soft_shootdown(struct mm *mm, u64 start, u64 end);

@@ -210,6 +210,7 @@ const struct mmu_ops soft_mmu_ops = {
 	.flush = soft_flush,
 	.release = soft_release,
 	.node = soft_node,
+	.current_mm = soft_current_mm,
 	.silent_write = false,
 	.shares_pages = true,
 };

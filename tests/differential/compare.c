@@ -37,13 +37,6 @@ static bool chosen_place(const struct support *s, const struct op *op, const str
 	       real->result == RESULT_ELSEWHERE;
 }
 
-static bool asks_for_policy(const struct support *s, const struct op *op, const struct record *real)
-{
-	(void)s;
-	(void)real;
-	return op->call == CALL_GET_MEMPOLICY && op->arg[2] == 2; /* MPOL_F_ADDR */
-}
-
 /* There are two more, which are not of a field: an address that the system chose outside of the
  * arena is RESULT_ELSEWHERE on both sides, and shared objects are numbered as they are seen. */
 const struct mask masks[] = {
@@ -57,9 +50,6 @@ const struct mask masks[] = {
 	{ "chosen-place",
 	  "how many faults populate a file's area depends on where in a window of 64 KiB it begins",
 	  FIELD_MINOR | FIELD_MAJOR, chosen_place },
-	{ "shared-policy",
-	  "a policy that mbind gives to shared memory is the object's in Linux, here the area's",
-	  FIELD_VALUE, asks_for_policy },
 };
 const unsigned nr_masks = ARRAY_SIZE(masks);
 
