@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "engine/backing/shmem.h"
 #include "engine/migrate/numa.h"
 #include "tests/unit/one_world.h"
 
@@ -189,6 +190,96 @@ static void what_is_told_of_policies(void **state)
 	}
 }
 
+/* Three areas of one object of 12 pages. */
+static const struct shared_area {
+	unsigned pages, pgoff;
+	bool private;
+} shared_areas[] = { { 8, 0, false }, { 8, 4, false }, { 6, 3, true } };
+static char *shared_at[ARRAY_SIZE(shared_areas)];
+
+#define SHARED_PAGE(n) (100 * ((n) + 1)) /* of the engine's */
+
+/* On both sides, in place of what was there: an area that has said nothing. */
+static void map_shared(unsigned n, int fd, struct file *f)
+{
+	const struct shared_area *a = &shared_areas[n];
+	u32 flags = a->private ? 0 : VM_SHARED | VM_MAYSHARE;
+
+	if (shared_at[n])
+		munmap(shared_at[n], P(a->pages));
+	shared_at[n] = mmap(shared_at[n], P(a->pages), PROT_READ | PROT_WRITE,
+			    a->private ? MAP_PRIVATE : MAP_SHARED, fd, P(a->pgoff));
+	assert_true(shared_at[n] != MAP_FAILED);
+	assert_int_equal(vm_map_file(mm, AT(SHARED_PAGE(n)), P(a->pages), RW, VMAP_FIXED, flags, f,
+				     a->pgoff),
+			 AT(SHARED_PAGE(n)));
+}
+
+static void compare_told(unsigned n, unsigned round)
+{
+	for (unsigned i = 0; i < shared_areas[n].pages; i++) {
+		u64 k_nodes[16] = { 0 }, nodes[16] = { 0 };
+		int k_mode = 77, mode = 77;
+
+		assert_int_equal(syscall(SYS_get_mempolicy, &k_mode, k_nodes, 1024,
+					 shared_at[n] + P(i), UAPI_MPOL_F_ADDR),
+				 0);
+		assert_int_equal(do_get_mempolicy(mm, &mode, nodes, 1024, AT(SHARED_PAGE(n) + i),
+						  UAPI_MPOL_F_ADDR),
+				 0);
+		if (mode != k_mode || nodes[0] != k_nodes[0])
+			fail_msg("after %u calls, area %u, page %u: mode %x, nodes %lx; the kernel "
+				 "says %x, %lx",
+				 round + 1, n, i, mode, (long)nodes[0], k_mode, (long)k_nodes[0]);
+	}
+}
+
+static void what_areas_say_of_shared_memory(void **state)
+{
+	static const u64 said[] = { UAPI_MPOL_DEFAULT,
+				    UAPI_MPOL_BIND,
+				    UAPI_MPOL_PREFERRED,
+				    UAPI_MPOL_INTERLEAVE,
+				    UAPI_MPOL_LOCAL,
+				    UAPI_MPOL_DEFAULT,
+				    UAPI_MPOL_BIND | UAPI_MPOL_F_STATIC_NODES };
+	int fd = memfd_create("object", 0);
+	struct file *f;
+	u64 one = 1, seed = 1;
+
+	(void)state;
+	need_calls();
+	assert_int_equal(ftruncate(fd, P(12)), 0);
+	f = shmem_file_setup(w.e, P(12));
+	for (unsigned n = 0; n < ARRAY_SIZE(shared_areas); n++)
+		map_shared(n, fd, f);
+	for (unsigned round = 0; round < 1000; round++) {
+		unsigned n, first, pages;
+		const u64 *mask;
+		u64 mode;
+
+		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+		n = (seed >> 32) % ARRAY_SIZE(shared_areas);
+		first = (seed >> 40) % shared_areas[n].pages;
+		pages = 1 + (seed >> 48) % (shared_areas[n].pages - first);
+		mode = said[(seed >> 56) % ARRAY_SIZE(said)];
+		mask = mode == UAPI_MPOL_DEFAULT || mode == UAPI_MPOL_LOCAL ? NULL : &one;
+		if (round % 16 == 15)
+			map_shared(n, fd, f);
+		assert_int_equal(
+			do_mbind(mm, AT(SHARED_PAGE(n) + first), P(pages), mode, mask, 65, 0),
+			kernel(syscall(SYS_mbind, shared_at[n] + P(first), P(pages), mode, mask, 65,
+				       0)));
+		for (unsigned k = 0; k < ARRAY_SIZE(shared_areas); k++)
+			compare_told(k, round);
+	}
+	for (unsigned n = 0; n < ARRAY_SIZE(shared_areas); n++)
+		munmap(shared_at[n], P(shared_areas[n].pages));
+	memset(shared_at, 0, sizeof(shared_at));
+	file_put(f);
+	close(fd);
+}
+
 static void what_is_told_of_pages(void **state)
 {
 	static const u64 flags[] = { 0, 1, 2, 4, 6, 8 };
@@ -254,7 +345,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(what_policies_can_be_set),	       T(what_areas_can_be_bound),
 		T(what_is_told_of_policies),	       T(what_is_told_of_pages),
-		T(what_nodes_a_program_moves_between),
+		T(what_nodes_a_program_moves_between), T(what_areas_say_of_shared_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
