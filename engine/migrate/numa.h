@@ -11,9 +11,10 @@
 
 #include "engine/engine.h"
 
-/* What areas of [start, start + len) get their memory from; with MPOL_MF_MOVE pages that are
- * elsewhere move there, and with MPOL_MF_STRICT it is an error (-EIO) if any is left.  0, -EINVAL,
- * -EPERM, -EFAULT (there is a hole), -ENOMEM.  Takes mmap_lock for writing. */
+/* What areas of [start, start + len) get their memory from, and pages of shared memory that they
+ * map, whoever brings them in (backing/shared_policy.h); with MPOL_MF_MOVE pages that are elsewhere
+ * move there, and with MPOL_MF_STRICT it is an error (-EIO) if any is left.  0, -EINVAL, -EPERM,
+ * -EFAULT (there is a hole), -ENOMEM.  Takes mmap_lock for writing. */
 int do_mbind(struct mm *mm, u64 start, u64 len, u64 mode, const u64 *nmask, u64 maxnode, u64 flags);
 
 /*

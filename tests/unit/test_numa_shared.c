@@ -19,8 +19,8 @@ static const struct numa_config three = {
 	.distance = { { 10, 30, 20 }, { 30, 10, 20 }, { 20, 20, 10 } },
 };
 
-/* Shared memory of 16 pages; `other` is a second space, on CPU 1. */
-static struct file *object;
+/* Shared memory of 16 pages; `file`, if the test makes one; `other` is a second space, on CPU 1. */
+static struct file *object, *file;
 static struct mm *other;
 
 static int setup(void **state)
@@ -37,8 +37,10 @@ static int setup(void **state)
 
 static int finish(void **state)
 {
-	if (object)
-		file_put(object);
+	file_put(object);
+	if (file)
+		file_put(file);
+	file = NULL;
 	end_second_space(other);
 	return teardown(state);
 }
@@ -371,57 +373,52 @@ static void what_the_object_has_placed_is_not_asked_about(void **state)
 
 /* ---- files ---- */
 
-static struct file *new_file(unsigned pages)
+static void make_file(unsigned pages)
 {
-	struct file *f = ramfile_create(w.e, FILE_READ | FILE_WRITE, pages);
-
-	assert_non_null(f);
-	assert_int_equal(file_truncate(f, P(pages)), 0);
-	return f;
+	file = ramfile_create(w.e, FILE_READ | FILE_WRITE, pages);
+	assert_non_null(file);
+	assert_int_equal(file_truncate(file, P(pages)), 0);
 }
 
 static void a_file_comes_in_by_the_tasks_policy(void **state)
 {
-	struct file *f = new_file(8);
 	u8 byte = 1;
 
 	(void)state;
-	map_of(other, 0, 8, SHARED | VM_RAND_READ, f, 0);
+	make_file(8);
+	map_of(other, 0, 8, SHARED | VM_RAND_READ, file, 0);
 	set_policy(other, UAPI_MPOL_BIND, 1 << 2);
 	touch_on(1, 0);
-	assert_int_equal(node_of(f, 0), 2);
+	assert_int_equal(node_of(file, 0), 2);
 	/* By a call, and of another task. */
 	soft_load_mm(w.cpu, mm);
 	set_policy(mm, UAPI_MPOL_PREFERRED, 1 << 1);
-	assert_int_equal(file_write(f, P(3), &byte, 1), 1);
-	assert_int_equal(node_of(f, 3), 1);
+	assert_int_equal(file_write(file, P(3), &byte, 1), 1);
+	assert_int_equal(node_of(file, 3), 1);
 	set_policy(mm, UAPI_MPOL_DEFAULT, 0);
-	assert_int_equal(file_read(f, P(4), &byte, 1), 1);
-	assert_int_equal(node_of(f, 4), 0);
-	file_put(f);
+	assert_int_equal(file_read(file, P(4), &byte, 1), 1);
+	assert_int_equal(node_of(file, 4), 0);
 }
 
 static void mbind_places_no_page_of_a_file(void **state)
 {
-	struct file *f = new_file(8);
-
 	(void)state;
-	map_of(mm, 0, 8, SHARED | VM_RAND_READ, f, 0);
+	make_file(8);
+	map_of(mm, 0, 8, SHARED | VM_RAND_READ, file, 0);
 	bind_area(0, 8, UAPI_MPOL_BIND, 1 << 2);
 	told_at(mm, 0, UAPI_MPOL_BIND, 1 << 2);
 	touch_on(0, 0);
-	assert_int_equal(node_of(f, 0), 0);
+	assert_int_equal(node_of(file, 0), 0);
 	/* It moves what is there, and what comes then is where the task says. */
 	assert_int_equal(bind_in(mm, 0, 8, UAPI_MPOL_BIND, 1 << 2, UAPI_MPOL_MF_MOVE), 0);
-	assert_int_equal(node_of(f, 0), 2);
+	assert_int_equal(node_of(file, 0), 2);
 	touch_on(0, 1);
-	assert_int_equal(node_of(f, 1), 0);
+	assert_int_equal(node_of(file, 1), 0);
 	/* Private copies are the area's. */
-	map_of(mm, 20, 8, 0, f, 0);
+	map_of(mm, 20, 8, 0, file, 0);
 	bind_area(20, 8, UAPI_MPOL_BIND, 1 << 1);
 	touch_on(0, 21);
 	assert_int_equal(node_at(21), 1);
-	file_put(f);
 }
 
 static int next_node(void)
@@ -435,27 +432,26 @@ static int next_node(void)
 static void a_file_is_interleaved_in_turn(void **state)
 {
 	static const u8 order[] = { 5, 1, 7, 3, 0 };
-	struct file *f = new_file(8);
 	u8 byte = 1;
 
 	(void)state;
+	make_file(8);
 	soft_load_mm(w.cpu, mm);
 	set_policy(mm, UAPI_MPOL_INTERLEAVE, 1 << 0 | 1 << 2);
 	for (unsigned i = 0; i < sizeof(order); i++) {
 		assert_int_equal(next_node(), i % 2 ? 2 : 0);
-		assert_int_equal(file_write(f, P(order[i]), &byte, 1), 1);
-		assert_int_equal(node_of(f, order[i]), i % 2 ? 2 : 0);
+		assert_int_equal(file_write(file, P(order[i]), &byte, 1), 1);
+		assert_int_equal(node_of(file, order[i]), i % 2 ? 2 : 0);
 	}
 	/* What is there takes no turn. */
-	assert_int_equal(file_read(f, P(5), &byte, 1), 1);
+	assert_int_equal(file_read(file, P(5), &byte, 1), 1);
 	assert_int_equal(next_node(), 2);
 	set_policy(mm, UAPI_MPOL_WEIGHTED_INTERLEAVE, 1 << 1 | 1 << 2);
 	w.e->numa.weight[1] = 2;
-	page_cache_readahead(f->mapping, 0, 8); /* pages 2, 4 and 6 */
-	assert_int_equal(node_of(f, 2), 1);
-	assert_int_equal(node_of(f, 4), 1);
-	assert_int_equal(node_of(f, 6), 2);
-	file_put(f);
+	page_cache_readahead(file->mapping, 0, 8); /* pages 2, 4 and 6 */
+	assert_int_equal(node_of(file, 2), 1);
+	assert_int_equal(node_of(file, 4), 1);
+	assert_int_equal(node_of(file, 6), 2);
 }
 
 int main(void)
