@@ -45,6 +45,11 @@ struct engine_stats {
 	 * made from single pages. */
 	_Atomic u64 thp_fault_alloc, thp_fault_fallback, thp_split, thp_collapse;
 	_Atomic u64 folio_alloc; /* faults that brought 2^k pages together */
+	/* Faults that mapped 2 MiB of a device of persistent memory, or of a hole; that had to do
+	 * with a single entry: for where they are in their area and file, for how the blocks lie,
+	 * for want of memory. */
+	_Atomic u64 dax_huge, dax_huge_zero;
+	_Atomic u64 dax_fallback_place, dax_fallback_blocks, dax_fallback_memory;
 };
 
 /* Where anonymous memory gets huge pages by itself. */

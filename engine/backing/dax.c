@@ -3,8 +3,12 @@
  * Devices and files for direct mapping; see dax.h.
  *
  * file->blocks has a value for each block: its pfn << 2, BLOCK_LASTING if the map that lasts has
- * it, too; marked: it may have been written to since it was last write-protected.  A lasting block
- * that the file loses goes to `lost`: it is not given to others before the map without it lasts.
+ * it, too; marked: it may have been written to since it was last write-protected, and where it is
+ * the first of a run, the run.  A lasting block that the file loses goes to `lost`: it is not given
+ * to others before the map without it lasts.
+ *
+ * Where a block comes from: beside those that its 2 MiB of the file have already; the first of them
+ * begins a run that is all free.  Without such a place it fills runs that are in use.
  */
 #include "engine/backing/dax.h"
 
@@ -12,14 +16,16 @@
 #include "engine/base/errno.h"
 #include "engine/base/text.h"
 #include "engine/engine.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 struct dax_device {
 	struct engine *engine;
 	struct page *frames; /* the first of nr */
 	u64 nr, nr_free;
-	spinlock_t lock; /* nr_free, used */
+	spinlock_t lock; /* nr_free, used, run_used */
 	bool *used;
+	u16 *run_used; /* of each run, how many blocks are in use */
 };
 
 struct dax_file {
@@ -52,6 +58,19 @@ static void give_memory(struct engine *e, void *p, u64 bytes)
 
 /* ---- the device ---- */
 
+/* Places on the device that a run could lie at; a device that is smaller has part of one. */
+static u64 nr_runs(const struct dax_device *d)
+{
+	return (d->nr + HUGE_PAGES - 1) / HUGE_PAGES;
+}
+
+static void free_device(struct dax_device *d)
+{
+	give_memory(d->engine, d->used, d->nr * sizeof(*d->used));
+	give_memory(d->engine, d->run_used, nr_runs(d) * sizeof(*d->run_used));
+	give_memory(d->engine, d, sizeof(*d));
+}
+
 struct dax_device *dax_device_create(struct engine *e, unsigned order)
 {
 	struct dax_device *d = take_memory(e, sizeof(*d));
@@ -62,14 +81,14 @@ struct dax_device *dax_device_create(struct engine *e, unsigned order)
 	d->nr = d->nr_free = 1ULL << order;
 	spin_init(&d->lock);
 	d->used = take_memory(e, d->nr * sizeof(*d->used));
-	if (d->used && e->zones[ZONE_USER].direct_map)
+	d->run_used = take_memory(e, nr_runs(d) * sizeof(*d->run_used));
+	if (d->used && d->run_used && e->zones[ZONE_USER].direct_map)
 		d->frames = page_alloc_contig(e, ZONE_USER, order);
 	if (d->frames) {
 		atomic_fetch_add(&e->nr_device_pages, d->nr);
 		return d;
 	}
-	give_memory(e, d->used, d->nr * sizeof(*d->used));
-	give_memory(e, d, sizeof(*d));
+	free_device(d);
 	return NULL;
 }
 
@@ -81,8 +100,7 @@ void dax_device_destroy(struct dax_device *d)
 		vmf_panic("dax: a device is destroyed that has files");
 	atomic_fetch_sub(&e->nr_device_pages, d->nr);
 	page_put(e, d->frames);
-	give_memory(e, d->used, d->nr * sizeof(*d->used));
-	give_memory(e, d, sizeof(*d));
+	free_device(d);
 }
 
 u64 dax_device_free(struct dax_device *d)
@@ -95,27 +113,80 @@ u64 dax_device_free(struct dax_device *d)
 	return n;
 }
 
-static u64 take_block(struct dax_device *d)
+/* The first block of a run that is all free, or d->nr.  d->lock held. */
+static u64 free_run(const struct dax_device *d)
 {
-	u64 i = d->nr;
+	for (u64 i = 0; i + HUGE_PAGES <= d->nr; i += HUGE_PAGES)
+		if (!d->run_used[i / HUGE_PAGES])
+			return i;
+	return d->nr;
+}
+
+/* The first free block, where others of its run are in use already if there is such; or d->nr.
+ * d->lock held. */
+static u64 free_block(const struct dax_device *d)
+{
+	u64 any = d->nr;
+
+	for (u64 i = 0; i < d->nr; i++) {
+		if (d->used[i])
+			continue;
+		if (d->run_used[i / HUGE_PAGES])
+			return i;
+		any = min_of(any, i);
+	}
+	return any;
+}
+
+/* d->lock held. */
+static void mark_used(struct dax_device *d, u64 i, bool used)
+{
+	d->used[i] = used;
+	d->run_used[i / HUGE_PAGES] += used ? 1 : -1;
+	d->nr_free += used ? -1 : 1;
+}
+
+/* One block, at goal (a pfn) if it is free; goal NO_PFN: the n-th of a run that is free; or any. */
+static u64 take_block(struct dax_device *d, u64 goal, u64 n)
+{
+	u64 first = page_pfn(d->engine, d->frames), i;
 
 	spin_lock(&d->lock);
-	if (d->nr_free) {
-		for (i = 0; d->used[i];)
-			i++;
-		d->used[i] = true;
-		d->nr_free--;
-	}
+	i = goal == NO_PFN ? free_run(d) + n : goal - first;
+	if (i >= d->nr || d->used[i])
+		i = free_block(d);
+	if (i < d->nr)
+		mark_used(d, i, true);
+	spin_unlock(&d->lock);
+	return i < d->nr ? first + i : NO_PFN;
+}
+
+/* A whole run: its first block's pfn, or NO_PFN. */
+static u64 take_run(struct dax_device *d)
+{
+	u64 i;
+
+	spin_lock(&d->lock);
+	i = free_run(d);
+	for (u64 n = 0; n < HUGE_PAGES && i < d->nr; n++)
+		mark_used(d, i + n, true);
 	spin_unlock(&d->lock);
 	return i < d->nr ? page_pfn(d->engine, d->frames) + i : NO_PFN;
 }
 
+static void give_blocks(struct dax_device *d, u64 pfn, u64 n)
+{
+	u64 i = pfn - page_pfn(d->engine, d->frames);
+
+	spin_lock(&d->lock);
+	while (n--)
+		mark_used(d, i + n, false);
+	spin_unlock(&d->lock);
+}
+
 static void give_block(struct dax_device *d, u64 pfn)
 {
-	spin_lock(&d->lock);
-	d->used[pfn - page_pfn(d->engine, d->frames)] = false;
-	d->nr_free++;
-	spin_unlock(&d->lock);
+	give_blocks(d, pfn, 1);
 }
 
 /* ---- the map; file->lock held ---- */
@@ -150,11 +221,20 @@ static void drop_block(struct dax_file *f, u64 index, void *item)
 		give_block(f->device, block_pfn(item));
 }
 
+/* Where the block at index would lie beside those that its 2 MiB have; NO_PFN: they have none. */
+static u64 goal_of(const struct dax_file *f, u64 index)
+{
+	u64 start = index - index % HUGE_PAGES, i = start;
+	const void *item = radix_next(&f->blocks, &i);
+
+	return item && i < start + HUGE_PAGES ? block_pfn(item) + index - i : NO_PFN;
+}
+
 static int make_block(struct dax_file *f, u64 index, u64 *pfn)
 {
 	int err;
 
-	*pfn = take_block(f->device);
+	*pfn = take_block(f->device, goal_of(f, index), index % HUGE_PAGES);
 	if (*pfn == NO_PFN)
 		return -ENOSPC;
 	err = radix_store(&f->blocks, index, block_item(*pfn, false));
@@ -165,6 +245,61 @@ static int make_block(struct dax_file *f, u64 index, u64 *pfn)
 	shared_zero(block_bytes(f, *pfn), PAGE_SIZE);
 	f->metadata_dirty = true;
 	return 0;
+}
+
+/* As dax_get_range(), without making. */
+static enum dax_range look_at_range(const struct dax_file *f, u64 index, u64 *pfn)
+{
+	u64 i = index;
+	const void *item = radix_next(&f->blocks, &i);
+
+	if (!item || i >= index + HUGE_PAGES)
+		return DAX_HOLE;
+	*pfn = block_pfn(item);
+	if (i != index || *pfn % HUGE_PAGES)
+		return DAX_MIXED;
+	for (u64 n = 1; n < HUGE_PAGES; n++) {
+		item = radix_load(&f->blocks, index + n);
+		if (!item || block_pfn(item) != *pfn + n)
+			return DAX_MIXED;
+	}
+	return DAX_RUN;
+}
+
+/* Where there is a hole.  0, -ENOSPC, -ENOMEM. */
+static int make_run(struct dax_file *f, u64 index, u64 *pfn)
+{
+	u64 n;
+
+	*pfn = take_run(f->device);
+	if (*pfn == NO_PFN)
+		return -ENOSPC;
+	for (n = 0; n < HUGE_PAGES; n++)
+		if (radix_store(&f->blocks, index + n, block_item(*pfn + n, false)))
+			break;
+	if (n < HUGE_PAGES) {
+		while (n--)
+			radix_store(&f->blocks, index + n, NULL);
+		give_blocks(f->device, *pfn, HUGE_PAGES);
+		return -ENOMEM;
+	}
+	for (n = 0; n < HUGE_PAGES; n++)
+		shared_zero(block_bytes(f, *pfn + n), PAGE_SIZE);
+	f->metadata_dirty = true;
+	return 0;
+}
+
+enum dax_range dax_get_range(struct address_space *m, u64 index, bool make, u64 *pfn, bool *made)
+{
+	struct dax_file *f = dax_file(m);
+	enum dax_range range;
+
+	*pfn = NO_PFN;
+	spin_lock(&f->lock);
+	range = look_at_range(f, index, pfn);
+	*made = range == DAX_HOLE && make && !make_run(f, index, pfn);
+	spin_unlock(&f->lock);
+	return *made ? DAX_RUN : range;
 }
 
 int dax_get_block(struct address_space *m, u64 index, bool make, u64 *pfn, bool *made)
@@ -207,6 +342,17 @@ void dax_mark_dirty(struct address_space *m, u64 index)
 	spin_unlock(&f->lock);
 }
 
+bool dax_is_marked(struct address_space *m, u64 index)
+{
+	struct dax_file *f = dax_file(m);
+	bool marked;
+
+	spin_lock(&f->lock);
+	marked = radix_load(&f->blocks, index) && radix_marked(&f->blocks, index);
+	spin_unlock(&f->lock);
+	return marked;
+}
+
 bool dax_metadata_dirty(struct address_space *m)
 {
 	struct dax_file *f = dax_file(m);
@@ -220,10 +366,46 @@ bool dax_metadata_dirty(struct address_space *m)
 
 /* ---- syncing ---- */
 
-/* Nobody writes to the block at index without a fault any more. */
+/* The entry that maps the frame at va, if it does. */
+static void write_protect_entry(struct mm *mm, u64 va, u64 pfn)
+{
+	struct mmu_ops const *mmu = mm->engine->mmu;
+	spinlock_t *ptl;
+	pte_t *ptep = pte_find(mm, va, &ptl), pte;
+
+	if (!ptep)
+		return;
+	spin_lock(ptl);
+	pte = pte_read(ptep);
+	if (pte_mapped(pte) && pte_write(pte) && pte_pfn(pte) == pfn) {
+		mmu->clean(mm, va, ptep);
+		mmu->flush(mm, va, va + PAGE_SIZE);
+	}
+	spin_unlock(ptl);
+}
+
+/* The same of the huge entry that begins at va.  False: there is none. */
+static bool write_protect_huge(struct mm *mm, u64 va, u64 pfn)
+{
+	struct mmu_ops const *mmu = mm->engine->mmu;
+	spinlock_t *ptl;
+	pte_t *pmdp = va & ~PMD_MASK ? NULL : pmd_find(mm, va, &ptl), pmd;
+
+	if (!pmdp || !pte_huge(pte_read(pmdp)) || !pmd_trylock_huge(pmdp, ptl))
+		return false;
+	pmd = pte_read(pmdp);
+	if (pte_write(pmd) && pte_pfn(pmd) == pfn) {
+		mmu->change_huge(mm, va, pmdp, pte_without(pmd, PTE_WRITE));
+		mmu->flush(mm, va, va + PMD_SIZE);
+	}
+	spin_unlock(ptl);
+	return true;
+}
+
+/* Nobody writes to the block at index, nor to what a huge entry maps that begins with it, without a
+ * fault any more.  Entries' lock held. */
 static void write_protect(struct address_space *m, u64 index, u64 pfn)
 {
-	struct mmu_ops const *mmu = m->engine->mmu;
 	struct interval_node *node;
 
 	down_read(&m->i_mmap_lock);
@@ -231,18 +413,9 @@ static void write_protect(struct address_space *m, u64 index, u64 pfn)
 	     node = interval_next(node, index, index + 1)) {
 		struct vma *vma = container_of(node, struct vma, shared);
 		u64 va = vma->start + ((index - vma->pgoff) << PAGE_SHIFT);
-		spinlock_t *ptl;
-		pte_t *ptep = pte_find(vma->mm, va, &ptl), pte;
 
-		if (!ptep)
-			continue;
-		spin_lock(ptl);
-		pte = pte_read(ptep);
-		if (pte_mapped(pte) && pte_write(pte) && pte_pfn(pte) == pfn) {
-			mmu->clean(vma->mm, va, ptep);
-			mmu->flush(vma->mm, va, va + PAGE_SIZE);
-		}
-		spin_unlock(ptl);
+		if (!write_protect_huge(vma->mm, va, pfn))
+			write_protect_entry(vma->mm, va, pfn);
 	}
 	up_read(&m->i_mmap_lock);
 }
@@ -271,19 +444,25 @@ static void sync_metadata(struct dax_file *f)
 void dax_sync(struct address_space *m, u64 start, u64 end)
 {
 	struct dax_file *f = dax_file(m);
+	u64 index = start - start % HUGE_PAGES; /* the mark of a run that start lies in */
 	void *item;
 
-	for (u64 index = start;; index++) {
+	do {
+		bool due;
+
+		/* A fault that has marked it has written its entry, too, or does all after this. */
+		dax_lock_entries(m);
 		spin_lock(&f->lock);
 		item = radix_next_marked(&f->blocks, &index);
-		if (item && index < end)
+		due = item && index < end && (index >= start || index % HUGE_PAGES == 0);
+		if (due)
 			radix_set_mark(&f->blocks, index, false);
 		spin_unlock(&f->lock);
-		if (!item || index >= end)
-			break;
-		/* A write from here on faults, and marks it again. */
-		write_protect(m, index, block_pfn(item));
-	}
+		if (due)
+			write_protect(m, index, block_pfn(item));
+		dax_unlock_entries(m);
+		index++;
+	} while (item && index < end);
 	sync_metadata(f);
 }
 

@@ -7,6 +7,10 @@
  * map count, and entries that map them are special (PTE_SPECIAL).  A file is a map from its pages
  * to blocks of the device, one frame each; what has no block is a hole and reads as zeros.
  *
+ * The device gives blocks so that 2 MiB of a file lie side by side, aligned to 2 MiB (a run), where
+ * it can: then one huge entry maps them (fault/dax_huge.c).  Such an entry is special, too, and is
+ * never split: it is dropped, and what comes back comes by faults.
+ *
  * What a crash leaves: the bytes of every block (whoever cares flushes his CPU's caches), but of
  * the maps, the files' metadata, only what was synced.  So who has written to a block that a map
  * has only got since then would lose it; a MAP_SYNC mapping syncs before it lets the first write
@@ -47,10 +51,30 @@ void dax_unlock_entries(struct address_space *m);
  * zeros, and *made is set; -ENOSPC.  invalidate_lock held.
  */
 int dax_get_block(struct address_space *m, u64 index, bool make, u64 *pfn, bool *made);
-/* The block at index is about to be written to through a mapping: sync write-protects it again. */
+/* What a file has for 2 MiB of it. */
+enum dax_range {
+	DAX_HOLE, /* no block at all */
+	DAX_RUN,  /* blocks side by side, aligned: a huge entry can map them */
+	DAX_MIXED,
+};
+/*
+ * What the HUGE_PAGES pages of the file from index on, a multiple of that, have; for a run *pfn is
+ * the first block's.  make: a hole gets a run of zeros, and *made is set; it stays a hole if the
+ * device has none, or without memory.  invalidate_lock held.
+ */
+enum dax_range dax_get_range(struct address_space *m, u64 index, bool make, u64 *pfn, bool *made);
+/* The block at index is about to be written to through a mapping: sync write-protects it again.  A
+ * huge entry is marked by its first block.  Entries' lock held until the entry is written. */
 void dax_mark_dirty(struct address_space *m, u64 index);
+bool dax_is_marked(struct address_space *m, u64 index);
 /* Has the map got blocks that a crash would lose? */
 bool dax_metadata_dirty(struct address_space *m);
+/* A write through this area must wait: MAP_SYNC, and the map that has the block would not survive a
+ * crash. */
+static inline bool dax_needs_sync(const struct vma *vma)
+{
+	return (vma->flags & VM_SYNC) && dax_metadata_dirty(vma->file->mapping);
+}
 /* As fsync(2): write-protect what was written to of pages [start, end), and make the map last. */
 void dax_sync(struct address_space *m, u64 start, u64 end);
 

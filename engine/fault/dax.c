@@ -45,7 +45,9 @@ static unsigned insert_pfn(struct vm_fault_info *vmf, u64 pfn, bool write)
 	spin_lock(vmf->ptl);
 	was = pte_read(vmf->ptep);
 	if (pte_mapped(was) && pte_pfn(was) == pfn) {
-		e->mmu->change(mm, vmf->address, vmf->ptep, pte);
+		/* (A read is not to take away what somebody else's write has just got.) */
+		if (write)
+			e->mmu->change(mm, vmf->address, vmf->ptep, pte);
 	} else if (pte_mapped(was) && !pte_special(was)) {
 		n = 0; /* a private copy: somebody was first */
 	} else {
@@ -102,12 +104,6 @@ static unsigned map_copy(struct vm_fault_info *vmf, u64 pfn)
 
 /* ---- the block ---- */
 
-/* MAP_SYNC, and the map that has the block would not survive a crash. */
-static bool needs_sync(const struct vm_fault_info *vmf)
-{
-	return (vmf->vma->flags & VM_SYNC) && dax_metadata_dirty(mapping_of(vmf));
-}
-
 static unsigned shared_write(struct vm_fault_info *vmf)
 {
 	struct address_space *m = mapping_of(vmf);
@@ -123,7 +119,7 @@ static unsigned shared_write(struct vm_fault_info *vmf)
 		unmap_mapping_range(m, vmf->pgoff, vmf->pgoff + 1, false);
 		ret = VM_FAULT_MAJOR;
 	}
-	if (needs_sync(vmf))
+	if (dax_needs_sync(vmf->vma))
 		return ret | VM_FAULT_NEEDDSYNC;
 	dax_mark_dirty(m, vmf->pgoff);
 	return ret | insert_pfn(vmf, pfn, true);

@@ -7,9 +7,12 @@
  *   huge          a write to a read-only entry: do_huge_pmd_wp_page; else somebody was first
  *   being split   wait, and go on with the table
  *
+ * (Areas of persistent memory: dax_huge.c.)
+ *
  * The page comes from what is free in one piece: nothing is reclaimed for it, for what reclaim
  * frees lies scattered.  Where MADV_HUGEPAGE says that it is worth it, pages are moved to make one.
  */
+#include "engine/backing/dax.h"
 #include "engine/fault/internal.h"
 #include "engine/space/huge.h"
 
@@ -233,6 +236,8 @@ unsigned do_huge_pmd(struct vm_fault_info *vmf)
 	h.pmdp = pmd_alloc(vma->mm, vmf->address, &h.ptl);
 	if (!h.pmdp)
 		return VM_FAULT_OOM;
+	if (unlikely(vma_is_dax(vma)))
+		return dax_huge_fault(vmf, h.pmdp, h.ptl);
 	pmd = pte_read(h.pmdp);
 	if (pte_none(pmd) && thp_allowed(vma) && thp_fits(vma, vmf->address))
 		return do_huge_pmd_anonymous_page(&h);

@@ -74,6 +74,9 @@ unsigned do_fault(struct vm_fault_info *vmf);
 unsigned wp_page_shared(struct vm_fault_info *vmf, struct page *page);
 /* A fault, or a write to a read-only entry, in an area of persistent memory (dax.c). */
 unsigned dax_fault(struct vm_fault_info *vmf);
+/* The same where there is no last-level table, but an entry of a PMD table, with its lock
+ * (dax_huge.c).  As do_huge_pmd(). */
+unsigned dax_huge_fault(struct vm_fault_info *vmf, pte_t *pmdp, spinlock_t *ptl);
 /* Drop the lock that the fault came with, and note that. */
 void release_fault_lock(struct vm_fault_info *vmf);
 /*

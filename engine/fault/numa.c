@@ -13,6 +13,7 @@
  * use, or has no room on the other node without reclaim, stays.
  */
 #include "engine/fault/internal.h"
+#include "engine/backing/dax.h"
 #include "engine/backing/page_cache.h"
 #include "engine/hugetlb/hugetlb.h"
 #include "engine/migrate/migrate.h"
@@ -66,7 +67,7 @@ static bool is_scanned(const struct vma *vma)
 	u32 access = vma->flags & VM_ACCESS;
 	struct mempolicy policy;
 
-	if (!access || is_vm_hugetlb(vma))
+	if (!access || is_vm_hugetlb(vma) || vma_is_dax(vma))
 		return false;
 	/* Of shared memory that of its first page speaks for all, as in Linux. */
 	policy = vma_policy(vma, vma->start);

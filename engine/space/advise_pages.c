@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Advice about the pages of an area: that they are wanted, or not, or not any more. */
+#include "engine/backing/dax.h"
 #include "engine/backing/page_cache.h"
 #include "engine/fault/collapse.h"
 #include "engine/fault/internal.h"
@@ -173,20 +174,26 @@ static bool may_discard(const struct vma *vma, u64 advice)
 	return advice == UAPI_MADV_DONTNEED_LOCKED || !(vma->flags & VM_LOCKED);
 }
 
+/* May anything of the area be huge, but for pools? */
+static bool may_come_huge(const struct vma *vma)
+{
+	const struct engine *e = vma->mm->engine;
+
+	return e->mmu->set_huge && (vma->file ? vma_is_dax(vma) : e->config.thp != THP_NEVER);
+}
+
 /* What was discarded may come back huge, if the empty tables are out of its way: so does Linux
  * since 6.14 (CONFIG_PT_RECLAIM).  mmap_lock held for reading, and dropped meanwhile. */
 static void make_room_for_huge(struct vma *vma, u64 start, u64 end)
 {
 	struct mm *mm = vma->mm;
-	const struct engine *e = mm->engine;
 
-	if (!e->mmu->set_huge || e->config.thp == THP_NEVER || vma->file ||
-	    find_empty_table(mm, start, end) == end)
+	if (!may_come_huge(vma) || find_empty_table(mm, start, end) == end)
 		return;
 	up_read(&mm->mmap_lock);
 	down_write(&mm->mmap_lock);
 	vma = find_vma(mm, start);
-	if (vma && vma->start <= start && end <= vma->end && !vma->file) {
+	if (vma && vma->start <= start && end <= vma->end && may_come_huge(vma)) {
 		vma_drain(vma);
 		free_empty_tables(vma, start, end);
 	}

@@ -190,6 +190,10 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 		dax_get_block(vma->file->mapping, vma->pgoff + ((va - vma->start) >> PAGE_SHIFT),
 			      false, &pfn, &made);
 		CHECK(pfn == pte_pfn(pte), "entry at %lx maps a block that is not its own", ul(va));
+		CHECK(!pte_write(pte) ||
+			      dax_is_marked(vma->file->mapping,
+					    vma->pgoff + ((va - vma->start) >> PAGE_SHIFT)),
+		      "entry at %lx may write, and no sync would notice", ul(va));
 		CHECK(!pte_write(pte) || (vma->flags & VM_SHARED),
 		      "entry at %lx of a private area may write to a block", ul(va));
 		return;
@@ -211,6 +215,28 @@ static void check_entry(struct mm *mm, u64 va, pte_t pte, struct seen *seen)
 	      "entry at %lx allows writing to a page that is not exclusive", ul(va));
 }
 
+/* A huge entry in an area of persistent memory. */
+static void check_huge_dax(const struct vma *vma, u64 va, pte_t pmd)
+{
+	struct address_space *m = vma->file->mapping;
+	u64 index = vma->pgoff + ((va - vma->start) >> PAGE_SHIFT), pfn;
+	bool made;
+	enum dax_range range = dax_get_range(m, index, false, &pfn, &made);
+
+	CHECK(pte_special(pmd) && index % HUGE_PAGES == 0 &&
+		      index + HUGE_PAGES <= mapping_size_pages(m),
+	      "huge entry at %lx is none of a device's, or of 2 MiB of its file", ul(va));
+	if (pmd_is_huge_zero(m->engine, pmd)) {
+		CHECK(range == DAX_HOLE && !pte_write(pmd),
+		      "huge entry at %lx maps zeros, and there is a block, or may write", ul(va));
+		return;
+	}
+	CHECK(range == DAX_RUN && pfn == pte_pfn(pmd),
+	      "huge entry at %lx maps blocks that are not its own", ul(va));
+	CHECK(!pte_write(pmd) || ((vma->flags & VM_SHARED) && dax_is_marked(m, index)),
+	      "huge entry at %lx may write, and is private or no sync would notice", ul(va));
+}
+
 /* A huge entry lies within a VMA, and maps a whole compound page, or zeros. */
 static void check_huge(struct mm *mm, u64 va, pte_t pmd, struct seen *seen)
 {
@@ -226,9 +252,14 @@ static void check_huge(struct mm *mm, u64 va, pte_t pmd, struct seen *seen)
 		seen->hugetlb += (s64)page_frames(page);
 		return;
 	}
-	CHECK(vma && vma->start <= va && vma->end >= va + PMD_SIZE && !vma->file,
+	CHECK(vma && vma->start <= va && vma->end >= va + PMD_SIZE &&
+		      (!vma->file || vma_is_dax(vma)),
 	      "huge entry at %lx is not within a VMA", ul(va));
 	check_rights(vma, va, pmd);
+	if (vma->file) {
+		check_huge_dax(vma, va, pmd);
+		return;
+	}
 	if (pte_special(pmd)) {
 		CHECK(page == e->huge_zero && !pte_write(pmd),
 		      "huge entry at %lx is special and not the zero page, read-only", ul(va));

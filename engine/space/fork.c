@@ -13,7 +13,7 @@
  * After it every write faults.
  */
 #include "engine/reclaim/internal.h"
-#include "engine/backing/file.h"
+#include "engine/backing/dax.h"
 #include "engine/hugetlb/hugetlb.h"
 #include "engine/space/huge.h"
 #include "engine/space/internal.h"
@@ -170,6 +170,10 @@ static int copy_page_range(struct copy *c, const struct vma *vma)
 	while ((src = pmd_next(c->from, &va, vma->end, &src_ptl, &huge))) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, vma->end);
 
+		if (unlikely(huge) && vma_is_dax(vma)) {
+			va = stop; /* no page: the child's faults find it again */
+			continue;
+		}
 		if (unlikely(huge)) {
 			int done = copy_huge(c, va, src, src_ptl);
 

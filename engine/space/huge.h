@@ -2,7 +2,8 @@
 /*
  * Huge pages: an entry of a PMD table that maps 2 MiB at once.
  *
- * Such an entry maps a compound page of order HUGE_ORDER, or (special) the huge zero page.  It has
+ * Such an entry maps a compound page of order HUGE_ORDER, or (special) the huge zero page or blocks
+ * of a device (fault/dax_huge.c), which count nothing.  Of a page it has
  * one reference and counts one mapping of the head; it is an entry of one VMA, which covers all of
  * it.  The lock of the PMD table guards it, and its change to a table or back.  With each of them
  * its PMD table keeps one empty table, so that it can be split without memory.
@@ -72,11 +73,14 @@ int prepare_huge_move(struct mm *mm, u64 from, u64 to, u64 len);
 
 /*
  * Split what is huge at va: the page, and so all entries that map it, in whatever space.  When it
- * returns there is a table or nothing (or, without mmap_lock for writing, a huge page that has come
- * since).  Cannot fail; a page of a pool stays as it is.  mmap_lock or a VMA lock over va held; no
- * page lock, rmap lock or page-table lock.
+ * returns there is a table or nothing (an
+ * entry that maps a device's blocks is dropped; or, without mmap_lock for writing, a huge page that
+ * has come since).  Cannot fail; a page of a pool stays as it is.  mmap_lock or a VMA lock over va
+ * held; no page lock, rmap lock or page-table lock.
  */
 void split_huge_pmd(struct mm *mm, u64 va);
+/* The special huge entry goes, flushed, and with it its spare table.  va is its own.  PTL held. */
+void drop_special_pmd(struct mm *mm, u64 va, pte_t *pmdp);
 /* The same for all that [start, end) has a part of. */
 void split_huge_range(struct mm *mm, u64 start, u64 end);
 /* Split a compound page that is mapped by huge entries.  0; -EBUSY: it is mapped nowhere.  Page
@@ -108,6 +112,13 @@ void huge_page_clear(struct engine *e, struct page *page);
 struct page *huge_zero_get(struct engine *e);
 /* n entries that mapped it, or were to, are gone, and flushed. */
 void huge_zero_put(struct engine *e, u64 n);
+/* Does the huge entry map it?  A special one that does not maps a device.  PTL held. */
+static inline bool pmd_is_huge_zero(const struct engine *e, pte_t pmd)
+{
+	const struct page *zero = __atomic_load_n(&e->huge_zero, __ATOMIC_RELAXED);
+
+	return pte_special(pmd) && zero && pte_pfn(pmd) == page_pfn(e, zero);
+}
 /* If nobody maps it, it goes.  Frames freed. */
 u64 huge_zero_shrink(struct engine *e);
 

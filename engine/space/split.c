@@ -14,6 +14,10 @@
  *
  * Two sizes of translation for one address are never alive: between 2 and 4 there is none.
  *
+ * Special entries are no page's: that of the huge zero page becomes a table of the zero page, one
+ * of a device's blocks goes, and what is wanted comes back by faults (as __split_huge_pmd_locked()
+ * does with those of files).
+ *
  * Linux splits the entry of the space alone that wants it, and the page some time later; here
  * single pages of a compound page are never mapped, which spares all who look at pages the
  * question.
@@ -95,6 +99,17 @@ static void split_zero_pmd(struct mm *mm, u64 va, pte_t *pmdp)
 	huge_zero_put(e, 1);
 }
 
+void drop_special_pmd(struct mm *mm, u64 va, pte_t *pmdp)
+{
+	struct engine *e = mm->engine;
+	pte_t pmd = e->mmu->clear_huge(mm, va, pmdp, (pte_t){ 0 });
+
+	e->mmu->flush(mm, va, va + PMD_SIZE);
+	spare_table_free(mm, spare_table_take(mm, pmdp));
+	if (pmd_is_huge_zero(e, pmd))
+		huge_zero_put(e, 1);
+}
+
 void split_huge_pmd(struct mm *mm, u64 va)
 {
 	struct engine *e = mm->engine;
@@ -106,8 +121,10 @@ void split_huge_pmd(struct mm *mm, u64 va)
 		struct page *page = pfn_page(e, pte_pfn(pmd));
 
 		if (pte_special(pmd) || unlikely(is_of_pool(page))) {
-			if (pte_special(pmd))
+			if (pmd_is_huge_zero(e, pmd))
 				split_zero_pmd(mm, va, pmdp);
+			else if (pte_special(pmd))
+				drop_special_pmd(mm, va & PMD_MASK, pmdp);
 			spin_unlock(ptl);
 			return;
 		}

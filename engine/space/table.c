@@ -397,6 +397,7 @@ void free_empty_tables(struct vma *vma, u64 start, u64 end)
 	struct mm *mm = vma->mm;
 	u64 va;
 
+	i_mmap_lock_write(vma);
 	anon_vma_lock_write(vma);
 	while ((va = find_empty_table(mm, start, end)) < end) {
 		spinlock_t *ptl;
@@ -410,6 +411,7 @@ void free_empty_tables(struct vma *vma, u64 start, u64 end)
 		table_free(mm, pfn_page(mm->engine, pte_pfn(was)));
 	}
 	anon_vma_unlock_write(vma);
+	i_mmap_unlock_write(vma);
 }
 
 /* ---- moving ---- */

@@ -194,7 +194,7 @@ static bool zap_huge(struct zap *z, u64 va, u64 end, pte_t *pmdp, spinlock_t *pt
 	pmd = mm->engine->mmu->clear_huge(mm, va, pmdp, (pte_t){ 0 });
 	spare_table_free(mm, spare_table_take(mm, pmdp));
 	z->flush = true;
-	z->huge_zeros += pte_special(pmd);
+	z->huge_zeros += pmd_is_huge_zero(mm->engine, pmd);
 	if (!pte_special(pmd)) {
 		page = pfn_page(mm->engine, pte_pfn(pmd));
 		z->rss += HUGE_PAGES;
