@@ -5,6 +5,7 @@
 #include "engine/backing/shared_policy.h"
 #include "engine/backing/shmem.h"
 #include "engine/fault/fault.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 #include "engine/space/uapi.h"
 
@@ -250,18 +251,12 @@ int do_set_mempolicy(struct mm *mm, u64 mode, const u64 *nmask, u64 maxnode)
  * who may read finds. */
 static int node_now(struct mm *mm, u64 addr, bool may_read)
 {
-	spinlock_t *ptl;
-	pte_t *ptep = pte_find(mm, addr, &ptl), pte;
-	int nid = -EFAULT;
+	/* Of a huge page, too; a frame's node does not change. */
+	pte_t pte = pte_peek(mm, addr);
 
-	if (!ptep)
-		return nid;
-	spin_lock(ptl);
-	pte = pte_read(ptep);
 	if (pte_present(pte) && (may_read || !pte_special(pte)))
-		nid = (int)page_nid(pfn_page(mm->engine, pte_pfn(pte)));
-	spin_unlock(ptl);
-	return nid;
+		return (int)page_nid(pfn_page(mm->engine, pte_pfn(pte)));
+	return -EFAULT;
 }
 
 /* The node of the page at addr, which is brought in.  As in Linux, what may not be read is not
