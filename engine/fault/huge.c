@@ -3,7 +3,8 @@
  * Faults where there is no last-level table: a huge page comes, or is there.
  *
  *   none          do_huge_pmd_anonymous_page: a read maps the huge zero page, a write a page of
- *                 its own; where a huge page is not wanted or cannot be had: VM_FAULT_FALLBACK
+ *                 its own; where a huge page is not wanted or cannot be had: VM_FAULT_FALLBACK;
+ *                 where a userfaultfd serves what is missing: handle_userfault
  *   huge          a write to a read-only entry: do_huge_pmd_wp_page; else somebody was first
  *   being split   wait, and go on with the table
  *
@@ -15,6 +16,7 @@
 #include "engine/backing/dax.h"
 #include "engine/fault/internal.h"
 #include "engine/space/huge.h"
+#include "engine/userfault/hooks.h"
 
 /* ---- is it wanted? ---- */
 
@@ -24,8 +26,7 @@ bool thp_allowed(const struct vma *vma)
 
 	if (!has_huge_pages(e) || e->config.thp == THP_NEVER)
 		return false;
-	/* A userfaultfd serves pages one by one. */
-	if (vma->file || (vma->flags & (VM_SHARED | VM_NOHUGEPAGE | VM_UFFD)))
+	if (vma->file || (vma->flags & (VM_SHARED | VM_NOHUGEPAGE)))
 		return false;
 	return e->config.thp == THP_ALWAYS || (vma->flags & VM_HUGEPAGE);
 }
@@ -101,6 +102,9 @@ static unsigned do_huge_pmd_anonymous_page(struct huge_fault *h)
 
 	if (!vma_anon(vma) && anon_vma_prepare(vma))
 		return VM_FAULT_OOM;
+	/* Before there is a page: it would not be used. */
+	if (unlikely(vma->flags & VM_UFFD_MISSING))
+		return handle_userfault(h->vmf, VM_UFFD_MISSING);
 	page = zero ? huge_zero_get(e) : huge_page_alloc(e, vma->flags & VM_HUGEPAGE);
 	if (!page)
 		return fallback(e);

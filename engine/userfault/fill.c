@@ -15,6 +15,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/hugetlb/hugetlb.h"
 #include "engine/kernel/uaccess.h"
+#include "engine/space/huge.h"
 #include "engine/userfault/fill.h"
 
 void fill_drop(struct fill *f)
@@ -262,8 +263,19 @@ static int fill_poison(struct vma *vma, u64 va)
 
 /* ---- a range ---- */
 
+/* A huge page is there, and is not split for that. */
+static bool is_huge(struct mm *mm, u64 va)
+{
+	spinlock_t *ptl;
+	const pte_t *pmdp = pmd_find(mm, va, &ptl);
+
+	return pmdp && pte_huge(pte_read(pmdp));
+}
+
 static int fill_one(struct fill *f, struct vma *vma, u64 va)
 {
+	if (vma_is_anonymous(vma) && is_huge(vma->mm, va))
+		return -EEXIST;
 	if (f->kind == FILL_CONTINUE)
 		return fill_continue(f, vma, va);
 	if (f->kind == FILL_POISON)

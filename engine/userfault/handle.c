@@ -17,6 +17,7 @@
  * under ctx->lock, and the thread takes that lock once more before it returns.
  */
 #include "engine/fault/internal.h"
+#include "engine/space/huge.h"
 #include "engine/userfault/internal.h"
 #include "engine/userfault/wait.h"
 
@@ -83,10 +84,11 @@ bool userfaultfd_wp_async(const struct vma *vma)
 }
 
 /* Is there still what the thread would wait for?  Exactly that: whoever changed it meanwhile has
- * woken, or was about to, when we were not in the queue yet. */
+ * woken, or was about to, when we were not in the queue yet.  Where there was no last-level table
+ * the page may have come with one. */
 static bool must_wait(const struct vm_fault_info *vmf, u32 reason)
 {
-	pte_t pte = pte_read(vmf->ptep);
+	pte_t pte = vmf->ptep ? pte_read(vmf->ptep) : pte_peek(vmf->vma->mm, vmf->address);
 
 	if (reason == VM_UFFD_WP)
 		return pte_mapped(pte) && pte_uffd_wp(pte);
