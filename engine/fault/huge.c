@@ -5,7 +5,9 @@
  *   none          do_huge_pmd_anonymous_page: a read maps the huge zero page, a write a page of
  *                 its own; where a huge page is not wanted or cannot be had: VM_FAULT_FALLBACK;
  *                 where a userfaultfd serves what is missing: handle_userfault
- *   huge          a write to a read-only entry: do_huge_pmd_wp_page; else somebody was first
+ *   huge          a write to a read-only entry: do_huge_pmd_wp_page; else somebody was first.  What
+ *                 userfaultfd has write-protected is its monitor's to judge; where nobody is to be
+ *                 asked (WP_ASYNC) it is split, for the mark of that one page is to go
  *   being split   wait, and go on with the table
  *
  * (Areas of persistent memory: dax_huge.c.)
@@ -215,10 +217,16 @@ static enum huge_wp reuse_huge(struct huge_fault *h, pte_t orig)
 /* PTL held, and dropped. */
 static unsigned do_huge_pmd_wp_page(struct huge_fault *h, pte_t orig)
 {
-	struct mm *mm = h->vmf->vma->mm;
+	struct vma *vma = h->vmf->vma;
+	struct mm *mm = vma->mm;
 	enum huge_wp result;
 
-	if (pte_special(orig)) {
+	if (unlikely(vma->flags & VM_UFFD_WP) && pte_uffd_wp(orig)) {
+		spin_unlock(h->ptl);
+		if (!userfaultfd_wp_async(vma))
+			return handle_userfault(h->vmf, VM_UFFD_WP);
+		result = HUGE_WP_SPLIT;
+	} else if (pte_special(orig)) {
 		spin_unlock(h->ptl);
 		result = replace_huge_zero(h, orig);
 	} else {

@@ -144,6 +144,8 @@ static int copy_huge(struct copy *c, u64 va, pte_t *src, spinlock_t *src_ptl)
 			pmd = share_huge_page(c, va, src, pmd, page);
 		else
 			huge_zero_get(c->from->engine); /* it is there */
+		if (unlikely(pte_uffd_wp(pmd)) && !c->uffd_wp)
+			pmd = pte_clear_uffd_wp(pmd);
 		pte_store(dst, pmd);
 		spare_table_put(c->to, dst, spare);
 		done = 1;

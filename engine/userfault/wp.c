@@ -7,11 +7,14 @@
  * in.  Where there is no page yet a marker stands in the entry: always in areas of files, whose
  * entries come and go by themselves, in anonymous ones with WP_UNPOPULATED.
  *
+ * A huge page is marked as a whole, by its own entry, or split if only a part of it is meant.
+ *
  * As in Linux, marks stay when an area is registered anew for other things: they mean nothing then,
  * and when it is registered for this again, those that no write has come across mean what they did.
  */
 #include "engine/engine.h"
 #include "engine/hugetlb/hugetlb.h"
+#include "engine/space/huge.h"
 #include "engine/userfault/internal.h"
 
 /* May the entry, which is not marked any more, allow writing at once?  Otherwise the next write
@@ -45,21 +48,69 @@ static bool protect_entry(struct vma *vma, u64 va, pte_t *ptep, bool markers)
 	return pte_write(old);
 }
 
+/* What a mapped entry says without the mark. */
+static pte_t resolved(const struct vma *vma, pte_t old)
+{
+	pte_t new = pte_clear_uffd_wp(old);
+
+	return may_write_at_once(vma, old) ? pte_with(new, PTE_WRITE) : new;
+}
+
 static void resolve_entry(struct vma *vma, u64 va, pte_t *ptep)
 {
-	pte_t old = pte_read(ptep), new = pte_clear_uffd_wp(old);
+	pte_t old = pte_read(ptep);
 
 	if (!pte_uffd_wp(old))
 		return;
-	if (pte_is_marker(old)) {
+	if (pte_is_marker(old))
 		pte_store(ptep, (pte_t){ 0 });
-	} else if (pte_is_swap(old)) {
-		pte_store(ptep, new);
-	} else {
-		if (may_write_at_once(vma, old))
-			new = pte_with(new, PTE_WRITE);
-		vma->mm->engine->mmu->change(vma->mm, va, ptep, new);
+	else if (pte_is_swap(old))
+		pte_store(ptep, pte_clear_uffd_wp(old));
+	else
+		vma->mm->engine->mmu->change(vma->mm, va, ptep, resolved(vma, old));
+}
+
+/* The entry of a huge page; true: a flush is owed.  PTL held. */
+static bool change_huge_entry(struct vma *vma, u64 va, pte_t *pmdp, bool protect)
+{
+	pte_t old = pte_read(pmdp);
+	pte_t new = protect ? pte_mkuffd_wp(old) : pte_uffd_wp(old) ? resolved(vma, old) : old;
+
+	if (!pte_same(old, new))
+		vma->mm->engine->mmu->change_huge(vma->mm, va, pmdp, new);
+	return pte_write(old) && !pte_write(new);
+}
+
+/* [va, stop) has a huge page, or a part of one.  True: it is done; false: look again.  No PTL
+ * held. */
+static bool change_huge(struct vma *vma, u64 va, u64 stop, pte_t *pmdp, spinlock_t *ptl,
+			bool protect, bool *flush)
+{
+	struct mm *mm = vma->mm;
+
+	if (stop - va < PMD_SIZE) {
+		split_huge_pmd(mm, va);
+		return false;
 	}
+	if (!pmd_lock_huge(mm, pmdp, ptl))
+		return false;
+	*flush |= change_huge_entry(vma, va, pmdp, protect);
+	spin_unlock(ptl);
+	return true;
+}
+
+/* The entry of *va, where a marker might be to come; or as pmd_next().  NULL: no memory; or there
+ * is nothing more. */
+static pte_t *next_entry(struct mm *mm, u64 *va, u64 end, bool markers, spinlock_t **ptl,
+			 bool *huge)
+{
+	pte_t *pmdp;
+
+	if (!markers)
+		return pmd_next(mm, va, end, ptl, huge);
+	pmdp = pmd_find(mm, *va, ptl);
+	*huge = pmdp && pte_huge(pte_read(pmdp));
+	return *huge ? pmdp : pte_alloc(mm, *va, ptl);
 }
 
 int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
@@ -67,7 +118,7 @@ int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
 	struct mm *mm = vma->mm;
 	bool markers = protect &&
 		       (vma->file || userfaultfd_has(vma->uffd, UAPI_UFFD_FEATURE_WP_UNPOPULATED));
-	bool flush = false;
+	bool flush = false, huge;
 	u64 va = start;
 	int err = 0;
 
@@ -76,14 +127,18 @@ int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
 	while (va < end) {
 		u64 stop;
 		spinlock_t *ptl;
-		pte_t *ptep =
-			markers ? pte_alloc(mm, va, &ptl) : pte_next_table(mm, &va, end, &ptl);
+		pte_t *ptep = next_entry(mm, &va, end, markers, &ptl, &huge);
 
 		if (!ptep) {
 			err = markers ? -ENOMEM : 0;
 			break;
 		}
 		stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
+		if (unlikely(huge)) {
+			if (change_huge(vma, va, stop, ptep, ptl, protect, &flush))
+				va = stop;
+			continue;
+		}
 		spin_lock(ptl);
 		for (; va < stop; va += PAGE_SIZE, ptep++) {
 			if (protect)
