@@ -6,6 +6,9 @@
  * and with the page-table locks of both entries.  The old translation is flushed before the new one
  * is there: what is written through it until then is in the page.
  *
+ * A huge page goes as it is, entry and spare table, if both places are for all of it and nothing is
+ * at the new one, not even a table.  Else it is split.
+ *
  * Only what is this space's alone goes: a page that a forked relative has, too, is -EBUSY.
  */
 #include "engine/space/huge.h"
@@ -130,11 +133,13 @@ static int move_one(const struct move *mv)
 	struct entries t;
 	int err;
 
-	t.dst = pte_alloc(mv->mm, mv->dst, &t.dst_ptl);
+	/* In Linux even a hole that moves has a table from then on. */
 	split_huge_pmd(mv->mm, mv->src);
-	t.src = pte_find(mv->mm, mv->src, &t.src_ptl);
+	t.src = mv->holes ? pte_alloc(mv->mm, mv->src, &t.src_ptl)
+			  : pte_find(mv->mm, mv->src, &t.src_ptl);
 	if (!t.src)
-		return mv->holes ? 0 : -ENOENT;
+		return mv->holes ? -ENOMEM : -ENOENT;
+	t.dst = pte_alloc(mv->mm, mv->dst, &t.dst_ptl);
 	if (!t.dst)
 		return -ENOMEM;
 	do {
@@ -152,6 +157,93 @@ static int move_one(const struct move *mv)
 	} while (page);
 	return err;
 }
+
+/* ---- huge pages ---- */
+
+/* The entry of a huge page goes; `page` is that, locked, or NULL: of the huge zero page.  PMD_SIZE,
+ * or -EAGAIN: the machine did not set it, and all is as it was.  Both PTLs held. */
+static s64 move_huge_entry(const struct move *mv, const struct entries *t, struct page *page)
+{
+	struct mm *mm = mv->mm;
+	struct engine *e = mm->engine;
+	u64 bits = vma_pte_bits(mv->dst_vma) | PTE_HUGE;
+	pte_t old = e->mmu->clear_huge(mm, mv->src, t->src, (pte_t){ 0 });
+
+	e->mmu->flush(mm, mv->src, mv->src + PMD_SIZE);
+	if (page)
+		bits |= PTE_DIRTY | (pte_young(old) ? PTE_ACCESSED : 0);
+	else
+		bits = (bits & ~PTE_WRITE) | PTE_SPECIAL;
+	if (e->mmu->set_huge(mm, mv->dst, t->dst, pte_make(pte_pfn(old), bits),
+			     pfn_page(e, pte_pfn(old)))) {
+		pte_store(t->src, old);
+		return -EAGAIN;
+	}
+	spare_table_put(mm, t->dst, spare_table_take(mm, t->src));
+	if (page) {
+		page_move_anon_rmap(page, mv->dst_vma);
+		__atomic_store_n(&page->index, vma_page_index(mv->dst_vma, mv->dst),
+				 __ATOMIC_RELAXED);
+	}
+	return PMD_SIZE;
+}
+
+/* As move_locked(), of PMD entries, with len bytes still to move.  Bytes moved, 0: as single pages;
+ * or an error. */
+static s64 move_huge_locked(const struct move *mv, const struct entries *t, u64 len,
+			    struct page *page, struct page **want)
+{
+	pte_t pmd = pte_read(t->src);
+	struct page *there = pfn_page(mv->mm->engine, pte_pfn(pmd));
+
+	if (!pmd_is_huge(pmd))
+		return 0;
+	if (!pte_special(pmd) && !page_test(there, PG_ANON_EXCLUSIVE))
+		return -EBUSY;
+	if ((mv->dst | mv->src) & ~PMD_MASK || len < PMD_SIZE || !pte_none(pte_read(t->dst)))
+		return 0;
+	if (pte_special(pmd) || page == there)
+		return move_huge_entry(mv, t, page);
+	*want = there;
+	page_get(there);
+	return 0;
+}
+
+/* What is at the source goes, if it is a huge page that can go whole.  Bytes moved, 0: as single
+ * pages; or an error. */
+static s64 move_huge(const struct move *mv, u64 len)
+{
+	struct page *page = NULL, *want;
+	struct entries t;
+	s64 moved;
+
+	t.src = pmd_find(mv->mm, mv->src, &t.src_ptl);
+	if (!t.src && !mv->holes)
+		return -ENOENT;
+	t.dst = pmd_alloc(mv->mm, mv->dst, &t.dst_ptl);
+	if (!t.dst)
+		return -ENOMEM;
+	if (pte_huge(pte_read(t.dst)))
+		return -EEXIST;
+	if (!t.src || !pte_huge(pte_read(t.src)))
+		return 0;
+	do {
+		want = NULL;
+		lock_both(&t);
+		moved = move_huge_locked(mv, &t, len, page, &want);
+		unlock_both(&t);
+		if (page) {
+			page_unlock(page);
+			page_put(mv->mm->engine, page);
+		}
+		page = want;
+		if (page)
+			page_lock(page);
+	} while (page);
+	return moved;
+}
+
+/* ---- a range ---- */
 
 /* May pages move between these areas? */
 static int validate_move_areas(const struct userfaultfd_ctx *ctx, const struct vma *src,
@@ -192,11 +284,16 @@ static s64 move_pages(struct userfaultfd_ctx *ctx, struct move *mv, u64 len)
 	int err = find_areas(ctx, mv, len);
 
 	while (!err && moved < len) {
-		err = move_one(mv);
-		if (!err) {
-			mv->dst += PAGE_SIZE;
-			mv->src += PAGE_SIZE;
-			moved += PAGE_SIZE;
+		s64 n = move_huge(mv, len - moved);
+
+		if (!n)
+			n = move_one(mv) ?: (s64)PAGE_SIZE;
+		if (n < 0) {
+			err = (int)n;
+		} else {
+			mv->dst += (u64)n;
+			mv->src += (u64)n;
+			moved += (u64)n;
 		}
 	}
 	return moved ? (s64)moved : err;

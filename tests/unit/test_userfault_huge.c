@@ -27,6 +27,7 @@ static struct {
 	bool write;
 	u8 byte;
 	enum fault_reason reason;
+	_Atomic bool is_over;
 } program;
 
 static void *run_program(void *arg)
@@ -34,6 +35,7 @@ static void *run_program(void *arg)
 	(void)arg;
 	program.reason = program.write ? soft_write_byte(w.cpu, program.va, program.byte)
 				       : soft_read_byte(w.cpu, program.va, &program.byte);
+	atomic_store(&program.is_over, true);
 	return NULL;
 }
 
@@ -42,6 +44,7 @@ static void begins_to(u64 va, bool write, u8 byte)
 	program.va = va;
 	program.write = write;
 	program.byte = byte;
+	atomic_store(&program.is_over, false);
 	assert_int_equal(pthread_create(&program.thread, NULL, run_program, NULL), 0);
 }
 
@@ -65,8 +68,13 @@ static void watch(unsigned page, unsigned n, u64 mode, u64 features)
 static void expect_fault(u64 va, u64 flags)
 {
 	struct userfault_msg msg;
+	int n;
 
-	assert_int_equal(userfaultfd_read(ctx, &msg, 1, false), 1);
+	/* If the access was made without asking, that is seen. */
+	while ((n = userfaultfd_read(ctx, &msg, 1, true)) == -EAGAIN &&
+	       !atomic_load(&program.is_over))
+		sched_yield();
+	assert_int_equal(n, 1);
 	assert_int_equal(msg.event, UAPI_UFFD_EVENT_PAGEFAULT);
 	assert_int_equal(msg.arg.pagefault.address, va);
 	assert_int_equal(msg.arg.pagefault.flags, flags);
@@ -414,6 +422,108 @@ static void a_mark_means_nothing_to_who_is_not_registered_for_it(void **state)
 	assert_filled(HUGE(0), HUGE_PAGES);
 }
 
+/* ---- pages that move ---- */
+
+static int move(unsigned to, unsigned from, unsigned n, u64 mode)
+{
+	return userfaultfd_move(ctx, mm, AT(to), AT(from), P(n), mode, &done);
+}
+
+/* As one_huge(), with a watched area at HUGE(4). */
+static void one_to_move(unsigned n)
+{
+	one_huge(n);
+	map(HUGE(4), HUGE(n), RW);
+	watch(HUGE(4), HUGE(n), MISSING, 0);
+}
+
+static void a_huge_page_moves_as_it_is(void **state)
+{
+	(void)state;
+	one_to_move(1);
+	assert_int_equal(move(HUGE(4), HUGE(0), HUGE_PAGES, 0), 0);
+	assert_int_equal(done, PMD_SIZE);
+	assert_true(is_huge(HUGE(4)) && pte_write(pmd_at(mm, HUGE(4))));
+	assert_true(pte_none(pmd_at(mm, HUGE(0))));
+	for (unsigned i = 0; i < HUGE_PAGES; i++)
+		assert_int_equal(get(HUGE(4) + i), mark_of(HUGE(0) + i));
+	assert_int_equal(atomic_load(&mm->rss), HUGE_PAGES);
+	assert_int_equal(atomic_load(&w.e->stats->thp_split), 0);
+	engine_check(w.e);
+	/* It is found where it is: by the reverse map, too. */
+	split_page_of(w.e, pfn_page(w.e, pte_pfn(pmd_at(mm, HUGE(4)))));
+	assert_false(is_huge(HUGE(4)));
+	assert_int_equal(get(HUGE(4) + 3), mark_of(HUGE(0) + 3));
+	/* The old place is empty, for every CPU. */
+	put(HUGE(0) + 3, 1);
+	assert_int_equal(get(HUGE(0) + 4), 0);
+}
+
+static void the_huge_zero_page_moves_too(void **state)
+{
+	(void)state;
+	map(HUGE(0), HUGE(1), RW);
+	assert_int_equal(get(HUGE(0)), 0);
+	map(HUGE(4), HUGE(1), RW);
+	watch(HUGE(4), HUGE(1), MISSING, 0);
+	assert_int_equal(move(HUGE(4), HUGE(0), HUGE_PAGES, 0), 0);
+	assert_true(is_huge(HUGE(4)) && pte_special(pmd_at(mm, HUGE(4))));
+	assert_false(pte_write(pmd_at(mm, HUGE(4))));
+	assert_true(pte_none(pmd_at(mm, HUGE(0))));
+	put(HUGE(4) + 1, 1);
+	assert_int_equal(get(HUGE(4) + 2), 0);
+}
+
+static void what_does_not_fit_moves_by_single_pages(void **state)
+{
+	(void)state;
+	one_to_move(2);
+	/* There is a table already. */
+	assert_int_equal(copy(HUGE(4) + 9, 7), 0);
+	assert_int_equal(move(HUGE(4), HUGE(0), HUGE_PAGES, 0), -EAGAIN);
+	assert_int_equal(done, P(9));
+	assert_false(is_huge(HUGE(0)) || is_huge(HUGE(4)));
+	assert_int_equal(get(HUGE(4) + 8), mark_of(HUGE(0) + 8));
+	assert_int_equal(get(HUGE(4) + 9), 7);
+	assert_int_equal(get(HUGE(0) + 9), mark_of(HUGE(0) + 9));
+	/* It lies otherwise there. */
+	fill(HUGE(1), HUGE_PAGES);
+	assert_true(is_huge(HUGE(1)));
+	assert_int_equal(move(HUGE(5) + 1, HUGE(1), 4, 0), 0);
+	assert_false(is_huge(HUGE(1)));
+	assert_int_equal(get(HUGE(5) + 1), mark_of(HUGE(1)));
+}
+
+static void nothing_moves_onto_a_huge_page(void **state)
+{
+	(void)state;
+	map(HUGE(4), HUGE(2), RW);
+	put(HUGE(4), 1);
+	one_huge(1);
+	watch(HUGE(4), HUGE(2), MISSING, 0);
+	assert_int_equal(move(HUGE(4), HUGE(0), HUGE_PAGES, 0), -EEXIST);
+	assert_int_equal(move(HUGE(4) + 1, HUGE(0) + 1, 1, 0), -EEXIST);
+	assert_true(is_huge(HUGE(4)) && is_huge(HUGE(0)));
+	assert_int_equal(move(HUGE(5), HUGE(0), HUGE_PAGES, 0), 0);
+	assert_true(is_huge(HUGE(5)));
+	assert_int_equal(move(HUGE(5), HUGE(0), HUGE_PAGES, 0), -EEXIST);
+	assert_int_equal(move(HUGE(5), HUGE(0), 1, UAPI_UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES), -EEXIST);
+}
+
+static void a_huge_page_that_a_child_has_does_not_move(void **state)
+{
+	struct mm *child;
+
+	(void)state;
+	one_to_move(1);
+	assert_int_equal(mm_fork(mm, &child), 0);
+	assert_int_equal(move(HUGE(4), HUGE(0), HUGE_PAGES, 0), -EBUSY);
+	assert_int_equal(move(HUGE(4) + 1, HUGE(0) + 1, 1, 0), -EBUSY);
+	assert_true(is_huge(HUGE(0)) && pmd_is_huge(pmd_at(child, HUGE(0))));
+	mm_destroy(child);
+	assert_filled(HUGE(0), HUGE_PAGES);
+}
+
 /* ---- a monitor that protects, and writers ---- */
 
 enum { WRITES = 200 };
@@ -508,6 +618,11 @@ int main(void)
 		T(a_child_with_a_context_has_the_mark),
 		T(mprotect_keeps_the_mark_and_mremap_drops_it),
 		T(a_mark_means_nothing_to_who_is_not_registered_for_it),
+		T(a_huge_page_moves_as_it_is),
+		T(the_huge_zero_page_moves_too),
+		T(what_does_not_fit_moves_by_single_pages),
+		T(nothing_moves_onto_a_huge_page),
+		T(a_huge_page_that_a_child_has_does_not_move),
 		T(no_write_is_lost_to_a_monitor_that_protects),
 	};
 
