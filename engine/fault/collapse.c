@@ -105,7 +105,8 @@ static enum scan_result look_at_entry(const struct collapse *c, pte_t pte, struc
 {
 	const struct engine_config *config = &c->mm->engine->config;
 
-	if (unlikely(pte_uffd_wp(pte) && (c->vma->flags & VM_UFFD_WP)))
+	/* Whether or not it means anything just now: it may again. */
+	if (unlikely(pte_uffd_wp(pte)))
 		return SCAN_PTE_UFFD_WP;
 	if (pte_none(pte) || (pte_mapped(pte) && pte_special(pte))) {
 		/* A fault there is somebody's to serve. */

@@ -279,6 +279,8 @@ static void a_write_to_a_protected_huge_page_is_told(void **state)
 
 static void a_part_is_protected_by_itself(void **state)
 {
+	u64 ioctls;
+
 	(void)state;
 	one_huge(1);
 	watch(HUGE(0), HUGE(1), WP, 0);
@@ -289,6 +291,10 @@ static void a_part_is_protected_by_itself(void **state)
 	put(HUGE(0) + 12, mark_of(HUGE(0) + 12));
 	assert_int_equal(do_madvise(mm, AT(HUGE(0)), PMD_SIZE, UAPI_MADV_COLLAPSE), -EINVAL);
 	assert_filled(HUGE(0), HUGE_PAGES);
+	/* Nor while nobody heeds the mark. */
+	assert_int_equal(userfaultfd_register(ctx, AT(HUGE(0)), PMD_SIZE, MISSING, &ioctls), 0);
+	assert_int_equal(do_madvise(mm, AT(HUGE(0)), PMD_SIZE, UAPI_MADV_COLLAPSE), -EINVAL);
+	assert_int_equal(userfaultfd_register(ctx, AT(HUGE(0)), PMD_SIZE, WP, &ioctls), 0);
 	assert_int_equal(writeprotect(HUGE(0), HUGE(1), false), 0);
 	assert_int_equal(do_madvise(mm, AT(HUGE(0)), PMD_SIZE, UAPI_MADV_COLLAPSE), 0);
 	assert_true(is_huge(HUGE(0)) && !is_marked(mm, HUGE(0)));
