@@ -3,15 +3,19 @@
  * Huge pages, here and in the engine: random sequences over a window of a few huge pages, each
  * operation done by this process and on a soft machine.  Compared after each: what it returns, the
  * byte or the signal that a touch gives, the faults that it cost, mincore(2) of the window, which
- * pages are mapped by huge entries (PAGEMAP_SCAN), and AnonHugePages.
+ * pages are mapped by huge entries (PAGEMAP_SCAN) or write-protected by userfaultfd, and
+ * AnonHugePages.
  *
  * Left out, and why:
  *   - after a child has written to what it shares: the engine splits a page for all spaces at once,
  *     Linux for the child alone.  From then on huge entries and faults are not compared.
  *   - after a part of a huge page, or what is left of one, was made cold or paged out: Linux then
  *     splits the page itself and maps what is all zeros by the zero page.
+ *     So it does when a page moves out of one (UFFDIO_MOVE).  What goes by that is left out, too.
  *   - MADV_PAGEOUT of anything but huge entries and what is not there, for the same reason, and
  * where there is no swap area (hugeswap is the world that has one).
+ *   - userfaultfd where there is a swap area: a write to a page that was swapped out and is
+ * write-protected faults twice here, once to bring it.
  *   - where Linux found no 2 MiB in one piece, or its khugepaged was at work (its own counters say
  *     so), what differs ends the sequence.
  */
@@ -21,14 +25,16 @@
 #include "engine/engine.h"
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
+#include "engine/userfault/userfault.h"
 #include "tests/differential/worlds/huge.h"
 #include "tests/differential/worlds/swap_area.h"
 #include "tests/differential/worlds/world.h"
 
 enum { RANDOM_STEPS = 40, LAST_LOOKS = 32, LOOK_EVERY = WINDOW / LAST_LOOKS + 1 };
 
-static const char *const names[OP_KINDS] = { "map",   "unmap", "protect", "advise",
-					     "remap", "read",  "write",	  "fork" };
+static const char *const names[OP_KINDS] = { "map",   "unmap", "protect",    "advise",
+					     "remap", "watch", "protect_wp", "move",
+					     "read",  "write", "fork" };
 
 static const struct step_field fields[] = {
 	STEP_FIELD(struct huge_step, page),  STEP_FIELD(struct huge_step, n),
@@ -53,6 +59,12 @@ enum row {
 	ROW_PAGEOUT_PART,
 	ROW_PAGEOUT_WHOLE,
 	ROW_GUARDED,
+	ROW_WP_WHOLE,
+	ROW_WP_SPLIT,
+	ROW_WP_ASYNC,
+	ROW_MOVED,
+	ROW_MOVED_SPLIT,
+	ROW_BUS,
 	ROW_SIGNAL,
 	NR_ROWS
 };
@@ -72,6 +84,12 @@ static const char *const rows[NR_ROWS] = {
 	[ROW_PAGEOUT_PART] = "MADV_PAGEOUT or COLD of a part of huge pages",
 	[ROW_PAGEOUT_WHOLE] = "MADV_PAGEOUT or COLD of whole huge pages",
 	[ROW_GUARDED] = "guards in place of huge pages",
+	[ROW_WP_WHOLE] = "a huge entry is write-protected",
+	[ROW_WP_SPLIT] = "UFFDIO_WRITEPROTECT of a part splits a mapping",
+	[ROW_WP_ASYNC] = "a write splits a huge page that is write-protected",
+	[ROW_MOVED] = "UFFDIO_MOVE moves a huge page whole",
+	[ROW_MOVED_SPLIT] = "UFFDIO_MOVE splits a mapping",
+	[ROW_BUS] = "a touch is a monitor's",
 	[ROW_SIGNAL] = "a touch is refused",
 };
 
@@ -99,6 +117,8 @@ static void choose_target(struct huge_step *op)
 	choose_range(&op->page2, &n);
 	op->n2 = op->kind == OP_REMAP && chance(3) == 0 ? n : 0;
 	n = op->n2 ?: op->n;
+	if (op->kind == OP_MOVE && chance(4)) /* alike in 2 MiB, from one half to the other */
+		op->page2 = (op->page + WINDOW / 2) % WINDOW;
 	if (op->page2 + n > WINDOW)
 		op->page2 = WINDOW - n;
 }
@@ -119,11 +139,15 @@ static void page_out_whole(struct huge_step *op)
 
 static struct huge_step random_op(void)
 {
-	static const u8 kinds[] = { OP_MAP,    OP_UNMAP,  OP_PROTECT, OP_ADVISE, OP_ADVISE,
-				    OP_ADVISE, OP_ADVISE, OP_REMAP,   OP_READ,	 OP_READ,
-				    OP_WRITE,  OP_WRITE,  OP_WRITE,   OP_WRITE,	 OP_FORK };
+	static const u8 kinds[] = { OP_MAP,	     OP_UNMAP,	      OP_PROTECT, OP_ADVISE,
+				    OP_ADVISE,	     OP_ADVISE,	      OP_ADVISE,  OP_REMAP,
+				    OP_READ,	     OP_READ,	      OP_WRITE,	  OP_WRITE,
+				    OP_WRITE,	     OP_WRITE,	      OP_FORK,	  OP_WATCH,
+				    OP_WRITEPROTECT, OP_WRITEPROTECT, OP_MOVE };
 	struct huge_step op = { .kind = kinds[chance(ARRAY_SIZE(kinds))] };
 
+	if (swapping && op.kind >= OP_WATCH && op.kind <= OP_MOVE)
+		op.kind = OP_WRITE;
 	choose_range(&op.page, &op.n);
 	choose_target(&op);
 	op.prot = chance(4) ? PROT_READ | PROT_WRITE : chance(2) ? PROT_READ : PROT_NONE;
@@ -134,6 +158,9 @@ static struct huge_step random_op(void)
 	op.byte = (u32)(1 + chance(255));
 	if (op.kind >= OP_READ)
 		op.page += (u32)chance(op.n);
+	if (op.kind == OP_WATCH)
+		op.prot =
+			(u32)ONE_OF(0, WATCH_WP, WATCH_WP, WATCH_MISSING, WATCH_MISSING | WATCH_WP);
 	if (op.kind == OP_MAP)
 		op.prot = chance(4) ? PROT_READ | PROT_WRITE : op.prot;
 	if (op.kind == OP_ADVISE && op.advice == UAPI_MADV_PAGEOUT)
@@ -141,8 +168,38 @@ static struct huge_step random_op(void)
 	return op;
 }
 
+/* One half that is there, and moves to another that is watched; or all is there, and protected. */
+static struct huge_step watched_step(unsigned i, bool half, struct huge_step op)
+{
+	static const u32 advice[] = { 0, MADV_HUGEPAGE, UAPI_MADV_POPULATE_WRITE };
+
+	if (i == 1 || i == 2)
+		return (struct huge_step){ .kind = OP_ADVISE,
+					   .n = i == 2 && half ? WINDOW / 2 : WINDOW,
+					   .advice = advice[i] };
+	if (i == 3)
+		return (struct huge_step){
+			.kind = OP_WATCH,
+			.page = half ? WINDOW / 2 : 0,
+			.n = half ? WINDOW / 2 : WINDOW,
+			.prot = half ? (u32)ONE_OF(WATCH_MISSING, WATCH_MISSING | WATCH_WP)
+				     : WATCH_WP,
+			.byte = op.byte,
+		};
+	/* Less of what takes away, or apart. */
+	if (op.kind <= OP_PROTECT || (op.kind == OP_FORK && chance(2)))
+		op.kind = half ? OP_MOVE : OP_WRITEPROTECT;
+	if (op.kind == OP_MOVE && op.page < WINDOW / 2 && chance(4)) {
+		op.n = min_of(op.n, (u32)WINDOW / 2 - op.page);
+		op.page2 = op.page + WINDOW / 2;
+	}
+	return op;
+}
+
 static void generate(struct script *s)
 {
+	bool watched = chance(3) == 0 && !swapping, half = chance(2);
+
 	for (s->n = 0; s->n < RANDOM_STEPS + LAST_LOOKS; s->n++) {
 		struct huge_step op = random_op();
 
@@ -150,7 +207,9 @@ static void generate(struct script *s)
 			op = (struct huge_step){ .kind = OP_MAP,
 						 .n = WINDOW,
 						 .prot = PROT_READ | PROT_WRITE };
-		if (s->n == 1) {
+		else if (watched)
+			op = watched_step(s->n, half, op);
+		if (s->n == 1 && !watched) {
 			op.kind = OP_ADVISE;
 			op.advice = MADV_HUGEPAGE;
 		}
@@ -171,9 +230,24 @@ static bool fits(const void *step)
 	u32 first = op->page < WINDOW ? WINDOW - op->page : 0;
 	u32 second = op->page2 < WINDOW ? WINDOW - op->page2 : 0;
 
-	if (op->kind != OP_REMAP)
+	if (op->kind != OP_REMAP && op->kind != OP_MOVE)
 		return first && op->n <= first && op->prot <= 7;
 	return op->n && op->n <= first && (op->n2 ?: op->n) <= second;
+}
+
+/* ---- watching ---- */
+
+u64 huge_watch_features(const struct huge_step *op)
+{
+	return UAPI_UFFD_FEATURE_SIGBUS |
+	       (op->byte & WATCH_ASYNC ? UAPI_UFFD_FEATURE_WP_ASYNC : 0) |
+	       (op->byte & WATCH_UNPOPULATED ? UAPI_UFFD_FEATURE_WP_UNPOPULATED : 0);
+}
+
+u64 huge_watch_modes(const struct huge_step *op)
+{
+	return (op->prot & WATCH_MISSING ? UAPI_UFFDIO_REGISTER_MODE_MISSING : 0) |
+	       (op->prot & WATCH_WP ? UAPI_UFFDIO_REGISTER_MODE_WP : 0);
 }
 
 /* ---- looking ---- */
@@ -201,17 +275,18 @@ static void print_outcome(struct world_trial *t, const char *side, const struct 
 
 	at += snprintf(at, (size_t)(end - at),
 		       "%s: result %lld, %lld faults, AnonHugePages %llu KiB, per 2 MiB "
-		       "present/huge:",
+		       "present/huge/marked:",
 		       side, (long long)o->result, (long long)o->faults,
 		       (unsigned long long)o->anon_bytes >> 10);
 	for (unsigned h = 0; h < WINDOW; h += HUGE_PAGES) {
-		unsigned present = 0, huge = 0;
+		unsigned present = 0, huge = 0, marked = 0;
 
 		for (unsigned i = h; i < h + HUGE_PAGES; i++) {
 			present += o->present[i] & 1;
 			huge += o->huge[i];
+			marked += o->marked[i];
 		}
-		at += snprintf(at, (size_t)(end - at), " %u/%u", present, huge);
+		at += snprintf(at, (size_t)(end - at), " %u/%u/%u", present, huge, marked);
 	}
 	snprintf(at, (size_t)(end - at), "\n");
 }
@@ -229,6 +304,8 @@ static bool same(const struct huge_step *op, bool apart)
 	if (counted && real.result >= 0 && real.faults != engine.faults)
 		return false;
 	if (compare_anon && real.anon_bytes != engine.anon_bytes)
+		return false;
+	if (memcmp(real.marked, engine.marked, sizeof(real.marked)))
 		return false;
 	return !memcmp(real.huge, engine.huge, sizeof(real.huge));
 }
@@ -250,6 +327,8 @@ static bool sets_apart(const struct huge_step *op, u64 split_before)
 		return false;
 	if (is_reclaim(op))
 		return in_parts(op) || huge_engine_splits() != split_before;
+	if (op->kind == OP_MOVE)
+		return huge_engine_splits() != split_before;
 	return op->kind == OP_FORK && (op->prot & PROT_WRITE);
 }
 
@@ -262,6 +341,13 @@ static bool may_page_out(const struct huge_step *op)
 		if ((before.present[i] & 1) && !before.huge[i])
 			return false;
 	return true;
+}
+
+/* Does its result go by what the entries map?  (MADV_COLLAPSE: where a userfaultfd watches.) */
+static bool depends_on_pages(const struct huge_step *op)
+{
+	return op->kind == OP_MOVE || (op->kind == OP_ADVISE && (op->advice == UAPI_MADV_PAGEOUT ||
+								 op->advice == UAPI_MADV_COLLAPSE));
 }
 
 static unsigned huge_entries(const struct outcome *o)
@@ -300,11 +386,23 @@ static void count_rows(u64 *row, const struct huge_step *op)
 	bool fewer = huge_entries(&engine) < huge_entries(&before);
 
 	switch ((enum huge_kind)op->kind) {
+	case OP_WRITEPROTECT:
+		row[ROW_WP_WHOLE] +=
+			!engine.result && engine.huge[op->page] && engine.marked[op->page];
+		row[ROW_WP_SPLIT] += fewer;
+		break;
+	case OP_MOVE:
+		row[ROW_MOVED] += engine.huge[op->page2] && !before.huge[op->page2];
+		row[ROW_MOVED_SPLIT] += fewer;
+		break;
 	case OP_READ:
 		row[ROW_HUGE_ZERO] += more && engine.anon_bytes == before.anon_bytes;
 		row[ROW_SIGNAL] += engine.result < 0;
+		row[ROW_BUS] += engine.result == TOUCH_BUS;
 		break;
 	case OP_WRITE:
+		row[ROW_WP_ASYNC] += fewer && before.marked[op->page];
+		row[ROW_BUS] += engine.result == TOUCH_BUS;
 		row[ROW_HUGE_FAULT] += engine.anon_bytes > before.anon_bytes;
 		row[ROW_SIGNAL] += engine.result < 0;
 		break;
@@ -348,7 +446,7 @@ static void perform(const struct script *s, bool engine_only, struct world_trial
 
 		memcpy(&op, s->steps[i], sizeof(op));
 		pages_out = op.kind == OP_ADVISE && op.advice == UAPI_MADV_PAGEOUT;
-		if (pages_out && (apart || !may_page_out(&op)))
+		if ((pages_out && !may_page_out(&op)) || (apart && depends_on_pages(&op)))
 			continue;
 		splits = huge_engine_splits();
 		huge_engine_do(&op, &engine);

@@ -13,7 +13,10 @@ enum huge_kind {
 	OP_UNMAP,
 	OP_PROTECT,
 	OP_ADVISE,
-	OP_REMAP, /* to page2; n2: to so many pages, 0: as many as they are */
+	OP_REMAP,	 /* to page2; n2: to so many pages, 0: as many as they are */
+	OP_WATCH,	 /* by a userfaultfd: enum watch of prot, none: not any more */
+	OP_WRITEPROTECT, /* prot: PROT_WRITE: take it back */
+	OP_MOVE,	 /* to page2, which is watched; prot: PROT_READ: holes, too */
 	OP_READ,
 	OP_WRITE,
 	OP_FORK, /* a child touches a page; prot: PROT_WRITE: it writes */
@@ -28,13 +31,24 @@ struct huge_step {
 };
 
 /* What a touch gives instead of a byte. */
-enum { TOUCH_MAPERR = -1001, TOUCH_ACCERR = -1002 };
+enum { TOUCH_MAPERR = -1001, TOUCH_ACCERR = -1002, TOUCH_BUS = -1003 };
+
+/* Where it watches. */
+enum watch { WATCH_MISSING = 1, WATCH_WP = 2 };
+/* What it can, by the byte of the first OP_WATCH of a sequence; SIGBUS in any case: nobody waits.
+ */
+enum watch_feature { WATCH_ASYNC = 1, WATCH_UNPOPULATED = 2 };
+
+/* The features and modes in the kernel's numbers. */
+u64 huge_watch_features(const struct huge_step *op);
+u64 huge_watch_modes(const struct huge_step *op);
 
 struct outcome {
 	s64 result;
 	s64 faults;
 	u64 anon_bytes; /* in huge pages that are not the zero page */
 	u8 present[WINDOW], huge[WINDOW];
+	u8 marked[WINDOW]; /* write-protected by the userfaultfd */
 };
 
 static inline u64 huge_at(unsigned page)

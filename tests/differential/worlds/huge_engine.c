@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Huge pages on the engine's side: a soft machine with a CPU for the program and one for a child.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
+#include "engine/userfault/userfault.h"
 #include "tests/differential/worlds/huge.h"
 #include "tests/unit/world.h"
 
 static struct world w;
+static struct userfaultfd_ctx *ctx;
 
 static s64 engine_touch(struct soft_cpu *cpu, const struct huge_step *op, bool write)
 {
@@ -25,6 +28,8 @@ static s64 engine_touch(struct soft_cpu *cpu, const struct huge_step *op, bool w
 		return TOUCH_MAPERR;
 	case FAULT_ACCERR:
 		return TOUCH_ACCERR;
+	case FAULT_BUS:
+		return TOUCH_BUS;
 	default:
 		return -2000 - (s64)reason;
 	}
@@ -43,6 +48,27 @@ static s64 engine_fork(const struct huge_step *op)
 	soft_load_mm(cpu, NULL);
 	mmput(child);
 	return told;
+}
+
+static s64 engine_watch(const struct huge_step *op, u64 va, u64 len)
+{
+	u64 features = huge_watch_features(op), ioctls;
+
+	if (!ctx && (userfaultfd_create(w.mm, 0, &ctx) ||
+		     userfaultfd_api(ctx, UAPI_UFFD_API, &features, &ioctls)))
+		abort();
+	return op->prot ? userfaultfd_register(ctx, va, len, huge_watch_modes(op), &ioctls)
+			: userfaultfd_unregister(ctx, va, len);
+}
+
+/* Bytes moved, or the error. */
+static s64 engine_move(const struct huge_step *op, u64 va, u64 len)
+{
+	u64 mode = op->prot & PROT_READ ? UAPI_UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : 0;
+	s64 done = 0;
+	int err = userfaultfd_move(ctx, w.mm, huge_at(op->page2), va, len, mode, &done);
+
+	return done > 0 ? done : err;
 }
 
 static s64 engine_do(const struct huge_step *op)
@@ -64,6 +90,15 @@ static s64 engine_do(const struct huge_step *op)
 		return min_of(do_mremap(w.mm, va, len, len2, MREMAP_MAYMOVE | MREMAP_FIXED,
 					huge_at(op->page2)),
 			      0);
+	case OP_WATCH:
+		return engine_watch(op, va, len);
+	case OP_WRITEPROTECT:
+		return !ctx ? -EBADF
+			    : userfaultfd_writeprotect(
+				      ctx, va, len,
+				      op->prot & PROT_WRITE ? 0 : UAPI_UFFDIO_WRITEPROTECT_MODE_WP);
+	case OP_MOVE:
+		return ctx ? engine_move(op, va, len) : -EBADF;
 	case OP_FORK:
 		return engine_fork(op);
 	default:
@@ -95,6 +130,8 @@ static void engine_look(struct outcome *o)
 {
 	huge_see_present(engine_mincore, o->present, 0, WINDOW);
 	o->anon_bytes = 0;
+	for (unsigned i = 0; i < WINDOW; i++)
+		o->marked[i] = pte_uffd_wp(pte_peek(w.mm, huge_at(i)));
 	for (unsigned i = 0; i < WINDOW; i += HUGE_PAGES) {
 		pte_t pmd = huge_entry(i);
 		bool zero = w.e->huge_zero && pte_pfn(pmd) == page_pfn(w.e, w.e->huge_zero);
@@ -116,6 +153,9 @@ void huge_engine_do(const struct huge_step *op, struct outcome *o)
 
 void huge_engine_begin(void)
 {
+	if (ctx)
+		userfaultfd_release(ctx);
+	ctx = NULL;
 	vm_unmap(w.mm, huge_at(0), WINDOW * PAGE_SIZE);
 }
 

@@ -10,14 +10,16 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
+#include "engine/userfault/userfault.h"
 #include "tests/differential/worlds/huge.h"
 
 static sigjmp_buf touching;
-static volatile int signal_code, may_fault;
+static volatile int signal_nr, signal_code, may_fault;
 
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
@@ -27,6 +29,7 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 		return;
 	}
 	may_fault = 0;
+	signal_nr = sig;
 	signal_code = info->si_code;
 	siglongjmp(touching, 1);
 }
@@ -36,7 +39,9 @@ static s64 real_touch(const struct huge_step *op, bool write)
 	volatile u8 *byte = (volatile u8 *)(uintptr_t)huge_at(op->page), got;
 
 	if (sigsetjmp(touching, 1))
-		return signal_code == SEGV_MAPERR ? TOUCH_MAPERR : TOUCH_ACCERR;
+		return signal_nr == SIGBUS	    ? TOUCH_BUS
+		       : signal_code == SEGV_MAPERR ? TOUCH_MAPERR
+						    : TOUCH_ACCERR;
 	may_fault = 1;
 	if (write)
 		*byte = got = (u8)op->byte;
@@ -82,6 +87,60 @@ static s64 call(long result)
 	return result < 0 ? -errno : 0;
 }
 
+/* As in <linux/userfaultfd.h>, which is older on some systems. */
+struct uffd_api {
+	u64 api, features, ioctls;
+};
+struct uffd_register {
+	u64 start, len, mode, ioctls;
+};
+struct uffd_writeprotect {
+	u64 start, len, mode;
+};
+struct uffd_move {
+	u64 dst, src, len, mode;
+	s64 move;
+};
+#define UFFD_IOCTL_API		_IOWR(0xaa, 0x3f, struct uffd_api)
+#define UFFD_IOCTL_REGISTER	_IOWR(0xaa, 0, struct uffd_register)
+#define UFFD_IOCTL_UNREGISTER	_IOR(0xaa, 1, u64[2])
+#define UFFD_IOCTL_MOVE		_IOWR(0xaa, 5, struct uffd_move)
+#define UFFD_IOCTL_WRITEPROTECT _IOWR(0xaa, 6, struct uffd_writeprotect)
+
+static int uffd = -1;
+
+static s64 real_watch(const struct huge_step *op, void *va, size_t len)
+{
+	struct uffd_register reg = { (u64)(uintptr_t)va, len, huge_watch_modes(op), 0 };
+	struct uffd_api api = { UAPI_UFFD_API, huge_watch_features(op), 0 };
+
+	if (uffd < 0) {
+		uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+		if (uffd < 0 || ioctl(uffd, UFFD_IOCTL_API, &api))
+			abort();
+	}
+	return call(ioctl(uffd, op->prot ? UFFD_IOCTL_REGISTER : UFFD_IOCTL_UNREGISTER, &reg));
+}
+
+static s64 real_protect(const struct huge_step *op, void *va, size_t len)
+{
+	struct uffd_writeprotect wp = { (u64)(uintptr_t)va, len,
+					op->prot & PROT_WRITE ? 0
+							      : UAPI_UFFDIO_WRITEPROTECT_MODE_WP };
+
+	return call(ioctl(uffd, UFFD_IOCTL_WRITEPROTECT, &wp));
+}
+
+static s64 real_move(const struct huge_step *op, void *va, size_t len)
+{
+	struct uffd_move mv = { huge_at(op->page2), (u64)(uintptr_t)va, len,
+				op->prot & PROT_READ ? UAPI_UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : 0,
+				0 };
+	s64 result = call(ioctl(uffd, UFFD_IOCTL_MOVE, &mv));
+
+	return mv.move > 0 ? mv.move : result;
+}
+
 static s64 real_do(const struct huge_step *op)
 {
 	void *va = (void *)(uintptr_t)huge_at(op->page);
@@ -100,6 +159,12 @@ static s64 real_do(const struct huge_step *op)
 	case OP_REMAP:
 		return call(-(mremap(va, len, len2, MREMAP_MAYMOVE | MREMAP_FIXED,
 				     (void *)(uintptr_t)huge_at(op->page2)) == MAP_FAILED));
+	case OP_WATCH:
+		return real_watch(op, va, len);
+	case OP_WRITEPROTECT:
+		return real_protect(op, va, len);
+	case OP_MOVE:
+		return real_move(op, va, len);
 	case OP_FORK:
 		return real_fork(op);
 	default:
@@ -129,6 +194,7 @@ static bool real_mincore(unsigned page, unsigned n, u8 *vec)
 static bool real_look(const struct outcome *engine, struct outcome *o)
 {
 	static struct scan_region regions[WINDOW];
+	static u64 entries[WINDOW];
 	struct scan_arg arg = { .size = sizeof(arg),
 				.start = huge_at(0),
 				.end = huge_at(WINDOW),
@@ -150,6 +216,11 @@ static bool real_look(const struct outcome *engine, struct outcome *o)
 			memset(o->present + i, real_mincore(i, n, o->present + i) ? 3 : 2, n);
 	}
 	memset(o->huge, 0, sizeof(o->huge));
+	if (pread(pagemap, entries, sizeof(entries), (off_t)(huge_at(0) / PAGE_SIZE * 8)) !=
+	    sizeof(entries))
+		return false;
+	for (unsigned i = 0; i < WINDOW; i++)
+		o->marked[i] = entries[i] >> 57 & 1;
 	n = ioctl(pagemap, SCAN_IOCTL, &arg);
 	for (int k = 0; k < n; k++)
 		for (u64 va = regions[k].start; va < regions[k].end; va += PAGE_SIZE)
@@ -228,6 +299,9 @@ void huge_real_do(const struct huge_step *op, const struct outcome *engine, stru
 
 void huge_real_begin(void)
 {
+	if (uffd >= 0)
+		close(uffd);
+	uffd = -1;
 	munmap((void *)(uintptr_t)huge_at(0), WINDOW * PAGE_SIZE);
 }
 
@@ -244,5 +318,6 @@ const char *huge_real_open(void)
 	if (rollup < 0 || !real_look(&o, &o))
 		return "the kernel does not show huge pages (PAGEMAP_SCAN, smaps_rollup)";
 	sigaction(SIGSEGV, &act, NULL);
+	sigaction(SIGBUS, &act, NULL);
 	return NULL;
 }
