@@ -7,6 +7,7 @@
 
 #include "engine/base/errno.h"
 #include "engine/engine.h"
+#include "systems/common/engine_system.h"
 #include "systems/lab.h"
 #include "systems/tornado/objects.h"
 #include "tests/unit/unit.h"
@@ -618,6 +619,78 @@ static void regions_come_and_go_while_others_fault(void **state)
 	}
 }
 
+/* ---- a copy that two read ---- */
+
+static const struct store_ops *own_store;
+static struct store_ops slow_store;
+static _Atomic unsigned reading;
+
+/* The first to read goes on some time after the second has come, too. */
+static int slow_load(struct store *store, u64 slot, void *bytes)
+{
+	if (!atomic_fetch_add(&reading, 1)) {
+		while (atomic_load(&reading) < 2)
+			sched_yield();
+		for (unsigned i = 0; i < 2000; i++)
+			sched_yield();
+	}
+	return own_store->load(store, slot, bytes);
+}
+
+static void *read_copy(void *arg)
+{
+	unsigned cpu = (unsigned)(uintptr_t)arg;
+	u8 byte = 0;
+
+	assert_int_equal(tornado->program->ops->access(tornado->program, cpu, AREA, 0, &byte, 1),
+			 FAULT_OK);
+	return (void *)(uintptr_t)byte;
+}
+
+/* The second learns from the entry that the page is a copy, while the first has it filled: it reads
+ * it, too, and waits for the first before it is gone. */
+static void who_finds_a_copy_that_another_fills_waits_for_it(void **state)
+{
+	const struct system_type *type = system_find("tornado");
+	struct system_options o = { .cpus = 3, .frames = 256 };
+	struct program_map m = area(0, false);
+	pthread_t threads[2];
+	struct store *store;
+	struct program *p;
+	void *byte;
+	u8 seven = 7;
+
+	(void)state;
+	assert_int_equal(ledger_create(o.cpus, &o.ledger), 0);
+	assert_int_equal(type->create(type, &o, &tornado), 0);
+	p = tornado->program;
+	store = &engine_system_of_program(p)->store.store;
+	assert_int_equal(p->ops->file_create(p, 0, false), 0);
+	assert_int_equal(p->ops->file_truncate(p, 0, AREA_PAGES * PAGE_SIZE), 0);
+	assert_int_equal(p->ops->map(p, 0, &m), AREA);
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(p->ops->access(p, 0, AREA, PF_WRITE, &seven, 1), FAULT_OK);
+		p->ops->pageout(p, 0, AREA, PAGE_SIZE);
+		own_store = store->ops;
+		slow_store = *own_store;
+		slow_store.load = slow_load;
+		store->ops = &slow_store;
+		atomic_store(&reading, 0);
+		pthread_create(&threads[0], NULL, read_copy, (void *)1);
+		while (!atomic_load(&reading))
+			sched_yield();
+		pthread_create(&threads[1], NULL, read_copy, (void *)2);
+		for (unsigned k = 0; k < 2; k++) {
+			pthread_join(threads[k], &byte);
+			assert_int_equal((uintptr_t)byte, 7);
+		}
+		store->ops = own_store;
+		p->ops->check(p);
+	}
+	tornado->destroy(tornado);
+	ledger_destroy(o.ledger);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -643,6 +716,7 @@ int main(void)
 		cmocka_unit_test(a_copy_that_is_paged_out_is_filled_by_the_region_s_own_fcm),
 		cmocka_unit_test(paged_out_copies_come_back_for_all_who_wait),
 		cmocka_unit_test(who_waits_for_io_gets_the_page_or_reads_it_again),
+		cmocka_unit_test(who_finds_a_copy_that_another_fills_waits_for_it),
 		cmocka_unit_test(regions_come_and_go_while_others_fault),
 	};
 
