@@ -63,6 +63,10 @@ static inline u64 contents_add(u64 sum, s64 value)
 	return (sum ^ (u64)value) * 0x100000001b3ULL;
 }
 
+/* Has this system a disk for the file that is to be on one?  If not both are in memory, on all
+ * sides: where a file grows, what was written behind its end is zeros on a disk, and stays in
+ * memory. */
+bool systems_have_disk(void);
 /* True: `results` has what came of each step. */
 bool systems_kernel(const struct script *script, s64 *results);
 

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The kernel's side: a process of its own for each sequence, and its children. */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -176,6 +179,27 @@ static s64 do_step(const struct systems_step *op)
 	}
 }
 
+/* A file without a name. */
+static int disk_file(void)
+{
+	return open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+bool systems_have_disk(void)
+{
+	static enum { UNKNOWN, YES, NO } known;
+	struct statfs fs;
+	int fd;
+
+	if (known != UNKNOWN)
+		return known == YES;
+	fd = disk_file();
+	known = fd >= 0 && !fstatfs(fd, &fs) && fs.f_type != TMPFS_MAGIC ? YES : NO;
+	if (fd >= 0)
+		close(fd);
+	return known == YES;
+}
+
 static _Noreturn void process(const struct script *s, s64 *results)
 {
 	struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
@@ -187,7 +211,8 @@ static _Noreturn void process(const struct script *s, s64 *results)
 	if (pipe(pipe_fds) || scratch < 0)
 		_exit(1);
 	for (unsigned f = 0; f < NR_FILES; f++) {
-		files[f] = memfd_create("systems", 0);
+		files[f] = f == ON_DISK && systems_have_disk() ? disk_file()
+							       : memfd_create("systems", 0);
 		if (files[f] < 0 || ftruncate(files[f], FILE_PAGES * PAGE_SIZE))
 			_exit(1);
 	}
@@ -212,6 +237,7 @@ bool systems_kernel(const struct script *script, s64 *results)
 			mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return false;
+	systems_have_disk(); /* each process need not find out */
 	pid = fork();
 	if (!pid)
 		process(script, shared);

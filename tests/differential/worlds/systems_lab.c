@@ -172,7 +172,7 @@ static s64 do_step(struct program *p, const struct systems_step *op)
 static bool make_files(struct program *p)
 {
 	for (int f = 0; f < NR_FILES; f++)
-		if (p->ops->file_create(p, f, f == IN_MEMORY) ||
+		if (p->ops->file_create(p, f, f == IN_MEMORY || !systems_have_disk()) ||
 		    p->ops->file_truncate(p, f, FILE_PAGES * PAGE_SIZE))
 			return false;
 	return true;
