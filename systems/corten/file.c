@@ -161,6 +161,17 @@ s64 corten_file_read(struct corten_file *f, unsigned cpu, u64 pos, void *bytes, 
 	return done ? (s64)done : err;
 }
 
+static int clear_part(struct corten_file *f, u64 pos, u64 end);
+
+/* The file is about to end at `size`, or later than now: on a disk what was written behind its end,
+ * through a mapping, is zeros then; in memory it stays.  Lock held. */
+static int clear_tail(struct corten_file *f, u64 size)
+{
+	if (f->in_memory || size <= f->size || !page_offset(f->size))
+		return 0;
+	return clear_part(f, f->size, PAGE_ALIGN(f->size));
+}
+
 s64 corten_file_write(struct corten_file *f, unsigned cpu, u64 pos, const void *bytes, u64 n)
 {
 	u64 done = 0, part;
@@ -168,6 +179,8 @@ s64 corten_file_write(struct corten_file *f, unsigned cpu, u64 pos, const void *
 
 	spin_lock(&f->lock);
 	err = make_room(f, pages_of(pos + n));
+	if (!err)
+		err = clear_tail(f, pos);
 	for (; done < n && !err; done += err ? 0 : part) {
 		part = min_of(n - done, PAGE_SIZE - page_offset(pos + done));
 		err = copy(f, cpu, pos + done, NULL, (const char *)bytes + done, part);
@@ -212,8 +225,8 @@ int corten_file_truncate(struct corten_file *f, u64 size)
 
 	spin_lock(&f->lock);
 	err = make_room(f, pages_of(size));
-	if (!err && size < f->size)
-		err = clear_part(f, size, PAGE_ALIGN(size));
+	if (!err)
+		err = size < f->size ? clear_part(f, size, PAGE_ALIGN(size)) : clear_tail(f, size);
 	if (!err) {
 		drop_blocks(f, pages_of(size), f->nr);
 		f->size = size;
