@@ -374,6 +374,33 @@ static void a_page_is_unmapped_from_all_slots_that_show_it(void **state)
 	destroy();
 }
 
+static u64 told_first, told_n;
+
+static void note(void *ctx, u64 first, u64 n, bool begins)
+{
+	(void)ctx, (void)begins;
+	told_first = first;
+	told_n = n;
+}
+
+/* Or a fault beside it could map the block meanwhile, with the page that goes. */
+static void while_a_page_goes_nobody_maps_its_block(void **state)
+{
+	(void)state;
+	for (unsigned huge = 0; huge < 2; huge++) {
+		create(STAGE2_EPT, huge);
+		touch(700, PF_WRITE);
+		host.invalidate = note;
+		assert_int_equal(host_page_out(&host, 700), 0);
+		assert_int_equal(told_first, huge ? 512 : 700);
+		assert_int_equal(told_n, huge ? 512 : 1);
+		assert_int_equal(host_discard(&host, 500, 20), 0);
+		assert_int_equal(told_first, huge ? 0 : 500);
+		assert_int_equal(told_n, huge ? 1024 : 20);
+		destroy();
+	}
+}
+
 static void one_page_of_a_huge_one_goes_with_the_rest(void **state)
 {
 	(void)state;
@@ -529,6 +556,7 @@ int main(void)
 		cmocka_unit_test(a_page_that_goes_while_it_is_mapped_is_asked_for_again),
 		cmocka_unit_test(while_the_host_takes_pages_those_are_not_mapped),
 		cmocka_unit_test(a_page_is_unmapped_from_all_slots_that_show_it),
+		cmocka_unit_test(while_a_page_goes_nobody_maps_its_block),
 		cmocka_unit_test(one_page_of_a_huge_one_goes_with_the_rest),
 		cmocka_unit_test(the_host_can_ask_what_is_used),
 		cmocka_unit_test(a_guest_is_told_only_what_it_wants_and_when_it_can),

@@ -4,6 +4,8 @@
 #include <pthread.h>
 
 #include "engine/base/errno.h"
+#include "engine/space/uapi.h"
+#include "engine/userfault/userfault.h"
 #include "machine/soft/second.h"
 #include "systems/lab.h"
 #include "systems/nested/nested.h"
@@ -295,6 +297,84 @@ static void a_page_that_the_host_put_away_comes_back(void **state)
 	destroy();
 }
 
+/* ---- a monitor of the host's serves the guest's memory: a snapshot that is restored ---- */
+
+static struct userfaultfd_ctx *snapshot;
+static _Atomic unsigned restored;
+
+/* Each page has its number in the snapshot in all words. */
+static void *restore(void *arg)
+{
+	struct userfault_msg msg;
+	u64 words[PAGE_SIZE / sizeof(u64)];
+	s64 done;
+
+	(void)arg;
+	while (userfaultfd_read(snapshot, &msg, 1, false) == 1) {
+		u64 va = msg.arg.pagefault.address & PAGE_MASK;
+
+		for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
+			words[i] = (va - host_address(0)) >> PAGE_SHIFT;
+		while (userfaultfd_copy(snapshot, NULL, va, (u64)words, PAGE_SIZE, 0, &done) ==
+		       -EAGAIN)
+			;
+		atomic_fetch_add(&restored, 1);
+	}
+	return NULL;
+}
+
+static void start_restoring(pthread_t *thread)
+{
+	u64 features = 0, ioctls;
+
+	assert_int_equal(userfaultfd_create(host_mm(vm->host), 0, &snapshot), 0);
+	assert_int_equal(userfaultfd_api(snapshot, UAPI_UFFD_API, &features, &ioctls), 0);
+	assert_int_equal(userfaultfd_register(snapshot, host_address(0), vm->host->nr * PAGE_SIZE,
+					      UAPI_UFFDIO_REGISTER_MODE_MISSING, &ioctls),
+			 0);
+	userfaultfd_ctx_get(snapshot);
+	atomic_store(&restored, 0);
+	assert_int_equal(pthread_create(thread, NULL, restore, NULL), 0);
+}
+
+static void end_restoring(pthread_t thread)
+{
+	userfaultfd_release(snapshot);
+	pthread_join(thread, NULL);
+	userfaultfd_ctx_put(snapshot);
+}
+
+static void a_monitor_serves_what_the_host_has_not(void **state)
+{
+	pthread_t thread;
+	u64 va, gfn[3];
+
+	(void)state;
+	create(&nested_system);
+	va = map(3);
+	for (unsigned i = 0; i < 3; i++) {
+		write_word(i, va + i * PAGE_SIZE, 0x1234);
+		gfn[i] = gfn_of(va + i * PAGE_SIZE);
+	}
+	assert_int_equal(host_page_out(vm->host, gfn[2]), 0);
+	assert_int_equal(host_discard(vm->host, gfn[0], 1), 0);
+	assert_int_equal(host_discard(vm->host, gfn[1], 1), 0);
+	start_restoring(&thread);
+	system_measure(s);
+	assert_int_equal(read_word(0, va), gfn[0]);
+	write_word(1, va + PAGE_SIZE + 8, 1); /* it comes first, and is written to then */
+	assert_int_equal(read_word(2, va + PAGE_SIZE), gfn[1]);
+	assert_int_equal(read_word(2, va + PAGE_SIZE + 8), 1);
+	/* What the host has put away it has itself. */
+	assert_int_equal(read_word(3, va + 2 * PAGE_SIZE), 0x1234);
+	assert_int_equal(restored, 2);
+	assert_int_equal(paid(PAID_VM_EXITS), 3);
+	assert_int_equal(s->total[PAID_EXCEPTIONS], 0); /* the guest has not noticed */
+	end_restoring(thread);
+	s->program->ops->check(s->program);
+	destroy();
+}
+
 /* Of the guest's own page tables. */
 static void a_page_table_that_the_host_put_away_comes_back(void **state)
 {
@@ -423,6 +503,7 @@ int main(void)
 		cmocka_unit_test(the_processor_s_log_saves_exits),
 		cmocka_unit_test(a_ring_is_emptied_before_it_runs_over),
 		cmocka_unit_test(a_page_that_the_host_put_away_comes_back),
+		cmocka_unit_test(a_monitor_serves_what_the_host_has_not),
 		cmocka_unit_test(a_page_table_that_the_host_put_away_comes_back),
 		cmocka_unit_test(a_task_sleeps_while_the_host_reads_its_page),
 		cmocka_unit_test(nothing_is_lost_when_the_host_takes_pages_from_running_cpus),
