@@ -315,10 +315,10 @@ static void *restore(void *arg)
 
 		for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
 			words[i] = (va - host_address(0)) >> PAGE_SHIFT;
+		atomic_fetch_add(&restored, 1); /* before the vCPU goes on */
 		while (userfaultfd_copy(snapshot, NULL, va, (u64)words, PAGE_SIZE, 0, &done) ==
 		       -EAGAIN)
 			;
-		atomic_fetch_add(&restored, 1);
 	}
 	return NULL;
 }
