@@ -636,15 +636,25 @@ struct adder {
 
 static _Atomic unsigned adding;
 
+/* Who has lost its frame so often in a row that the pager gives up has added nothing: once more. */
+static enum fault_reason add_one(unsigned cpu, u64 va)
+{
+	enum fault_reason reason;
+	u64 old;
+
+	do
+		reason = s->program->ops->add(s->program, cpu, va, 1, &old);
+	while (reason == FAULT_OOM);
+	return reason;
+}
+
 static void *add_on(void *arg)
 {
 	struct adder *a = arg;
-	u64 old;
 
 	for (; a->reason == FAULT_OK && spin_pager_written(pager) < 200; a->rounds++)
 		for (u64 page = 0; a->reason == FAULT_OK && page < OBJECT_PAGES; page++)
-			a->reason = s->program->ops->add(s->program, a->cpu,
-							 object + page * PAGE_SIZE, 1, &old);
+			a->reason = add_one(a->cpu, object + page * PAGE_SIZE);
 	atomic_fetch_sub(&adding, 1);
 	return NULL;
 }
