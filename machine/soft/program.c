@@ -55,14 +55,17 @@ static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_ad
 
 /* ---- accesses ---- */
 
-static enum fault_reason access_page(struct program *p, unsigned cpu, u64 va, u32 access,
-				     void *bytes, size_t n)
+enum fault_reason soft_program_access(struct soft_cpu *c, u64 va, u32 access, void *bytes, size_t n)
 {
-	struct soft_cpu *c = cpu_of(p, cpu);
-
 	if (access & PF_WRITE)
 		return soft_write(c, va, bytes, n);
 	return access & PF_INSTR ? soft_fetch(c, va, bytes, n) : soft_read(c, va, bytes, n);
+}
+
+static enum fault_reason access_page(struct program *p, unsigned cpu, u64 va, u32 access,
+				     void *bytes, size_t n)
+{
+	return soft_program_access(cpu_of(p, cpu), va, access, bytes, n);
 }
 
 static enum fault_reason add(struct program *p, unsigned cpu, u64 va, u64 add, u64 *old)
@@ -70,10 +73,8 @@ static enum fault_reason add(struct program *p, unsigned cpu, u64 va, u64 add, u
 	return soft_add_u64(cpu_of(p, cpu), va, add, old);
 }
 
-/* The kernel's copy, page by page, by the CPU in supervisor mode, between STAC and CLAC. */
-static u64 copy(struct program *p, unsigned cpu, u64 va, char *bytes, u64 n, bool out)
+u64 soft_program_copy(struct soft_cpu *c, u64 va, char *bytes, u64 n, bool out)
 {
-	struct soft_cpu *c = cpu_of(p, cpu);
 	enum fault_reason reason = FAULT_OK;
 	u64 part;
 
@@ -89,12 +90,12 @@ static u64 copy(struct program *p, unsigned cpu, u64 va, char *bytes, u64 n, boo
 
 static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
 {
-	return copy(p, cpu, va, to, n, false);
+	return soft_program_copy(cpu_of(p, cpu), va, to, n, false);
 }
 
 static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u64 n)
 {
-	return copy(p, cpu, va, (char *)from, n, true);
+	return soft_program_copy(cpu_of(p, cpu), va, (char *)from, n, true);
 }
 
 /* ---- reclaim ---- */

@@ -107,6 +107,17 @@ struct program {
 	unsigned nr_cpus;
 };
 
+/* ---- accesses by a soft CPU, whoever fields its faults ---- */
+
+struct soft_cpu;
+
+/* As program_ops.access. */
+enum fault_reason soft_program_access(struct soft_cpu *c, u64 va, u32 access, void *bytes,
+				      size_t n);
+/* The kernel's copy of a program's memory (`out`: to it), page by page, in supervisor mode, between
+ * STAC and CLAC.  Bytes that it could not. */
+u64 soft_program_copy(struct soft_cpu *c, u64 va, char *bytes, u64 n, bool out);
+
 /* ---- the engine on the soft machine ---- */
 
 struct soft_machine;

@@ -320,38 +320,22 @@ static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len
 
 /* ---- accesses ---- */
 
+static struct soft_cpu *cpu_of(struct program *p, unsigned cpu)
+{
+	return &corten_of_program(p)->machine->cpus[cpu];
+}
+
 static enum fault_reason access_page(struct program *p, unsigned cpu, u64 va, u32 access,
 				     void *bytes, size_t n)
 {
-	struct soft_cpu *c = &corten_of_program(p)->machine->cpus[cpu];
-
 	ledger_begin(corten_of_program(p)->system.ledger, cpu);
-	if (access & PF_WRITE)
-		return soft_write(c, va, bytes, n);
-	return access & PF_INSTR ? soft_fetch(c, va, bytes, n) : soft_read(c, va, bytes, n);
+	return soft_program_access(cpu_of(p, cpu), va, access, bytes, n);
 }
 
 static enum fault_reason add(struct program *p, unsigned cpu, u64 va, u64 add, u64 *old)
 {
 	ledger_begin(corten_of_program(p)->system.ledger, cpu);
-	return soft_add_u64(&corten_of_program(p)->machine->cpus[cpu], va, add, old);
-}
-
-/* By the CPU in supervisor mode, between STAC and CLAC. */
-static u64 copy(struct program *p, unsigned cpu, u64 va, char *bytes, u64 n, bool out)
-{
-	struct soft_cpu *c = &corten_of_program(p)->machine->cpus[cpu];
-	enum fault_reason reason = FAULT_OK;
-	u64 part;
-
-	for (; n; n -= part, va += part, bytes += part) {
-		part = min_of(n, PAGE_SIZE - page_offset(va));
-		reason = out ? soft_kernel_write(c, va, bytes, part, true)
-			     : soft_kernel_read(c, va, bytes, part, true);
-		if (reason != FAULT_OK)
-			break;
-	}
-	return n;
+	return soft_add_u64(cpu_of(p, cpu), va, add, old);
 }
 
 static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
@@ -359,7 +343,7 @@ static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
 	u64 left;
 
 	enter(p, cpu, "write: the kernel reads the program's memory");
-	left = copy(p, cpu, va, to, n, false);
+	left = soft_program_copy(cpu_of(p, cpu), va, to, n, false);
 	leave();
 	return left;
 }
@@ -369,7 +353,7 @@ static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u
 	u64 left;
 
 	enter(p, cpu, "read: the kernel writes the program's memory");
-	left = copy(p, cpu, va, (char *)from, n, true);
+	left = soft_program_copy(cpu_of(p, cpu), va, (char *)from, n, true);
 	leave();
 	return left;
 }
