@@ -123,3 +123,16 @@ const struct system_attack program_attacks[NR_PROGRAM_ATTACKS] = {
 	{ "a program executes its data", execute_data, -EACCES },
 	{ "a program looks for what others left in frames", look_for_what_others_left, -ENOENT },
 };
+
+void attack_map_two_pages(struct system *s, u64 at)
+{
+	struct program_map map = { .addr = at,
+				   .len = 2 * PAGE_SIZE,
+				   .prot = VM_READ | VM_WRITE,
+				   .flags = VMAP_FIXED,
+				   .file = -1 };
+	u8 byte = 1;
+
+	s->program->ops->map(s->program, 0, &map);
+	s->program->ops->access(s->program, 0, at, PF_WRITE, &byte, 1);
+}

@@ -11,4 +11,7 @@
 #define NR_PROGRAM_ATTACKS 7
 extern const struct system_attack program_attacks[NR_PROGRAM_ATTACKS];
 
+/* For attacks of a system's own: two pages of the first process, of which the first is there. */
+void attack_map_two_pages(struct system *s, u64 at);
+
 #endif

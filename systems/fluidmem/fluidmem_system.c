@@ -27,6 +27,7 @@
 #include "engine/base/errno.h"
 #include "engine/page/page.h"
 #include "systems/common/engine_system.h"
+#include "systems/common/program_attacks.h"
 #include "systems/fluidmem/fluidmem_system.h"
 #include "systems/fluidmem/internal.h"
 
@@ -322,15 +323,7 @@ static void measured(struct program *p)
 /* Two pages of the first process, of which the first is there.  Its space. */
 static struct fluidmem_space *two_pages(struct system *s)
 {
-	struct program_map map = { .addr = AT,
-				   .len = 2 * PAGE_SIZE,
-				   .prot = VM_READ | VM_WRITE,
-				   .flags = VMAP_FIXED,
-				   .file = -1 };
-	u8 byte = 1;
-
-	s->program->ops->map(s->program, 0, &map);
-	s->program->ops->access(s->program, 0, AT, PF_WRITE, &byte, 1);
+	attack_map_two_pages(s, AT);
 	return of(engine_system_of(s))->spaces[0];
 }
 

@@ -31,6 +31,7 @@
 #include "engine/base/text.h"
 #include "engine/userfault/userfault.h"
 #include "systems/common/engine_system.h"
+#include "systems/common/program_attacks.h"
 #include "systems/userfault/userfault_system.h"
 
 /* A thread of the program's process: its address space, but a thread of its own. */
@@ -278,15 +279,7 @@ static void measured(struct program *p)
 /* Two pages of the first process, of which the first is there.  The context of its monitor. */
 static struct userfaultfd_ctx *two_pages(struct system *s)
 {
-	struct program_map map = { .addr = AT,
-				   .len = 2 * PAGE_SIZE,
-				   .prot = VM_READ | VM_WRITE,
-				   .flags = VMAP_FIXED,
-				   .file = -1 };
-	u8 byte = 1;
-
-	s->program->ops->map(s->program, 0, &map);
-	s->program->ops->access(s->program, 0, AT, PF_WRITE, &byte, 1);
+	attack_map_two_pages(s, AT);
 	return userfault_of(s->program)->monitors[0].ctx;
 }
 
