@@ -5,7 +5,7 @@
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
-#include "tests/unit/marks.h"
+#include "tests/unit/huge_marks.h"
 #include "tests/unit/one_world.h"
 
 #define HUGE(n) ((n)*HUGE_PAGES)
@@ -18,14 +18,6 @@ static int setup(void **state)
 	w.e->config.collapse.max_swap = HUGE_PAGES / 8;
 	w.e->config.collapse.max_shared = HUGE_PAGES / 2;
 	return 0;
-}
-
-static bool is_huge(unsigned page)
-{
-	spinlock_t *ptl;
-	pte_t *pmdp = pmd_find(mm, AT(page), &ptl);
-
-	return pmdp && pmd_is_huge(pte_read(pmdp));
 }
 
 static s64 collapse(unsigned page, unsigned n)

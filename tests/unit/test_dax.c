@@ -2,44 +2,18 @@
 /* Files on persistent memory: what is mapped directly, copied, made, synced, cut and lost. */
 #include <pthread.h>
 
-#include "engine/backing/dax.h"
 #include "engine/space/calls.h"
-#include "tests/unit/one_world.h"
+#include "tests/unit/dax_world.h"
 
 enum { ORDER = 6, BLOCKS = 1 << ORDER };
 
 #define SHARED UAPI_MAP_SHARED
 #define SYNC   (UAPI_MAP_SHARED_VALIDATE | UAPI_MAP_SYNC)
 
-static struct dax_device *device;
-static struct file *file;
-static struct address_space *m;
-
 static int setup(void **state)
 {
 	(void)state;
-	start((struct world_options){ .frames = 512, .cpus = 2 });
-	device = dax_device_create(w.e, ORDER);
-	assert_non_null(device);
-	file = dax_file_create(device);
-	assert_non_null(file);
-	m = file->mapping;
-	return 0;
-}
-
-static int end(void **state)
-{
-	soft_check(w.m);
-	for (unsigned i = 0; i < 2; i++)
-		soft_load_mm(&w.m->cpus[i], NULL);
-	mm_destroy(mm);
-	w.mm = NULL;
-	file_put(file);
-	assert_int_equal(dax_device_free(device), BLOCKS);
-	dax_device_destroy(device);
-	world_destroy(&w);
-	(void)state;
-	assert_int_equal(flaky_kept(), 0);
+	start_dax(512, ORDER);
 	return 0;
 }
 
@@ -347,7 +321,7 @@ static void nothing_is_mapped_that_a_truncation_took(void **state)
 	engine_check(w.e);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, end)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, end_dax)
 
 int main(void)
 {

@@ -3,10 +3,10 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "engine/backing/dax.h"
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
-#include "tests/unit/marks.h"
+#include "tests/unit/dax_world.h"
+#include "tests/unit/huge_marks.h"
 
 enum { ORDER = 11, BLOCKS = 1 << ORDER };
 
@@ -15,35 +15,10 @@ enum { ORDER = 11, BLOCKS = 1 << ORDER };
 #define PRIVATE UAPI_MAP_PRIVATE
 #define SYNC	(UAPI_MAP_SHARED_VALIDATE | UAPI_MAP_SYNC)
 
-static struct dax_device *device;
-static struct file *file;
-static struct address_space *m;
-
 static int setup(void **state)
 {
 	(void)state;
-	start((struct world_options){ .frames = 8192, .cpus = 2 });
-	device = dax_device_create(w.e, ORDER);
-	assert_non_null(device);
-	file = dax_file_create(device);
-	assert_non_null(file);
-	m = file->mapping;
-	return 0;
-}
-
-static int end(void **state)
-{
-	(void)state;
-	soft_check(w.m);
-	for (unsigned i = 0; i < 2; i++)
-		soft_load_mm(&w.m->cpus[i], NULL);
-	mm_destroy(mm);
-	w.mm = NULL;
-	file_put(file);
-	assert_int_equal(dax_device_free(device), BLOCKS);
-	dax_device_destroy(device);
-	world_destroy(&w);
-	assert_int_equal(flaky_kept(), 0);
+	start_dax(8192, ORDER);
 	return 0;
 }
 
@@ -58,19 +33,6 @@ static void map_huge(unsigned n, u64 flags)
 {
 	assert_int_equal(file_truncate(file, P(HUGE(n))), 0);
 	map_file(HUGE(0), HUGE(n), flags, 0);
-}
-
-static pte_t pmd_at(struct mm *of, unsigned page)
-{
-	spinlock_t *ptl;
-	pte_t *pmdp = pmd_find(of, AT(page), &ptl);
-
-	return pmdp ? pte_read(pmdp) : (pte_t){ 0 };
-}
-
-static bool is_huge(unsigned page)
-{
-	return pmd_is_huge(pmd_at(mm, page));
 }
 
 static bool is_zero(unsigned page)
@@ -660,7 +622,7 @@ static void nor_that_a_private_mapping_reads(void **state)
 	race(PRIVATE);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, end)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, end_dax)
 
 int main(void)
 {

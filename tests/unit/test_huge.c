@@ -7,7 +7,7 @@
 #include "engine/space/huge.h"
 #include "engine/space/uapi.h"
 #include "engine/userfault/userfault.h"
-#include "tests/unit/marks.h"
+#include "tests/unit/huge_marks.h"
 #include "tests/unit/one_world.h"
 
 #define HUGE(n) ((n)*HUGE_PAGES) /* page number of the n-th huge page: BASE is aligned */
@@ -17,19 +17,6 @@ static int setup(void **state)
 	(void)state;
 	start((struct world_options){ .frames = 4096, .thp = THP_ALWAYS, .cpus = 2 });
 	return 0;
-}
-
-static pte_t pmd_at(struct mm *of, unsigned page)
-{
-	spinlock_t *ptl;
-	pte_t *pmdp = pmd_find(of, AT(page), &ptl);
-
-	return pmdp ? pte_read(pmdp) : (pte_t){ 0 };
-}
-
-static bool is_huge(unsigned page)
-{
-	return pmd_is_huge(pmd_at(mm, page));
 }
 
 static u64 faults(void)

@@ -8,7 +8,7 @@
 #include "engine/space/calls.h"
 #include "engine/space/huge.h"
 #include "engine/userfault/userfault.h"
-#include "tests/unit/marks.h"
+#include "tests/unit/huge_marks.h"
 #include "tests/unit/one_world.h"
 
 #define HUGE(n) ((n)*HUGE_PAGES)
@@ -96,19 +96,6 @@ static int copy(unsigned page, u8 byte)
 }
 
 /* ---- what is there ---- */
-
-static pte_t pmd_at(struct mm *of, unsigned page)
-{
-	spinlock_t *ptl;
-	pte_t *pmdp = pmd_find(of, AT(page), &ptl);
-
-	return pmdp ? pte_read(pmdp) : (pte_t){ 0 };
-}
-
-static bool is_huge(unsigned page)
-{
-	return pmd_is_huge(pmd_at(mm, page));
-}
 
 /* A huge page at HUGE(0), each of its pages with a mark. */
 static void one_huge(unsigned n)
