@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "engine/space/mempolicy.h"
 #include "machine/linux/sys.h"
 #include "tests/differential/runner.h"
 
@@ -112,17 +113,31 @@ static void make_file(enum test_file file, unsigned seen, u64 size)
 	place(fd, file);
 }
 
-/* By the zygote, for all sequences: nobody can change it, and sealing takes milliseconds. */
+/* By the zygote, for all sequences: nobody can change its bytes, and sealing takes milliseconds. */
 static void make_sealed_file(void)
 {
 	make_file(FILE_SEALED, SEEN_SEALED, FILE_SEALED_SIZE);
 	sys(fcntl, FILE_FD(FILE_SEALED), F_ADD_SEALS, FILE_SEALED_SEALS);
 }
 
+/* What an earlier sequence has said of where its pages come from (mbind) is the file's, and stays;
+ * also what lies behind its end. */
+static void forget_policies_of_sealed_file(void)
+{
+	u64 len = FILE_SEALED_SIZE + 2 * ARENA_PAGES * PAGE_SIZE;
+	long at = sys(mmap, 0, len, PROT_READ, MAP_SHARED, FILE_FD(FILE_SEALED), 0);
+
+	/* (A new mapping has none, and Linux does not tell the file of what changes nothing.) */
+	sys(mbind, at, len, UAPI_MPOL_LOCAL, 0, 0, 0);
+	sys(mbind, at, len, UAPI_MPOL_DEFAULT, 0, 0, 0);
+	sys(munmap, at, len);
+}
+
 static void make_files(struct runner *r)
 {
 	int ends[2];
 
+	forget_policies_of_sealed_file();
 	make_file(FILE_0, SEEN_FILE_0, FILE_0_SIZE);
 	make_file(FILE_1, SEEN_FILE_1, 0);
 	r->inodes[0] = inode_of(FILE_FD(FILE_0));
