@@ -193,13 +193,20 @@ static int retry(struct fault *f)
 	return err ? err : fault_ask_fcm(f, NULL) == FCM_IN_CORE ? 0 : -EAGAIN;
 }
 
+/* Is what is mapped the page that the fault's FCM lacked?  It may be a copy of it, for the Region's
+ * own FCM, or another area's by now, whose Region is yet to come. */
+static bool is_of_fcm(const struct fault *f, pte_t pte)
+{
+	return page_test(pfn_page(f->mm->engine, pte_pfn(pte)), PG_FILE) == f->fcm->of_file;
+}
+
 /* The entry for the fault's page is about to be installed.  0, -EAGAIN: not so. */
 static int before_mapping(struct fault *f, pte_t pte)
 {
 	if (f->filling && !f->asked_cor)
 		ask_cor(f, false);
 	if (f->started) {
-		fault_complete(f, pte_pfn(pte));
+		fault_complete(f, is_of_fcm(f, pte) ? pte_pfn(pte) : NO_PFN);
 		if (retry(f))
 			return -EAGAIN;
 	}
@@ -209,12 +216,6 @@ static int before_mapping(struct fault *f, pte_t pte)
 		return -EAGAIN;
 	/* The area's rights may be newer than the Region's: until it follows, try again. */
 	return hat_check(&f->range, f->va, pte) ? -EAGAIN : 0;
-}
-
-/* Is what is mapped the page of the FCM that lacked it, and not a copy for the Region's own? */
-static bool is_of_fcm(const struct fault *f, pte_t pte)
-{
-	return f->fcm == f->range.fcm || page_test(pfn_page(f->mm->engine, pte_pfn(pte)), PG_FILE);
 }
 
 /* The entry for the fault's page is installed: the FCM has the page from now on.  Here, because the

@@ -73,6 +73,7 @@ struct fcm {
 	struct co_root root;
 	const _Atomic u32 *generations; /* of frames, by how often each was released */
 	bool shared;			/* one representative, one lock, for all CPUs */
+	bool of_file;			/* its pages are a file's; otherwise they are anonymous */
 	co_ref cor;
 	_Atomic u32 users; /* Regions and files that have it */
 };

@@ -79,6 +79,9 @@ void tornado_note_entry(struct tornado *t, struct process *p, u64 va, pte_t pte)
 	if (page_test(pfn_page(p->mm->engine, pte_pfn(pte)), PG_FILE) ||
 	    !process_range_at(p, va, &r))
 		return;
+	/* Of an area whose Region is yet to come: note_entries() finds it then. */
+	if (r.fcm->of_file)
+		return;
 	if (fcm_note(r.fcm, tornado_cpu(t), r.offset + ((va - r.start) >> PAGE_SHIFT),
 		     pte_pfn(pte)))
 		atomic_store(&t->forgot, true);
@@ -270,6 +273,7 @@ static int create_file(struct program *p, int name, bool in_memory)
 		free(file);
 		return err;
 	}
+	fcm->of_file = true;
 	m = t->base.program.files[name]->mapping;
 	*file = (struct tornado_file){ .ops = *m->ops, .own = m->ops, .tornado = t, .fcm = fcm };
 	file->ops.release = release_file;

@@ -9,7 +9,7 @@
 #include "engine/engine.h"
 #include "systems/common/engine_system.h"
 #include "systems/lab.h"
-#include "systems/tornado/objects.h"
+#include "systems/tornado/fault.h"
 #include "tests/unit/unit.h"
 
 /* ---- clustered objects ---- */
@@ -619,6 +619,43 @@ static void regions_come_and_go_while_others_fault(void **state)
 	}
 }
 
+/* Between the engine's call and that of the Regions another CPU may fault: the old Region shares
+ * the file, the area is private by now.  Its copy must not pass for the file's page. */
+static void a_copy_for_an_area_without_its_region_is_not_the_file_s_page(void **state)
+{
+	const struct system_type *type = system_find("tornado");
+	struct system_options o = { .cpus = 1, .frames = 256 };
+	struct program_map private = area(0, false), shared = area(0, true);
+	struct program *p;
+	struct fcm *fcm;
+	u8 byte = 7;
+	u64 pfn;
+
+	(void)state;
+	assert_int_equal(ledger_create(o.cpus, &o.ledger), 0);
+	assert_int_equal(type->create(type, &o, &tornado), 0);
+	p = tornado->program;
+	assert_int_equal(p->ops->file_create(p, 0, false), 0);
+	assert_int_equal(p->ops->file_truncate(p, 0, AREA_PAGES * PAGE_SIZE), 0);
+	fcm = tornado_file(engine_system_of_program(p)->program.files[0]->mapping)->fcm;
+	assert_int_equal(p->ops->map(p, 0, &shared), AREA);
+	assert_int_equal(p->ops->access(p, 0, AREA, PF_WRITE, &byte, 1), FAULT_OK);
+	pfn = fcm_look(fcm, 0);
+	assert_true(pfn != NO_PFN);
+	assert_int_equal(soft_program_ops.map(p, 0, &private), AREA);
+	/* One that it has, and one that it lacks. */
+	for (u64 i = 0; i < 2; i++)
+		assert_int_equal(p->ops->access(p, 0, AREA + i * PAGE_SIZE, PF_WRITE, &byte, 1),
+				 FAULT_OK);
+	assert_int_equal(fcm_look(fcm, 0), pfn);
+	assert_true(fcm_look(fcm, 1) != NO_PFN);
+	assert_true(
+		page_test(pfn_page(&engine_system_of_program(p)->machine->engine, fcm_look(fcm, 1)),
+			  PG_FILE));
+	tornado->destroy(tornado);
+	ledger_destroy(o.ledger);
+}
+
 /* ---- a copy that two read ---- */
 
 static const struct store_ops *own_store;
@@ -717,6 +754,7 @@ int main(void)
 		cmocka_unit_test(paged_out_copies_come_back_for_all_who_wait),
 		cmocka_unit_test(who_waits_for_io_gets_the_page_or_reads_it_again),
 		cmocka_unit_test(who_finds_a_copy_that_another_fills_waits_for_it),
+		cmocka_unit_test(a_copy_for_an_area_without_its_region_is_not_the_file_s_page),
 		cmocka_unit_test(regions_come_and_go_while_others_fault),
 	};
 
