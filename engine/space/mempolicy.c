@@ -276,7 +276,7 @@ static int node_of_page(struct mm *mm, u64 addr)
 		if (err == -EAGAIN)
 			down_read(&mm->mmap_lock);
 		else if (err)
-			return err;
+			return err == -EHWPOISON ? -EFAULT : err;
 	}
 }
 

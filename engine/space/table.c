@@ -174,17 +174,32 @@ pte_t *pmd_alloc(struct mm *mm, u64 va, spinlock_t **ptl)
 	return entry_alloc(mm, va, LEVEL_PMD, ptl);
 }
 
+/* Where there is no PMD table: a page of a pool may be as large as what one maps. */
+static pte_t pud_peek(struct mm *mm, u64 va)
+{
+	spinlock_t *ptl;
+	const pte_t *pudp = entry_find(mm, va, LEVEL_PUD, &ptl);
+	pte_t pud = pudp ? pte_read(pudp) : (pte_t){ 0 };
+
+	if (pmd_is_huge(pud))
+		return pmd_small(pud, (va & (PUD_SIZE - 1)) >> PAGE_SHIFT);
+	/* A table has come meanwhile: it did not have to be seen. */
+	return pte_present(pud) ? (pte_t){ 0 } : pud;
+}
+
 pte_t pte_peek(struct mm *mm, u64 va)
 {
 	spinlock_t *ptl;
 	pte_t *pmdp = entry_find(mm, va, LEVEL_PMD, &ptl), pmd;
 
-	pmd = pmdp ? pte_read(pmdp) : (pte_t){ 0 };
-	if (pte_none(pmd))
-		return pmd;
+	if (unlikely(!pmdp))
+		return pud_peek(mm, va);
+	pmd = pte_read(pmdp);
 	if (pte_huge(pmd))
 		return pmd_small(pmd_is_huge(pmd) ? pmd : pmd_unsplitting(pmd),
 				 level_index(LEVEL_PTE, va));
+	if (!pte_present(pmd)) /* nothing, or a marker in an area of a pool's pages */
+		return pmd;
 	return pte_read(&table_bytes(mm->engine, pte_pfn(pmd))[level_index(LEVEL_PTE, va)]);
 }
 
