@@ -16,10 +16,8 @@ struct ledger {
 	struct ledger_cpu cpus[];
 };
 
-static _Thread_local struct {
-	struct ledger *ledger;
-	unsigned cpu;
-} here;
+/* `told`, `at`: where events go, and of which CPU. */
+static _Thread_local struct ledger_payer here;
 
 int ledger_create(unsigned nr_cpus, struct ledger **ledger)
 {
@@ -37,15 +35,30 @@ int ledger_create(unsigned nr_cpus, struct ledger **ledger)
 
 void ledger_destroy(struct ledger *l)
 {
-	if (here.ledger == l)
-		here.ledger = NULL;
+	if (here.ledger == l || here.told == l)
+		here = (struct ledger_payer){ 0 };
 	free(l);
 }
 
 void ledger_begin(struct ledger *l, unsigned cpu)
 {
-	here.ledger = l;
-	here.cpu = cpu;
+	here = (struct ledger_payer){ .ledger = l, .told = l, .cpu = cpu, .at = cpu };
+}
+
+struct ledger_payer ledger_charge(struct ledger *l)
+{
+	struct ledger_payer was = here;
+
+	if (l) {
+		here.ledger = l;
+		here.cpu = l->nr_cpus - 1;
+	}
+	return was;
+}
+
+void ledger_charge_again(const struct ledger_payer *p)
+{
+	here = *p;
 }
 
 struct ledger *ledger_current(void)
@@ -75,8 +88,7 @@ void ledger_add(enum ledger_counter counter, u64 n)
 
 static void note(const struct ledger_event *event)
 {
-	struct ledger *l = here.ledger;
-
+	struct ledger *l = here.told;
 	unsigned at;
 
 	if (!l || !l->recording)
@@ -84,7 +96,7 @@ static void note(const struct ledger_event *event)
 	at = atomic_fetch_add_explicit(&l->nr_events, 1, memory_order_relaxed);
 	if (at < LEDGER_EVENTS) {
 		l->events[at] = *event;
-		l->events[at].cpu = here.cpu;
+		l->events[at].cpu = here.at;
 	}
 }
 
@@ -172,6 +184,10 @@ const char *ledger_name(enum ledger_counter counter)
 		[PAID_HANDLERS] = "handlers",
 		[PAID_CAPABILITIES] = "capabilities",
 		[PAID_TYPE_UPDATES] = "type_updates",
+		[PAID_REVOCATIONS] = "revocations",
+		[PAID_FRAMES_GIVEN] = "frames_given",
+		[PAID_REPOSSESSED] = "frames_repossessed",
+		[PAID_FRAMES_TAKEN] = "frames_taken",
 		[PAID_LOCKS_SPACE] = "locks_space",
 		[PAID_LOCKS_REGION] = "locks_region",
 		[PAID_LOCKS_TABLE] = "locks_table",

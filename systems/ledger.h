@@ -51,6 +51,11 @@ enum ledger_counter {
 	PAID_HANDLERS,	   /* of an event, or methods of an object, called */
 	PAID_CAPABILITIES, /* checked */
 	PAID_TYPE_UPDATES, /* of a frame's type or reference count */
+	/* of frames between a kernel and a library operating system that has them */
+	PAID_REVOCATIONS,  /* times that it was asked for some */
+	PAID_FRAMES_GIVEN, /* that it gave back */
+	PAID_REPOSSESSED,  /* that were taken by force */
+	PAID_FRAMES_TAKEN, /* that it got */
 	/* locks, by how much they cover; and memory of another CPU's */
 	PAID_LOCKS_SPACE,
 	PAID_LOCKS_REGION,
@@ -97,6 +102,14 @@ void ledger_destroy(struct ledger *l);
 /* The calling thread drives that CPU, until it says otherwise; ledger NULL: none.  Threads that
  * drive none may count as nr_cpus. */
 void ledger_begin(struct ledger *l, unsigned cpu);
+/* What this thread does from now on is done for whom that ledger is, of no CPU of its, and is paid
+ * there; events are told where they were.  NULL: nothing changes.  Until ledger_charge_again(). */
+struct ledger_payer {
+	struct ledger *ledger, *told;
+	unsigned cpu, at;
+};
+struct ledger_payer ledger_charge(struct ledger *l);
+void ledger_charge_again(const struct ledger_payer *p);
 /* The ledger of the CPU that this thread drives; NULL: none. */
 struct ledger *ledger_current(void);
 unsigned ledger_cpu(void);

@@ -111,21 +111,27 @@ bool engine_system_next_entry(struct mm *mm, u64 *va, pte_t *pte)
 	return false;
 }
 
-int engine_system_dirty(struct program *p, unsigned cpu, u64 va)
+int lab_page_dirty(struct mm *mm, u64 va)
 {
-	struct engine_system *s = engine_system_of_program(p);
-	struct mm *mm = atomic_load_explicit(&s->machine->cpus[cpu].mm, memory_order_relaxed);
 	spinlock_t *ptl;
 	const pte_t *ptep;
 	pte_t pte = { 0 };
 
-	ledger_begin(s->system.ledger, cpu);
 	down_read(&mm->mmap_lock); /* under which no table goes */
 	ptep = pte_find(mm, va, &ptl);
 	if (ptep)
 		pte = pte_read(ptep);
 	up_read(&mm->mmap_lock);
 	return pte_present(pte) ? pte_dirty(pte) : -ENOENT;
+}
+
+int engine_system_dirty(struct program *p, unsigned cpu, u64 va)
+{
+	struct engine_system *s = engine_system_of_program(p);
+
+	ledger_begin(s->system.ledger, cpu);
+	return lab_page_dirty(atomic_load_explicit(&s->machine->cpus[cpu].mm, memory_order_relaxed),
+			      va);
 }
 
 /* ---- steps ---- */
@@ -166,13 +172,17 @@ void engine_system_count_step(enum engine_step step, u64 n)
 		ledger_add(counters[step].counter, n);
 }
 
-void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
+void engine_system_tell_step(const struct ledger_actor *who, enum engine_step step, u64 va, u64 n)
 {
-	struct engine_system *s = container_of(o, struct engine_system, observer);
-
 	engine_system_count_step(step, n);
 	if (step_text[step])
-		ledger_step(s->kernel, step_text[step], va);
+		ledger_step(who, step_text[step], va);
+}
+
+void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
+{
+	engine_system_tell_step(container_of(o, struct engine_system, observer)->kernel, step, va,
+				n);
 }
 
 /* ---- the trap ---- */
@@ -317,11 +327,11 @@ static void measured(struct program *p)
 
 /* ---- counts of hardware and engine ---- */
 
-void lab_read_hardware(const struct soft_machine *m, u64 counts[4])
+void lab_read_cpus(const struct soft_cpu *cpus, unsigned n, u64 counts[4])
 {
 	memset(counts, 0, 4 * sizeof(counts[0]));
-	for (unsigned i = 0; i < m->nr_cpus; i++) {
-		const struct soft_cpu *c = &m->cpus[i];
+	for (unsigned i = 0; i < n; i++) {
+		const struct soft_cpu *c = &cpus[i];
 
 		counts[0] += atomic_load_explicit(&c->misses, memory_order_relaxed);
 		counts[1] += atomic_load_explicit(&c->references, memory_order_relaxed);
@@ -330,15 +340,26 @@ void lab_read_hardware(const struct soft_machine *m, u64 counts[4])
 	}
 }
 
-void lab_add_hardware(const struct soft_machine *m, const u64 last[4],
-		      u64 counts[NR_LEDGER_COUNTERS])
+void lab_read_hardware(const struct soft_machine *m, u64 counts[4])
+{
+	lab_read_cpus(m->cpus, m->nr_cpus, counts);
+}
+
+void lab_add_cpus(const struct soft_cpu *cpus, unsigned n, const u64 last[4],
+		  u64 counts[NR_LEDGER_COUNTERS])
 {
 	u64 now[4];
 
-	lab_read_hardware(m, now);
+	lab_read_cpus(cpus, n, now);
 	counts[PAID_TLB_MISSES] += now[0] - last[0];
 	counts[PAID_WALK_READS] += now[1] - last[1] + now[2] - last[2];
 	counts[PAID_CR3_LOADS] += now[3] - last[3];
+}
+
+void lab_add_hardware(const struct soft_machine *m, const u64 last[4],
+		      u64 counts[NR_LEDGER_COUNTERS])
+{
+	lab_add_cpus(m->cpus, m->nr_cpus, last, counts);
 }
 
 static void add_counts(struct system *system, u64 counts[NR_LEDGER_COUNTERS])

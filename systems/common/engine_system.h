@@ -50,6 +50,8 @@ int engine_system_dirty(struct program *p, unsigned cpu, u64 va);
 void engine_system_step(struct engine_observer *o, enum engine_step step, u64 va, u64 n);
 /* The counting of it alone, for who tells the step in other words. */
 void engine_system_count_step(enum engine_step step, u64 n);
+/* The same of a step that is that actor's. */
+void engine_system_tell_step(const struct ledger_actor *who, enum engine_step step, u64 va, u64 n);
 /* The kernel's part of a fault on that CPU: the exception, the engine with those flags
  * (FAULT_FLAG_USER, or 0), the return. */
 struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags);
@@ -60,12 +62,19 @@ void engine_system_fini(struct engine_system *s);
  * what a fault costs: it is for one page, and no policy looks at others after it. */
 struct engine_config engine_system_config(u64 frames, const struct reclaim_policy *policy);
 
+/* As its entry says: 1, 0; -ENOENT: the page has no translation. */
+int lab_page_dirty(struct mm *mm, u64 va);
+
 /* For systems without the engine, too: the soft machine's operations, counted; and what its
  * hardware has counted: as it is now, and what came since it was `last`. */
 struct mmu_ops lab_counted_mmu_ops(void);
 void lab_read_hardware(const struct soft_machine *m, u64 counts[4]);
 void lab_add_hardware(const struct soft_machine *m, const u64 last[4],
 		      u64 counts[NR_LEDGER_COUNTERS]);
+/* The same of n CPUs. */
+void lab_read_cpus(const struct soft_cpu *cpus, unsigned n, u64 counts[4]);
+void lab_add_cpus(const struct soft_cpu *cpus, unsigned n, const u64 last[4],
+		  u64 counts[NR_LEDGER_COUNTERS]);
 
 static inline struct engine_system *engine_system_of(struct system *s)
 {

@@ -9,48 +9,158 @@
 #include "engine/base/errno.h"
 #include "engine/reclaim/chosen.h"
 #include "systems/exokernel/beside.h"
+#include "systems/exokernel/library_program.h"
 
 /* ---- a program and its library ---- */
 
-static struct program *begin(struct program *p)
+static struct side *of(struct program *p)
 {
-	struct side *s = container_of(p, struct side, program.program);
+	return container_of(p, struct side, program.program);
+}
 
-	ledger_begin(s->ledger, s->cpu);
+/* It makes a call, on that CPU of its own. */
+static struct program *begin(struct program *p, unsigned cpu)
+{
+	struct side *s = of(p);
+
+	slices_call(&s->beside->slices);
+	ledger_begin(s->ledger, s->program.first_cpu + cpu);
 	return p;
 }
 
 static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
 {
-	return soft_program_ops.map(begin(p), cpu, a);
+	return soft_program_ops.map(begin(p, cpu), cpu, a);
 }
 
 static int unmap(struct program *p, unsigned cpu, u64 addr, u64 len)
 {
-	return soft_program_ops.unmap(begin(p), cpu, addr, len);
+	return soft_program_ops.unmap(begin(p, cpu), cpu, addr, len);
 }
 
 static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 {
-	return soft_program_ops.protect(begin(p), cpu, addr, len, prot);
+	return soft_program_ops.protect(begin(p, cpu), cpu, addr, len, prot);
+}
+
+static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len, u32 flags, u64 to)
+{
+	return soft_program_ops.remap(begin(p, cpu), cpu, addr, len, new_len, flags, to);
+}
+
+static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_advice advice)
+{
+	return soft_program_ops.advise(begin(p, cpu), cpu, addr, len, advice);
 }
 
 static enum fault_reason access_page(struct program *p, unsigned cpu, u64 va, u32 access,
 				     void *bytes, size_t n)
 {
-	return soft_program_ops.access(begin(p), cpu, va, access, bytes, n);
+	return soft_program_ops.access(begin(p, cpu), cpu, va, access, bytes, n);
 }
 
 static enum fault_reason add(struct program *p, unsigned cpu, u64 va, u64 add, u64 *old)
 {
-	return soft_program_ops.add(begin(p), cpu, va, add, old);
+	return soft_program_ops.add(begin(p, cpu), cpu, va, add, old);
+}
+
+static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
+{
+	return library_copy(p, cpu, va, to, n, 0);
+}
+
+static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u64 n)
+{
+	return library_copy(p, cpu, va, (char *)from, n, PF_WRITE);
+}
+
+static int dirty(struct program *p, unsigned cpu, u64 va)
+{
+	struct side *s = of(begin(p, cpu));
+	struct soft_cpu *c = &s->beside->machine->cpus[s->program.first_cpu + cpu];
+
+	return lab_page_dirty(atomic_load_explicit(&c->mm, memory_order_relaxed), va);
+}
+
+static int fork_process(struct program *p, unsigned cpu, unsigned child)
+{
+	struct library *l = &of(begin(p, cpu))->library;
+	int err = library_fork(l, p, cpu, child);
+
+	if (!err)
+		library_ask_for_entries(l, l->env + child);
+	return err;
+}
+
+static void run_process(struct program *p, unsigned cpu, unsigned process)
+{
+	library_run(&of(p)->library, p, cpu, process);
+}
+
+static void exit_process(struct program *p, unsigned process)
+{
+	library_exit(&of(p)->library, p, process);
+}
+
+static int fail_swap(struct program *p, enum ramfile_io io, int err)
+{
+	lab_store_fail(&of(p)->store, io, err);
+	return 0;
+}
+
+/* The other is between two of its calls. */
+static void check(struct program *p)
+{
+	beside_check(of(p)->beside);
+}
+
+void beside_measure(struct side *s)
+{
+	const struct soft_program *p = &s->program;
+
+	ledger_reset(s->ledger);
+	lab_read_cpus(&p->machine->cpus[p->first_cpu], p->program.nr_cpus, s->hardware);
+}
+
+static void measure(struct program *p)
+{
+	beside_measure(of(p));
+}
+
+static void measured(struct program *p)
+{
+	struct side *s = of(p);
+
+	for (unsigned i = 0; i < NR_LEDGER_COUNTERS; i++)
+		s->total[i] = ledger_sum(s->ledger, i);
+	lab_add_cpus(&s->program.machine->cpus[s->program.first_cpu], p->nr_cpus, s->hardware,
+		     s->total);
+	ledger_record(s->ledger, false);
 }
 
 static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
 {
-	(void)o, (void)va;
-	engine_system_count_step(step, n);
+	struct side *s = container_of(o, struct side, observer);
+
+	engine_system_tell_step(s->beside->xok.holders[s->library.resource].actor, step, va, n);
 }
+
+/* ---- time slices ---- */
+
+static void slice_over(void *arg, unsigned side)
+{
+	struct beside *b = arg;
+
+	xok_end_slice(&b->xok, beside_resource(b, side));
+	atomic_store(&b->sides[side].library.refused, false);
+}
+
+int beside_run(struct beside *b, void (*run)(void *arg, unsigned side), void *arg)
+{
+	return slices_run(&b->slices, BESIDE, run, arg);
+}
+
+/* ---- the machine and the kernel ---- */
 
 /* The library's own policy: what came last goes first. */
 static unsigned newest_first(struct reclaim_chooser *c, struct lruvec *v, struct page_handle *next,
@@ -60,8 +170,6 @@ static unsigned newest_first(struct reclaim_chooser *c, struct lruvec *v, struct
 	*neighbours = false;
 	return chosen_newest(v, next) ? 0 : 1;
 }
-
-/* ---- the machine and the kernel ---- */
 
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 {
@@ -98,7 +206,7 @@ static int create_machine(struct beside *b, const struct beside_options *o)
 	struct engine_config configs[BESIDE];
 	struct soft_options so = {
 		.user_frames = o->frames[0] + o->frames[1],
-		.nr_cpus = BESIDE,
+		.nr_cpus = BESIDE * o->cpus,
 		.store = &b->sides[0].store.store,
 		.config = &configs[0],
 		.trap = trap,
@@ -128,43 +236,68 @@ static int create_machine(struct beside *b, const struct beside_options *o)
 static int divide(struct beside *b, const struct beside_options *o, unsigned i)
 {
 	u64 first = b->machine->nr_table + (i ? o->frames[0] : 0);
-	struct xok_env *env = &b->xok.envs[i];
+	unsigned env = i * PROGRAM_PROCESSES;
 
-	*env = (struct xok_env){ .used = true, .mm = b->sides[i].mm };
-	env->caps[LIBRARY_CAP] =
+	b->xok.envs[env] = (struct xok_env){ .used = true, .mm = b->sides[i].mm };
+	b->xok.envs[env].caps[LIBRARY_CAP] =
 		(struct xok_capability){ .resource = XOK_KERNEL + 1 + i,
 					 .rights = XOK_READ | XOK_WRITE | XOK_GRANT };
-	b->xok.slices[i] = i;
-	return xok_take_frames(&b->xok, i, LIBRARY_CAP, first, o->frames[i]);
+	for (unsigned k = 0; k < o->cpus; k++)
+		b->xok.slices[i * o->cpus + k] = env;
+	return xok_take_frames(&b->xok, env, LIBRARY_CAP, first, o->frames[i]);
 }
 
-static void start_program(struct beside *b, struct side *s)
+static void start_program(struct beside *b, const struct beside_options *o, unsigned i)
 {
+	struct side *s = &b->sides[i];
+
 	soft_program_init(&s->program, b->machine, s->mm);
-	s->program.first_cpu = s->cpu;
-	s->program.program.nr_cpus = 1;
+	s->program.first_cpu = i * o->cpus;
+	s->program.program.nr_cpus = o->cpus;
 	s->ops = soft_program_ops;
 	s->ops.map = map;
 	s->ops.unmap = unmap;
 	s->ops.protect = protect;
+	s->ops.remap = remap;
+	s->ops.advise = advise;
 	s->ops.access = access_page;
 	s->ops.add = add;
-	s->ops.copy_in = NULL;
-	s->ops.copy_out = NULL;
-	s->ops.fork = NULL;
+	s->ops.copy_in = copy_in;
+	s->ops.copy_out = copy_out;
+	s->ops.dirty = dirty;
+	s->ops.fork = fork_process;
+	s->ops.run = run_process;
+	s->ops.exit = exit_process;
+	s->ops.fail_swap = fail_swap;
+	s->ops.check = check;
+	s->ops.measure = measure;
+	s->ops.measured = measured;
 	s->program.program.ops = &s->ops;
-	soft_load_mm(&b->machine->cpus[s->cpu], s->mm);
+	for (unsigned k = 0; k < o->cpus; k++)
+		soft_load_mm(&b->machine->cpus[i * o->cpus + k], s->mm);
+}
+
+static int start_library(struct beside *b, const struct beside_options *o, unsigned i)
+{
+	const struct mmu_ops counted = lab_counted_mmu_ops();
+	struct side *s = &b->sides[i];
+	int err = library_init(&s->library, s->engine, &b->xok, i * PROGRAM_PROCESSES, &counted);
+
+	if (err)
+		return err;
+	s->library.wish = o->wish;
+	b->xok.holders[s->library.resource].ledger = s->ledger;
+	s->mru.choose = newest_first;
+	return o->policies[i] == &policy_chosen ? chosen_begin(s->engine, &s->mru) : 0;
 }
 
 static int start_side(struct beside *b, const struct beside_options *o, unsigned i)
 {
-	const struct mmu_ops counted = lab_counted_mmu_ops();
 	u64 half = b->machine->nr_table / BESIDE;
 	struct side *s = &b->sides[i];
 	int err = keep_tables(s->engine, i * half, (i + 1) * half);
 
-	s->cpu = i;
-	s->ledger = o->ledger;
+	s->ledger = o->ledgers[i];
 	s->observer.step = step;
 	s->engine->observer = &s->observer;
 	if (!err)
@@ -172,12 +305,9 @@ static int start_side(struct beside *b, const struct beside_options *o, unsigned
 	if (!err)
 		err = divide(b, o, i);
 	if (!err)
-		err = library_init(&s->library, s->engine, &b->xok, i, &counted);
-	s->mru.choose = newest_first;
-	if (!err && o->policies[i] == &policy_chosen)
-		err = chosen_begin(s->engine, &s->mru);
+		err = start_library(b, o, i);
 	if (!err)
-		start_program(b, s);
+		start_program(b, o, i);
 	return err;
 }
 
@@ -185,8 +315,13 @@ int beside_create(const struct beside_options *o, struct beside **result)
 {
 	const struct mmu_ops counted = lab_counted_mmu_ops();
 	struct beside *b = calloc(1, sizeof(*b));
-	int err = b ? 0 : -ENOMEM;
+	int err = 0;
 
+	if (!b)
+		return -ENOMEM;
+	slices_init(&b->slices, slice_over, b);
+	for (unsigned i = 0; i < BESIDE; i++)
+		b->sides[i].beside = b;
 	for (unsigned i = 0; !err && i < BESIDE; i++)
 		err = lab_store_init(&b->sides[i].store, 16 * o->frames[i]);
 	if (!err)
@@ -195,10 +330,10 @@ int beside_create(const struct beside_options *o, struct beside **result)
 		err = xok_init(&b->xok, b->machine, &counted);
 	for (unsigned i = 0; !err && i < BESIDE; i++)
 		err = start_side(b, o, i);
-	if (!err)
-		*result = b;
-	else if (b)
+	if (err)
 		beside_destroy(b);
+	else
+		*result = b;
 	return err;
 }
 
@@ -207,7 +342,8 @@ static void end_side(struct beside *b, struct side *s)
 	if (s->program.machine)
 		soft_program_fini(&s->program);
 	if (s->mm) {
-		soft_load_mm(&b->machine->cpus[s->cpu], NULL);
+		for (unsigned i = 0; i < s->program.program.nr_cpus; i++)
+			soft_load_mm(&b->machine->cpus[s->program.first_cpu + i], NULL);
 		mm_destroy(s->mm);
 	}
 	if (s->engine && s->engine->lru.nodes[0].chooser)
@@ -228,16 +364,17 @@ void beside_destroy(struct beside *b)
 			lab_store_fini(&b->sides[i].store);
 	}
 	xok_fini(&b->xok);
+	slices_fini(&b->slices);
 	free(b);
 	ledger_begin(NULL, 0);
 }
 
-/* What the side's table maps is its own. */
-static void check_entries(struct beside *b, struct side *s)
+/* What a table of the side's maps is its own. */
+static void check_entries(struct beside *b, const struct side *s, struct mm *mm)
 {
 	pte_t pte;
 
-	for (u64 va = s->mm->low; engine_system_next_entry(s->mm, &va, &pte); va += PAGE_SIZE) {
+	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE) {
 		const _Atomic u32 *owner = xok_owner(&b->xok, pte_pfn(pte));
 
 		if (pte_present(pte) && (!owner || atomic_load(owner) != s->library.resource))
@@ -249,8 +386,12 @@ static void check_entries(struct beside *b, struct side *s)
 void beside_check(struct beside *b)
 {
 	for (unsigned i = 0; i < BESIDE; i++) {
-		engine_check(b->sides[i].engine);
-		check_entries(b, &b->sides[i]);
+		struct side *s = &b->sides[i];
+
+		engine_check(s->engine);
+		for (unsigned k = 0; k < PROGRAM_PROCESSES; k++)
+			if (s->program.mms[k])
+				check_entries(b, s, s->program.mms[k]);
 	}
 	soft_check_tlbs(b->machine);
 }

@@ -27,6 +27,7 @@
 #include "systems/exokernel/aegis.h"
 #include "systems/exokernel/exokernel.h"
 #include "systems/exokernel/internal.h"
+#include "systems/exokernel/library_program.h"
 
 static struct exokernel *of(struct engine_system *base)
 {
@@ -83,60 +84,35 @@ static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_ad
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
 {
 	struct exokernel *x = of_program(begin(p, cpu));
-	int err = soft_program_ops.fork(p, cpu, child);
+	int err = library_fork(&x->library, p, cpu, child);
 
-	if (err)
-		return err;
-	library_call("env_alloc: a new environment", 1);
-	err = xok_env_create(&x->xok, xok_current(&x->xok, cpu), child, x->base.program.mms[child]);
-	library_returns();
-	if (err)
-		soft_program_ops.exit(p, child);
-	else if (!x->aegis)
+	if (!err && !x->aegis)
 		library_ask_for_entries(&x->library, child);
 	return err;
 }
 
 static void run_process(struct program *p, unsigned cpu, unsigned process)
 {
-	of_program(p)->xok.slices[cpu] = process;
-	soft_program_ops.run(p, cpu, process);
+	library_run(&of_program(p)->library, p, cpu, process);
 }
 
 static void exit_process(struct program *p, unsigned process)
 {
 	struct exokernel *x = of_program(p);
 
-	for (unsigned i = 0; i < p->nr_cpus; i++)
-		if (x->xok.slices[i] == process)
-			run_process(p, i, 0);
-	soft_program_ops.exit(p, process);
+	library_exit(&x->library, p, process);
 	if (x->aegis)
 		stlb_delete_all(&x->aegis->stlb, process);
-	xok_env_destroy(&x->xok, process);
-}
-
-/* The library touches the program's memory as the program does. */
-static u64 copy(struct program *p, unsigned cpu, u64 va, char *bytes, u64 n, u32 access)
-{
-	u64 part;
-
-	for (; n; n -= part, va += part, bytes += part) {
-		part = min_of(n, PAGE_SIZE - page_offset(va));
-		if (p->ops->access(p, cpu, va, access, bytes, part) != FAULT_OK)
-			break;
-	}
-	return n;
 }
 
 static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
 {
-	return copy(p, cpu, va, to, n, 0);
+	return library_copy(p, cpu, va, to, n, 0);
 }
 
 static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u64 n)
 {
-	return copy(p, cpu, va, (char *)from, n, PF_WRITE);
+	return library_copy(p, cpu, va, (char *)from, n, PF_WRITE);
 }
 
 static void check(struct program *p)

@@ -16,15 +16,20 @@ const struct ledger_actor library_actor = { .name = "the library OS", .ring = 3,
 /* Times that a page is tried whose frame is lost and that somebody is at. */
 #define REPAIR_TRIES 8
 
-void library_call(const char *what, u64 operations)
+static const struct ledger_actor *actor_of(const struct library *l)
 {
-	ledger_cross(&library_actor, &lab_kernel, BY_SYSTEM_CALL, what);
+	return l->xok->holders[l->resource].actor;
+}
+
+void library_call(const struct library *l, const char *what, u64 operations)
+{
+	ledger_cross(actor_of(l), &lab_kernel, BY_SYSTEM_CALL, what);
 	ledger_add(PAID_OPERATIONS, operations);
 }
 
-void library_returns(void)
+void library_returns(const struct library *l)
 {
-	ledger_cross(&lab_kernel, &library_actor, BY_RETURN, "the call returns");
+	ledger_cross(&lab_kernel, actor_of(l), BY_RETURN, "the call returns");
 }
 
 /* ---- entries ---- */
@@ -34,7 +39,7 @@ unsigned library_env(const struct library *l, const struct mm *mm)
 	const struct xok *x = l->xok;
 	unsigned i = 0;
 
-	while (i < PROGRAM_PROCESSES && (!x->envs[i].used || x->envs[i].mm != mm))
+	while (i < XOK_ENVS && (!x->envs[i].used || x->envs[i].mm != mm))
 		i++;
 	return i;
 }
@@ -75,12 +80,12 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 	unsigned env = library_env(l, mm);
 	int done;
 
-	library_call("insert_pte: here is the capability for the frame", n);
+	library_call(l, "insert_pte: here is the capability for the frame", n);
 	done = xok_insert_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, ptes, pages, n);
 	done = must(l, done, va, *lost_one(l, ptes, n));
 	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
 		    va);
-	library_returns();
+	library_returns(l);
 	return done;
 }
 
@@ -91,41 +96,41 @@ static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	struct library *l = library_of(mm);
 	unsigned env = library_env(l, mm);
 
-	library_call("mod_pte: the entry is to allow this", 1);
+	library_call(l, "mod_pte: the entry is to allow this", 1);
 	must(l, xok_mod_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte), va, pte);
 	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
 		    va);
-	library_returns();
+	library_returns(l);
 }
 
 /* A call that takes n entries away from the table.  A child that is no environment yet has them
  * from nobody but its parent's library. */
-static struct xok *removes(struct mm *mm, u64 va, const char *what, unsigned n)
+static struct library *removes(struct mm *mm, u64 va, const char *what, unsigned n)
 {
 	struct library *l = library_of(mm);
 	unsigned env = library_env(l, mm);
 
-	library_call(what, n);
-	if (env < PROGRAM_PROCESSES)
+	library_call(l, what, n);
+	if (env < XOK_ENVS)
 		must(l, xok_check_removal(l->xok, env, LIBRARY_CAP, env), va, (pte_t){ 0 });
-	return l->xok;
+	return l;
 }
 
 static pte_t clean(struct mm *mm, u64 va, pte_t *ptep)
 {
-	struct xok *x = removes(mm, va, "mod_pte: the entry is to be read-only and clean", 1);
-	pte_t old = x->hardware.clean(mm, va, ptep);
+	struct library *l = removes(mm, va, "mod_pte: the entry is to be read-only and clean", 1);
+	pte_t old = l->xok->hardware.clean(mm, va, ptep);
 
-	library_returns();
+	library_returns(l);
 	return old;
 }
 
 static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
-	struct xok *x = removes(mm, va, "mod_pte: the entry is to go", 1);
-	pte_t old = x->hardware.clear(mm, va, ptep, left);
+	struct library *l = removes(mm, va, "mod_pte: the entry is to go", 1);
+	pte_t old = l->xok->hardware.clear(mm, va, ptep, left);
 
-	library_returns();
+	library_returns(l);
 	return old;
 }
 
@@ -136,20 +141,20 @@ static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	unsigned env = library_env(l, mm);
 	int err;
 
-	library_call("insert_pte: the entry is here now", 1);
+	library_call(l, "insert_pte: the entry is here now", 1);
 	err = xok_put_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte);
 	if (must(l, err, va, pte)) /* lost: what is to be moved is still to be found */
 		xok_put_pte(l->xok, env, LIBRARY_CAP, env, va, ptep,
 			    pte_with(pte_without(pte, PTE_PRESENT), PTE_GLOBAL));
-	library_returns();
+	library_returns(l);
 }
 
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
-	struct xok *x = removes(mm, takes[0].va, "mod_pte_range: these entries are to go", n);
-	unsigned taken = x->hardware.take(mm, takes, n);
+	struct library *l = removes(mm, takes[0].va, "mod_pte_range: these entries are to go", n);
+	unsigned taken = l->xok->hardware.take(mm, takes, n);
 
-	library_returns();
+	library_returns(l);
 	return taken;
 }
 
@@ -159,13 +164,13 @@ void library_ask_for_entries(struct library *l, unsigned env)
 	pte_t pte;
 	u64 n = 0;
 
-	ledger_cross(&library_actor, &lab_kernel, BY_SYSTEM_CALL,
+	ledger_cross(actor_of(l), &lab_kernel, BY_SYSTEM_CALL,
 		     "mod_pte_range: the child's entries, as the parent has them");
 	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE, n++)
 		must(l, xok_check_pte(l->xok, env, LIBRARY_CAP, env, va, pte), va, pte);
 	ledger_add(PAID_OPERATIONS, n);
 	ledger_add(PAID_ENTRY_WRITES, n);
-	library_returns();
+	library_returns(l);
 }
 
 /* The bytes of a page whose frame is lost are where the kernel wrote them. */
@@ -248,9 +253,9 @@ static u64 give_some(struct library *l, u64 n)
 	}
 	if (!k)
 		return 0;
-	library_call("give_frames: these are yours again", k);
+	library_call(l, "give_frames: these are yours again", k);
 	err = xok_give_frames(l->xok, l->env, LIBRARY_CAP, pfns, k);
-	library_returns();
+	library_returns(l);
 	if (err)
 		vmf_panic("exokernel: the kernel does not take frames back: %d", err);
 	into_the_balloon(l, pages, k);
@@ -262,7 +267,7 @@ static void revoke(void *arg, u64 n)
 	struct library *l = arg;
 	u64 given;
 
-	ledger_step(&library_actor, "lets its policy choose pages, and writes them out", 0);
+	ledger_step(actor_of(l), "lets its policy choose pages, and writes them out", 0);
 	do {
 		given = give_some(l, n);
 		n -= given;
@@ -305,9 +310,9 @@ u64 library_ask(struct library *l, u64 n)
 		k = find_free(l, pages, pfns, min_of(n - got, (u64)GIVEN_AT_ONCE));
 		if (!k)
 			break;
-		library_call("take_frames: these, which nobody has", k);
+		library_call(l, "take_frames: these, which nobody has", k);
 		err = xok_take_list(l->xok, l->env, LIBRARY_CAP, pfns, k);
-		library_returns();
+		library_returns(l);
 		if (err) { /* somebody else was faster */
 			into_the_balloon(l, pages, k);
 			break;
@@ -317,6 +322,27 @@ u64 library_ask(struct library *l, u64 n)
 		got += k;
 	}
 	return got;
+}
+
+/* The engine is about to evict, and has not been refused in this slice. */
+static bool is_short(const struct library *l)
+{
+	return l->wish && !atomic_load(&l->refused) &&
+	       zone_free_pages(l->engine, ZONE_USER) < l->engine->config.marks.low;
+}
+
+/* Before its own pages go, others' may. */
+static void want_frames(struct library *l)
+{
+	s64 came_free;
+
+	if (likely(!is_short(l)) || library_ask(l, l->wish))
+		return;
+	library_call(l, "want_frames: who can spare some?", l->wish);
+	came_free = xok_want_frames(l->xok, l->env, LIBRARY_CAP, l->wish);
+	library_returns(l);
+	if (came_free <= 0 || !library_ask(l, (u64)came_free))
+		atomic_store(&l->refused, true);
 }
 
 /* ---- the repossession vector ---- */
@@ -363,9 +389,9 @@ void library_read_vector(struct library *l)
 	for (u64 i = 0; atomic_load(&h->nr_vector) && i < l->xok->nr_frames; i++) {
 		if (!atomic_load(&h->vector[i]) || !leave_frame(l, first + i))
 			continue;
-		library_call("forget: the block is free", 1);
+		library_call(l, "forget: the block is free", 1);
 		xok_forget(l->xok, l->env, LIBRARY_CAP, first + i);
-		library_returns();
+		library_returns(l);
 	}
 	spin_unlock(&l->repairing);
 }
@@ -378,6 +404,7 @@ static void repossessed(void *arg)
 static struct fault_result fault(void *arg, struct mm *mm, u64 cr2, u32 code)
 {
 	library_read_vector(arg);
+	want_frames(arg);
 	return resolve_fault(mm, cr2, code, FAULT_FLAG_USER);
 }
 
@@ -448,9 +475,9 @@ int library_init(struct library *l, struct engine *e, struct xok *x, unsigned en
 		return -ENOMEM;
 	e->mmu = &l->mmu;
 	e->config.thp = THP_NEVER; /* the kernel has no call for such an entry */
-	x->envs[env].fault = fault;
-	x->envs[env].arg = l;
-	err = xok_hold(x, l->resource, &library_entries, l);
+	err = xok_set_handler(x, env, LIBRARY_CAP, env, fault, l);
+	if (!err)
+		err = xok_hold(x, l->resource, &library_entries, l);
 	if (err)
 		return err;
 	fill_balloon(l);

@@ -28,6 +28,8 @@ struct library {
 	u64 nr_balloon;
 	spinlock_t lock;
 	spinlock_t repairing;
+	u64 wish; /* frames that it asks for at a time when it is short; 0: it does not */
+	_Atomic bool refused; /* it got none, in this time slice */
 };
 
 extern const struct xok_entries library_entries;
@@ -46,7 +48,7 @@ static inline struct library *library_of(const struct mm *mm)
 	return container_of(mm->engine->mmu, struct library, mmu);
 }
 
-/* Whose table that is; PROGRAM_PROCESSES: of a child that is just being made, or could not be. */
+/* Whose table that is; XOK_ENVS: of a child that is just being made, or could not be. */
 unsigned library_env(const struct library *l, const struct mm *mm);
 /* The library takes up to n frames that nobody has.  How many it got. */
 u64 library_ask(struct library *l, u64 n);
@@ -59,7 +61,7 @@ void library_read_vector(struct library *l);
 void library_ask_for_entries(struct library *l, unsigned env);
 
 /* It makes a call of the kernel with so many operations, which returns. */
-void library_call(const char *what, u64 operations);
-void library_returns(void);
+void library_call(const struct library *l, const char *what, u64 operations);
+void library_returns(const struct library *l);
 
 #endif

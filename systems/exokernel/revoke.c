@@ -84,7 +84,7 @@ static u64 walk_spaces(const struct xok *x, u32 resource, bool breaks)
 {
 	u64 n = 0;
 
-	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++)
+	for (unsigned i = 0; i < XOK_ENVS; i++)
 		if (has_resource(&x->envs[i], resource))
 			n += walk_space(x, x->envs[i].mm, breaks);
 	return n;
@@ -93,7 +93,7 @@ static u64 walk_spaces(const struct xok *x, u32 resource, bool breaks)
 /* The library may have forgotten to. */
 static void flush_spaces(const struct xok *x, u32 resource)
 {
-	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++) {
+	for (unsigned i = 0; i < XOK_ENVS; i++) {
 		struct mm *mm = x->envs[i].mm;
 
 		if (has_resource(&x->envs[i], resource))
@@ -184,6 +184,7 @@ int xok_give_frames(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, 
 		flush_spaces(x, c->resource);
 		become_free(x, h, pfns, n);
 		atomic_fetch_add(&h->given, n);
+		ledger_add(PAID_FRAMES_GIVEN, n);
 	}
 	up_write(&x->going);
 	return err;
@@ -280,6 +281,7 @@ static u64 repossess(struct xok *x, u32 resource, u64 n)
 		taken = save_all(x, h, pfns, chosen);
 		set_owners(x, pfns + taken, chosen - taken, resource);
 		become_free(x, h, pfns, taken);
+		ledger_add(PAID_REPOSSESSED, taken);
 	}
 	up_write(&x->going);
 	up_write(&h->inside);
@@ -287,36 +289,118 @@ static u64 repossess(struct xok *x, u32 resource, u64 n)
 	return taken;
 }
 
-static void enter(const char *why)
+static void enter(const struct xok_holder *h, const char *why)
 {
-	ledger_cross(&lab_kernel, &library_actor, BY_UPCALL, why);
+	ledger_cross(&lab_kernel, h->actor, BY_UPCALL, why);
 }
 
-static void comes_back(void)
+static void comes_back(const struct xok_holder *h)
 {
-	ledger_cross(&library_actor, &lab_kernel, BY_RETURN, "the upcall ends");
+	ledger_cross(h->actor, &lab_kernel, BY_RETURN, "the upcall ends");
+}
+
+/* It is asked, so many times at most.  How many it gave. */
+static u64 ask(struct xok_holder *h, u64 n, unsigned times)
+{
+	u64 before = atomic_load(&h->given), given = 0;
+
+	for (unsigned i = 0; h->entries && given < n && i < times; i++) {
+		ledger_count(PAID_REVOCATIONS);
+		enter(h, "revocation: so many frames are to be given back");
+		h->entries->revoke(h->arg, n - given);
+		comes_back(h);
+		given = atomic_load(&h->given) - before;
+	}
+	return given;
 }
 
 u64 xok_revoke(struct xok *x, u32 resource, u64 n)
 {
 	struct xok_holder *h = &x->holders[resource];
-	u64 before = atomic_load(&h->given), given = 0, taken;
+	struct ledger_payer was = ledger_charge(h->ledger);
+	u64 given = ask(h, n, XOK_PATIENCE), taken = 0;
 
-	for (unsigned i = 0; h->entries && given < n && i < XOK_PATIENCE; i++) {
-		enter("revocation: so many frames are to be given back");
-		h->entries->revoke(h->arg, n - given);
-		comes_back();
-		given = atomic_load(&h->given) - before;
-	}
-	if (given >= n)
-		return given;
-	taken = repossess(x, resource, n - given);
+	if (given < n)
+		taken = repossess(x, resource, n - given);
 	if (taken && h->entries) {
-		enter("frames were repossessed: their names are in the vector");
+		enter(h, "frames were repossessed: their names are in the vector");
 		h->entries->repossessed(h->arg);
-		comes_back();
+		comes_back(h);
 	}
+	ledger_charge_again(&was);
 	return given + taken;
+}
+
+/* ---- what one library wants of the others ---- */
+
+/* Of the machine's frames each library keeps one in so many, however little it wants. */
+#define KEPT_OF 8
+
+/* Another's address space, from where this one's thread is. */
+static const struct ledger_actor other_library = { .name = "the other library OS",
+						   .ring = 3,
+						   .domain = 2 };
+
+void xok_end_slice(struct xok *x, u32 resource)
+{
+	struct xok_holder *h = &x->holders[resource];
+
+	atomic_store(&h->wanted, atomic_exchange(&h->wants, false));
+}
+
+/* Can it do without n frames, if that one wants them? */
+static bool can_spare(const struct xok *x, const struct xok_holder *h,
+		      const struct xok_holder *wants, u64 n)
+{
+	u64 has = atomic_load(&h->frames);
+
+	if (has >= atomic_load(&wants->frames) + n)
+		return true;
+	return !atomic_load(&h->wants) && !atomic_load(&h->wanted) &&
+	       has >= n + x->nr_frames / KEPT_OF;
+}
+
+/* Who has most of those that can; NULL: none can. */
+static struct xok_holder *who_can_spare(struct xok *x, const struct xok_holder *wants, u64 n)
+{
+	struct xok_holder *best = NULL;
+
+	for (u32 i = XOK_KERNEL + 1; i < XOK_RESOURCES; i++) {
+		struct xok_holder *h = &x->holders[i];
+
+		if (h != wants && h->entries && can_spare(x, h, wants, n) &&
+		    (!best || atomic_load(&h->frames) > atomic_load(&best->frames)))
+			best = h;
+	}
+	return best;
+}
+
+s64 xok_want_frames(struct xok *x, unsigned env, unsigned cap, u64 n)
+{
+	const struct xok_capability *c = xok_capability(x, env, cap);
+	const struct ledger_actor *actor;
+	struct xok_holder *wants, *h;
+	struct ledger_payer was;
+	u64 given = 0;
+
+	if (!c)
+		return -EBADF;
+	if (!(c->rights & XOK_GRANT))
+		return -EACCES;
+	wants = &x->holders[c->resource];
+	atomic_store(&wants->wants, true);
+	down_write(&x->wanting);
+	h = who_can_spare(x, wants, n);
+	if (h) {
+		actor = h->actor;
+		h->actor = &other_library;
+		was = ledger_charge(h->ledger);
+		given = ask(h, n, 1);
+		ledger_charge_again(&was);
+		h->actor = actor;
+	}
+	up_write(&x->wanting);
+	return (s64)given;
 }
 
 int xok_forget(struct xok *x, unsigned env, unsigned cap, u64 pfn)

@@ -13,6 +13,7 @@ int xok_init(struct xok *x, struct soft_machine *m, const struct mmu_ops *hardwa
 	x->hardware = *hardware;
 	x->nr_frames = m->nr_user;
 	spin_init(&x->lock);
+	rwsem_init(&x->wanting);
 	rwsem_init(&x->going);
 	for (unsigned i = 0; i < XOK_RESOURCES; i++)
 		rwsem_init(&x->holders[i].inside);
@@ -38,6 +39,8 @@ int xok_hold(struct xok *x, u32 resource, const struct xok_entries *entries, voi
 
 	h->entries = entries;
 	h->arg = arg;
+	if (!h->actor)
+		h->actor = &library_actor;
 	if (!h->vector)
 		h->vector = calloc(x->nr_frames, sizeof(*h->vector));
 	return h->vector ? 0 : -ENOMEM;
@@ -73,7 +76,7 @@ unsigned xok_current(const struct xok *x, unsigned cpu)
 const struct xok_capability *xok_capability(const struct xok *x, unsigned env, unsigned cap)
 {
 	ledger_count(PAID_CAPABILITIES);
-	if (env >= PROGRAM_PROCESSES || !x->envs[env].used || cap >= XOK_CAPS ||
+	if (env >= XOK_ENVS || !x->envs[env].used || cap >= XOK_CAPS ||
 	    x->envs[env].caps[cap].resource == XOK_KERNEL)
 		return NULL;
 	return &x->envs[env].caps[cap];
@@ -119,9 +122,11 @@ static int take_all(struct xok *x, unsigned env, unsigned cap, u64 (*f)(const vo
 	for (i -= err ? 1 : 0; err && i--;)
 		atomic_store(xok_owner(x, f(arg, i)), XOK_KERNEL);
 	spin_unlock(&x->lock);
-	if (!err)
-		atomic_fetch_add(&x->holders[c->resource].frames, n);
-	return err;
+	if (err)
+		return err;
+	atomic_fetch_add(&x->holders[c->resource].frames, n);
+	ledger_add(PAID_FRAMES_TAKEN, n);
+	return 0;
 }
 
 static u64 in_a_row(const void *first, u64 i)
@@ -146,7 +151,7 @@ int xok_take_list(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, u6
 
 int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm)
 {
-	if (child >= PROGRAM_PROCESSES)
+	if (child >= XOK_ENVS)
 		return -EINVAL;
 	if (x->envs[child].used)
 		return -EEXIST;
@@ -155,9 +160,38 @@ int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm)
 	return 0;
 }
 
-void xok_env_destroy(struct xok *x, unsigned env)
+/* Is `target` an environment of whoever has this capability?  0, -EBADF, -EACCES. */
+static int check_own_env(const struct xok *x, unsigned env, unsigned cap, unsigned target)
 {
-	x->envs[env] = (struct xok_env){ 0 };
+	const struct xok_capability *c = xok_capability(x, env, cap);
+
+	if (!c)
+		return -EBADF;
+	if (target >= XOK_ENVS || !x->envs[target].used ||
+	    x->envs[target].caps[0].resource != c->resource)
+		return -EACCES;
+	return 0;
+}
+
+int xok_env_destroy(struct xok *x, unsigned env, unsigned cap, unsigned target)
+{
+	int err = check_own_env(x, env, cap, target);
+
+	if (!err)
+		x->envs[target] = (struct xok_env){ 0 };
+	return err;
+}
+
+int xok_set_handler(struct xok *x, unsigned env, unsigned cap, unsigned target, xok_fault_fn f,
+		    void *arg)
+{
+	int err = check_own_env(x, env, cap, target);
+
+	if (!err) {
+		x->envs[target].fault = f;
+		x->envs[target].arg = arg;
+	}
+	return err;
 }
 
 /* One entry, with this capability.  Lock held. */

@@ -23,6 +23,8 @@ extern const struct ledger_actor library_actor;
 #define XOK_RESOURCES  4   /* with XOK_KERNEL */
 #define XOK_GUARANTEED 4   /* frames that a library may name that are not repossessed */
 #define XOK_PATIENCE   3   /* time slices in which a library has to answer */
+/* Environments: of two libraries, each with as many processes as a program may have. */
+#define XOK_ENVS (2 * PROGRAM_PROCESSES)
 
 enum xok_right { XOK_READ = 1, XOK_WRITE = 2, XOK_GRANT = 4 };
 
@@ -31,12 +33,14 @@ struct xok_capability {
 	u32 rights;   /* enum xok_right */
 };
 
+typedef struct fault_result (*xok_fault_fn)(void *arg, struct mm *mm, u64 cr2, u32 code);
+
 /* A processor environment: where the kernel enters whom, and what that may touch. */
 struct xok_env {
 	bool used;
 	struct mm *mm; /* whose page table is this environment's */
-	/* Its handler of page faults. */
-	struct fault_result (*fault)(void *arg, struct mm *mm, u64 cr2, u32 code);
+	/* Its handler of page faults: xok_set_handler(). */
+	xok_fault_fn fault;
 	void *arg;
 	struct xok_capability caps[XOK_CAPS];
 };
@@ -53,8 +57,14 @@ struct xok_entries {
 struct xok_holder {
 	const struct xok_entries *entries; /* NULL: it cannot be asked */
 	void *arg;
-	_Atomic u64 frames;		/* that it has */
-	_Atomic u64 given;		/* that it has given back, ever */
+	/* As whom it is entered, and who pays for what it does when it is asked for frames; NULL:
+	 * who asks. */
+	const struct ledger_actor *actor;
+	struct ledger *ledger;
+	_Atomic u64 frames; /* that it has */
+	_Atomic u64 given;  /* that it has given back, ever */
+	/* It has wanted frames in this slice, or in its last one: xok_end_slice(). */
+	_Atomic bool wants, wanted;
 	u64 guaranteed[XOK_GUARANTEED]; /* pfns; 0: none */
 	/* The repossession vector, which it may read: by frame, the bytes that were there, in the
 	 * blocks of its disk to which the kernel has written them; NULL: that frame was not taken.
@@ -77,7 +87,8 @@ struct xok {
 			  */
 	rwsem_t going;	 /* for writing: some are XOK_GOING */
 	struct xok_holder holders[XOK_RESOURCES];
-	struct xok_env envs[PROGRAM_PROCESSES];
+	rwsem_t wanting; /* for writing: one library at a time is asked for what another wants */
+	struct xok_env envs[XOK_ENVS];
 	unsigned slices[SOFT_MAX_CPUS]; /* the time-slice vector: whose slice each CPU is in */
 };
 
@@ -107,9 +118,20 @@ int xok_guarantee(struct xok *x, unsigned env, unsigned cap, u64 pfn);
 /* The library has seen to what the vector names: the name goes, and the block is free.  0, -EBADF,
  * -ENOENT. */
 int xok_forget(struct xok *x, unsigned env, unsigned cap, u64 pfn);
+/* It would have n frames more, and nobody has none: another library is asked for them, if it has
+ * so many more than this one or has wanted none in its last slice (and keeps its part of the
+ * machine).  How many came free, for whoever takes them; 0: the other needs its own, or does not
+ * answer, for a wish is no reason to take anything by force.  -EBADF, -EACCES.  As
+ * xok_revoke(), of the other. */
+s64 xok_want_frames(struct xok *x, unsigned env, unsigned cap, u64 n);
+/* Page faults in `target`, an environment of its own, are f(arg, ...)'s from now on.  0, -EBADF,
+ * -EACCES. */
+int xok_set_handler(struct xok *x, unsigned env, unsigned cap, unsigned target, xok_fault_fn f,
+		    void *arg);
 /* A new environment with the caller's capabilities.  0, -EEXIST, -EINVAL. */
 int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm);
-void xok_env_destroy(struct xok *x, unsigned env);
+/* One of its own ends.  0, -EBADF, -EACCES. */
+int xok_env_destroy(struct xok *x, unsigned env, unsigned cap, unsigned target);
 /*
  * The n entries from ptep on, at va in the page table of `target`, become these.  The frames'
  * resource is the capability's, with XOK_WRITE where an entry allows writing; entries are the
@@ -149,6 +171,8 @@ int xok_hold(struct xok *x, u32 resource, const struct xok_entries *entries, voi
 u64 xok_revoke(struct xok *x, u32 resource, u64 n);
 /* The resource that has most frames. */
 u32 xok_richest(const struct xok *x);
+/* A time slice of the resource's library is over. */
+void xok_end_slice(struct xok *x, u32 resource);
 /* Whose slice is the CPU in? */
 unsigned xok_current(const struct xok *x, unsigned cpu);
 /* The CPU has met a fault of a program's: the kernel fields it.  `what` the hardware calls it. */

@@ -146,7 +146,7 @@ static void a_capability_opens_its_resource_with_its_rights(void **state)
 	assert_int_equal(try_insert(0, 3, 0, first, RO), -EBADF);
 	assert_int_equal(try_insert(0, XOK_CAPS, 0, first, RO), -EBADF);
 	assert_int_equal(try_insert(1, 0, 1, first, RO), -EBADF);
-	assert_int_equal(try_insert(PROGRAM_PROCESSES, 0, 0, first, RO), -EBADF);
+	assert_int_equal(try_insert(XOK_ENVS, 0, 0, first, RO), -EBADF);
 	assert_int_equal(try_insert(0, 0, 1, first, RO), -EACCES);
 	assert_int_equal(try_insert(0, 0, 0, first, PTE_PRESENT), -EINVAL);
 	assert_int_equal(try_insert(0, 0, 0, first, 0), -EINVAL);
@@ -206,13 +206,18 @@ static void an_environment_begins_with_its_maker_s_capabilities(void **state)
 
 	(void)state;
 	give_cap(1, LIBRARY_RESOURCE, XOK_READ);
-	assert_int_equal(xok_env_create(k, 0, PROGRAM_PROCESSES, x->base.mm), -EINVAL);
+	assert_int_equal(xok_env_create(k, 0, XOK_ENVS, x->base.mm), -EINVAL);
 	assert_int_equal(xok_env_create(k, 0, 0, x->base.mm), -EEXIST);
 	assert_int_equal(xok_env_create(k, 0, 1, x->base.mm), 0);
 	assert_int_equal(try_insert(1, 1, 1, first, RW), -EACCES);
 	assert_int_equal(try_insert(1, 0, 1, first, RW), 1);
 	assert_int_equal(try_insert(1, 0, 0, first, RW), -EACCES);
-	xok_env_destroy(k, 1);
+	assert_int_equal(xok_env_destroy(k, 0, 4, 1), -EBADF);
+	give_cap(5, OTHER, XOK_READ);
+	assert_int_equal(xok_env_destroy(k, 0, 5, 1), -EACCES);
+	assert_int_equal(xok_env_destroy(k, 0, 0, XOK_ENVS), -EACCES);
+	assert_int_equal(xok_env_destroy(k, 0, 0, 1), 0);
+	assert_int_equal(xok_env_destroy(k, 0, 0, 1), -EACCES);
 	assert_int_equal(try_insert(1, 0, 1, first, RW), -EBADF);
 }
 

@@ -20,13 +20,14 @@ static u64 at[BESIDE]; /* each one's loop */
 
 static int setup(void **state)
 {
-	struct beside_options o = { .frames = { FRAMES, FRAMES },
+	struct beside_options o = { .cpus = 1,
+				    .frames = { FRAMES, FRAMES },
 				    .policies = { &policy_fifo, &policy_chosen } };
 
 	(void)state;
 	if (ledger_create(BESIDE, &ledger))
 		return -1;
-	o.ledger = ledger;
+	o.ledgers[FIFO] = o.ledgers[MRU] = ledger;
 	return beside_create(&o, &b);
 }
 
@@ -185,6 +186,7 @@ static void neither_gets_at_what_is_the_other_s(void **state)
 	u64 first = b->machine->nr_table, others = first + FRAMES + 1, own = first + 1;
 	pte_t entry = { 0 }, pte = pte_make(others, PTE_PRESENT | PTE_USER);
 	struct page *page = NULL;
+	unsigned other = b->sides[1].library.env;
 	struct xok *x = &b->xok;
 
 	(void)state;
@@ -195,13 +197,19 @@ static void neither_gets_at_what_is_the_other_s(void **state)
 	assert_int_equal(xok_insert_pte(x, 0, LIBRARY_CAP + 1, 0, at[0], &entry, &pte, &page, 1),
 			 -EBADF);
 	pte = pte_make(own, PTE_PRESENT | PTE_USER);
-	assert_int_equal(xok_insert_pte(x, 0, LIBRARY_CAP, 1, at[1], &entry, &pte, &page, 1),
+	assert_int_equal(xok_insert_pte(x, 0, LIBRARY_CAP, other, at[1], &entry, &pte, &page, 1),
 			 -EACCES);
-	assert_int_equal(xok_mod_pte(x, 0, LIBRARY_CAP, 1, at[1], &entry, pte), -EACCES);
-	assert_int_equal(xok_check_removal(x, 0, LIBRARY_CAP, 1), -EACCES);
+	assert_int_equal(xok_mod_pte(x, 0, LIBRARY_CAP, other, at[1], &entry, pte), -EACCES);
+	assert_int_equal(xok_check_removal(x, 0, LIBRARY_CAP, other), -EACCES);
 	assert_int_equal(xok_give_frames(x, 0, LIBRARY_CAP, &others, 1), -EACCES);
 	assert_int_equal(xok_take_list(x, 0, LIBRARY_CAP, &others, 1), -EBUSY);
 	assert_int_equal(xok_guarantee(x, 0, LIBRARY_CAP, others), -EACCES);
+	assert_int_equal(xok_set_handler(x, 0, LIBRARY_CAP, other, x->envs[0].fault, NULL),
+			 -EACCES);
+	assert_int_equal(xok_set_handler(x, 0, LIBRARY_CAP + 1, 0, x->envs[0].fault, NULL), -EBADF);
+	assert_int_equal(xok_env_destroy(x, 0, LIBRARY_CAP, other), -EACCES);
+	assert_int_equal(xok_env_create(x, 0, other, b->sides[0].mm), -EEXIST);
+	assert_int_equal(xok_want_frames(x, 0, LIBRARY_CAP + 1, 1), -EBADF);
 	assert_true(pte_none(entry));
 	/* There is nothing to be had. */
 	assert_int_equal(library_ask(&b->sides[0].library, 1), 0);
@@ -245,6 +253,81 @@ static void revoking_of_one_leaves_the_other(void **state)
 	loops(MRU, 8);
 	assert_true(loops(MRU, 8) < before / 2);
 	assert_true(read_loop(FIFO));
+}
+
+static void children_are_of_their_parent_s_library(void **state)
+{
+	(void)state;
+	begin_loops();
+	for (unsigned i = 0; i < BESIDE; i++) {
+		struct program *p = program(i);
+		u64 word = 7 + i, got;
+
+		assert_int_equal(p->ops->fork(p, 0, 1), 0);
+		p->ops->run(p, 0, 1);
+		assert_int_equal(p->ops->access(p, 0, at[i], PF_WRITE, &word, sizeof(word)),
+				 FAULT_OK);
+		p->ops->run(p, 0, 0);
+		assert_true(read_loop(i)); /* the parent's is as it was */
+		p->ops->run(p, 0, 1);
+		p->ops->access(p, 0, at[i], 0, &got, sizeof(got));
+		assert_int_equal(got, word);
+	}
+	beside_check(b);
+	for (unsigned i = 0; i < BESIDE; i++) {
+		program(i)->ops->exit(program(i), 1);
+		assert_true(read_loop(i));
+	}
+}
+
+/* ---- what one wants and the other can spare ---- */
+
+static void wish(u64 frames)
+{
+	for (unsigned i = 0; i < BESIDE; i++)
+		b->sides[i].library.wish = frames;
+}
+
+static void who_is_short_gets_what_the_other_can_spare(void **state)
+{
+	(void)state;
+	wish(8);
+	map_loop(FIFO);
+	assert_true(write_loop(FIFO) && read_loop(FIFO));
+	assert_true(frames(FIFO) > LOOP);
+	assert_int_equal(frames(FIFO) + frames(MRU), BESIDE * FRAMES);
+	assert_int_equal(loops(FIFO, TIMES), 0); /* nothing went out */
+	/* It is not asked for more than it can do without. */
+	assert_int_equal(xok_want_frames(&b->xok, 0, LIBRARY_CAP, BESIDE * FRAMES), 0);
+}
+
+static void turn(void *arg, unsigned side)
+{
+	bool *ok = arg;
+
+	ok[side] = write_loop(side);
+	for (u64 i = 0; i < TIMES; i++)
+		ok[side] &= read_loop(side);
+}
+
+/* The first takes what the second does not want yet, which then gets its part back. */
+static void two_that_are_short_have_the_same(void **state)
+{
+	bool ok[BESIDE] = { false, false };
+
+	(void)state;
+	wish(8);
+	for (unsigned i = 0; i < BESIDE; i++)
+		map_loop(i);
+	ledger_reset(ledger);
+	assert_int_equal(beside_run(b, turn, ok), 0);
+	assert_true(ok[FIFO] && ok[MRU]);
+	assert_true(ledger_sum(ledger, PAID_REVOCATIONS) > 2);
+	assert_int_equal(ledger_sum(ledger, PAID_FRAMES_GIVEN),
+			 ledger_sum(ledger, PAID_FRAMES_TAKEN));
+	assert_int_equal(ledger_sum(ledger, PAID_REPOSSESSED), 0);
+	assert_in_range(frames(FIFO), FRAMES - 16, FRAMES + 16);
+	assert_int_equal(frames(FIFO) + frames(MRU), BESIDE * FRAMES);
 }
 
 /* ---- memory flows ---- */
@@ -314,6 +397,9 @@ int main(void)
 		TEST(at_once_each_pays_what_it_pays_alone),
 		TEST(neither_gets_at_what_is_the_other_s),
 		TEST(revoking_of_one_leaves_the_other),
+		TEST(children_are_of_their_parent_s_library),
+		TEST(who_is_short_gets_what_the_other_can_spare),
+		TEST(two_that_are_short_have_the_same),
 		TEST(frames_flow_between_two_that_run),
 	};
 
