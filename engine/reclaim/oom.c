@@ -28,13 +28,16 @@ static u64 count_of(const _Atomic s64 *counter)
 	return n > 0 ? (u64)n : 0;
 }
 
-static u64 total_pages(const struct engine *e)
+/* An area may just be on its way out. */
+static u64 total_pages(struct engine *e)
 {
 	u64 total = user_frames(e);
 
+	spin_lock(&e->swap.lock);
 	for (unsigned i = 0; i < MAX_SWAP_AREAS; i++)
 		if (e->swap.areas[i])
 			total += e->swap.areas[i]->store->nr_slots;
+	spin_unlock(&e->swap.lock);
 	return total;
 }
 

@@ -385,6 +385,35 @@ static void others_wait_for_the_victim_and_pick_no_other(void **state)
 	expect_bytes(2, 50);
 }
 
+static void *areas_come_and_go(void *arg)
+{
+	_Atomic bool *stop = arg;
+
+	while (!atomic_load(stop))
+		assert_int_equal(swap_area_off(w.e, (unsigned)swap_area_on(w.e, &flaky.store, 0)),
+				 0);
+	return NULL;
+}
+
+/* (Which the sanitizers see.) */
+static void an_area_may_go_while_all_memory_is_counted(void **state)
+{
+	_Atomic bool stop = false;
+	pthread_t thread;
+
+	(void)state;
+	start_all(1);
+	mm->owner.unkillable = true;
+	w.e->config.marks.min = FRAMES;
+	pthread_create(&thread, NULL, areas_come_and_go, &stop);
+	for (unsigned i = 0; i < 2000; i++) {
+		assert_int_equal(out_of_memory(mm), OOM_NOBODY);
+		said[0] = 0;
+	}
+	atomic_store(&stop, true);
+	pthread_join(thread, NULL);
+}
+
 static void *destroy(void *arg)
 {
 	mm_destroy(arg);
@@ -432,6 +461,7 @@ int main(void)
 		T(what_others_share_with_it_stays),
 		T(a_killed_program_gets_sigkill),
 		T(others_wait_for_the_victim_and_pick_no_other),
+		T(an_area_may_go_while_all_memory_is_counted),
 		T(a_space_that_is_visited_stays),
 	};
 
