@@ -11,12 +11,15 @@
  * from elsewhere, or a page that two nodes share, moves nothing.  What a policy has placed stays
  * unless it says MPOL_F_NUMA_BALANCING.  Moving takes no time to speak of: what is locked or in
  * use, or has no room on the other node without reclaim, stays.
+ *
+ * Huge pages are passed over whole: to ask about a part of one it would have to be split.
  */
 #include "engine/fault/internal.h"
 #include "engine/backing/dax.h"
 #include "engine/backing/page_cache.h"
 #include "engine/hugetlb/hugetlb.h"
 #include "engine/migrate/migrate.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 /* ---- the scan ---- */
@@ -40,10 +43,15 @@ u64 change_prot_numa(struct vma *vma, u64 start, u64 end)
 	spinlock_t *ptl;
 	pte_t *ptep;
 	u64 n = 0;
+	bool huge;
 
-	for (u64 va = start; (ptep = pte_next_table(mm, &va, end, &ptl));) {
+	for (u64 va = start; (ptep = pmd_next(mm, &va, end, &ptl, &huge));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
+		if (unlikely(huge)) {
+			va = stop;
+			continue;
+		}
 		spin_lock(ptl);
 		for (; va < stop; va += PAGE_SIZE)
 			n += change_entry(vma, va, ptep++);

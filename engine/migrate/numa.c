@@ -8,7 +8,9 @@
 #include "engine/migrate/numa.h"
 
 #include "engine/backing/shared_policy.h"
+#include "engine/hugetlb/hugetlb.h"
 #include "engine/migrate/migrate.h"
+#include "engine/space/huge.h"
 #include "engine/space/internal.h"
 
 struct mover {
@@ -47,14 +49,44 @@ static void look_at_entry(struct mover *m, pte_t pte)
 		m->left++;
 }
 
+/* A huge entry, of which [va, stop) is meant: true if there is nothing to move.  Else it is split,
+ * and single pages go. */
+static bool look_at_huge(struct mover *m, u64 va, u64 stop, pte_t *pmdp, spinlock_t *ptl)
+{
+	bool done = true;
+	struct page *page;
+	pte_t pmd;
+
+	if (!pmd_lock_huge(m->mm, pmdp, ptl))
+		return false; /* not any more */
+	pmd = pte_read(pmdp);
+	page = pfn_page(m->mm->engine, pte_pfn(pmd));
+	if (pte_special(pmd) || is_of_pool(page) || !node_isset(page_nid(page), m->from))
+		;
+	else if (!(m->flags & (UAPI_MPOL_MF_MOVE | UAPI_MPOL_MF_MOVE_ALL)))
+		m->left += (stop - va) >> PAGE_SHIFT;
+	else
+		done = false;
+	spin_unlock(ptl);
+	if (!done)
+		split_huge_pmd(m->mm, va);
+	return done;
+}
+
 static void move_range(struct mover *m, u64 start, u64 end)
 {
 	spinlock_t *ptl;
 	pte_t *ptep;
+	bool huge;
 
-	for (u64 va = start; (ptep = pte_next_table(m->mm, &va, end, &ptl));) {
+	for (u64 va = start; (ptep = pmd_next(m->mm, &va, end, &ptl, &huge));) {
 		u64 stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 
+		if (unlikely(huge)) {
+			if (look_at_huge(m, va, stop, ptep, ptl))
+				va = stop;
+			continue;
+		}
 		spin_lock(ptl);
 		for (; va < stop && m->n < MMU_BATCH; va += PAGE_SIZE)
 			look_at_entry(m, pte_read(ptep++));
@@ -168,22 +200,48 @@ int do_mbind(struct mm *mm, u64 start, u64 len, u64 mode, const u64 *nmask, u64 
 
 /* ---- move_pages ---- */
 
+/* The entry of va, and the lock of its table.  A huge page that is to go to node `nid` is split for
+ * that; one that stays is told of in *status, as are those that are not there, with NULL. */
+static pte_t *find_entry(struct vma *vma, u64 va, int nid, spinlock_t **ptl, int *status)
+{
+	struct mm *mm = vma->mm;
+	pte_t *ptep = pte_find(mm, va, ptl), pte;
+
+	*status = -ENOENT;
+	if (ptep)
+		return ptep;
+	/* (What goes meanwhile was there; and a frame's node does not change.) */
+	pte = pte_peek(mm, va);
+	if (!pte_mapped(pte))
+		return NULL;
+	*status = pte_special(pte) ? -EFAULT : (int)page_nid(pfn_page(mm->engine, pte_pfn(pte)));
+	if (*status < 0 || nid == NUMA_NO_NODE || *status == nid)
+		return NULL;
+	if (is_vm_hugetlb(vma)) {
+		*status = -EBUSY;
+		return NULL;
+	}
+	split_huge_pmd(mm, va);
+	*status = -ENOENT;
+	return pte_find(mm, va, ptl);
+}
+
 /* The page at va, if it may go by `flags`: with a reference if it is not on node `nid`
  * (NUMA_NO_NODE: wherever it is, without one).  Its node, or an error as in numa.h. */
 static int find_page(struct mm *mm, u64 va, int nid, u64 flags, struct page **found)
 {
 	struct vma *vma = find_vma(mm, va);
-	int status = -ENOENT;
 	spinlock_t *ptl;
 	pte_t *ptep, pte;
 	struct page *page;
+	int status;
 
 	*found = NULL;
 	if (!vma || vma->start > va)
 		return -EFAULT;
-	ptep = pte_find(mm, va, &ptl);
+	ptep = find_entry(vma, va, nid, &ptl, &status);
 	if (!ptep)
-		return -ENOENT;
+		return status;
 	spin_lock(ptl);
 	pte = pte_read(ptep);
 	if (pte_mapped(pte)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Areas of huge pages: promises, faults, copies, what is cut, moved, protected and unmapped. */
 #include "engine/base/bytes.h"
+#include "engine/migrate/numa.h"
 #include "engine/reclaim/memory_failure.h"
 #include "tests/unit/huge_world.h"
 
@@ -501,6 +502,19 @@ static void map_hugetlb_is_not_for_other_files(void **state)
 	file_put(file);
 }
 
+static void the_node_of_a_part_is_told(void **state)
+{
+	u64 at[] = { HUGE(0) + P(7), HUGE(1) };
+	int nodes[2];
+
+	(void)state;
+	map_anon(0, 2, PRIVATE);
+	hput(HUGE(0), 1);
+	assert_int_equal(do_move_pages(mm, 2, at, NULL, nodes, 0), 0);
+	assert_int_equal(nodes[0], 0);
+	assert_int_equal(nodes[1], -ENOENT);
+}
+
 /* ---- memory that fails ---- */
 
 /* The frame at va, which is mapped. */
@@ -698,6 +712,7 @@ int main(void)
 		T(a_file_is_read_and_not_written),
 		T(a_file_of_huge_pages_can_be_sealed),
 		T(map_hugetlb_is_not_for_other_files),
+		T(the_node_of_a_part_is_told),
 		T(a_page_that_fails_is_lost_to_all_who_have_it_mapped),
 		T(a_page_of_a_file_that_fails_keeps_its_place_until_the_file_is_cut),
 		T(a_free_page_that_fails_leaves_the_pool_unless_it_is_promised),

@@ -3,6 +3,7 @@
 #include "engine/migrate/compaction.h"
 #include "engine/migrate/numa.h"
 #include "engine/space/calls.h"
+#include "tests/unit/huge_marks.h"
 #include "tests/unit/script_world.h"
 
 enum { NODE_FRAMES = 256 };
@@ -696,6 +697,84 @@ static void an_entry_that_asks_is_changed_as_any_other(void **state)
 	assert_int_equal(vm_unmap(mm, AT(5), P(1)), 0);
 }
 
+/* ---- huge pages ---- */
+
+static int setup_huge(void **state)
+{
+	struct numa_config two = { .nr = 2,
+				   .frames = { 4 * HUGE_PAGES, 4 * HUGE_PAGES },
+				   .distance = { { 10, 20 }, { 20, 10 } } };
+
+	(void)state;
+	start((struct world_options){
+		.frames = 8 * HUGE_PAGES, .cpus = 2, .nodes = two, .thp = THP_ALWAYS });
+	soft_load_mm(&w.m->cpus[1], mm);
+	soft_load_mm(w.cpu, mm);
+	map(0, HUGE_PAGES, RW);
+	touch_on(0, 0);
+	assert_true(is_huge(0));
+	return 0;
+}
+
+static s64 ask(unsigned page, int *node)
+{
+	u64 at = AT(page);
+
+	return do_move_pages(mm, 1, &at, NULL, node, 0);
+}
+
+static void huge_pages_stay_whole_where_nothing_of_them_is_to_move(void **state)
+{
+	u64 node_0 = 1, node_1 = 2;
+	int node = -1;
+
+	(void)state;
+	assert_int_equal(task_numa_work(mm, HUGE_PAGES), 0);
+	assert_true(is_huge(0));
+	assert_int_equal(
+		do_mbind(mm, AT(0), P(HUGE_PAGES), UAPI_MPOL_BIND, &node_1, 9, UAPI_MPOL_MF_STRICT),
+		-EIO);
+	assert_int_equal(do_mbind(mm, AT(0), P(HUGE_PAGES), UAPI_MPOL_BIND, &node_0, 9,
+				  UAPI_MPOL_MF_STRICT | UAPI_MPOL_MF_MOVE),
+			 0);
+	assert_true(is_huge(0));
+	assert_int_equal(ask(77, &node), 0);
+	assert_int_equal(node, 0);
+	assert_true(is_huge(0));
+	assert_int_equal(get(0), 1);
+}
+
+static void the_parts_of_a_huge_page_move_as_single_ones(void **state)
+{
+	u64 at = AT(77), node_1 = 2;
+	int to = 1, node = -1;
+
+	(void)state;
+	touch_on(0, 78);
+	assert_int_equal(do_move_pages(mm, 1, &at, &to, &node, UAPI_MPOL_MF_MOVE), 0);
+	assert_int_equal(node, 1);
+	assert_int_equal(node_of(77), 1);
+	assert_int_equal(node_of(78), 0);
+	assert_int_equal(do_mbind(mm, AT(0), P(HUGE_PAGES), UAPI_MPOL_BIND, &node_1, 9,
+				  UAPI_MPOL_MF_STRICT | UAPI_MPOL_MF_MOVE),
+			 0);
+	assert_int_equal(node_of(78), 1);
+	assert_int_equal(get(78), 79);
+	assert_int_equal(get(0), 1);
+}
+
+static void the_huge_zero_page_is_nowhere(void **state)
+{
+	int node = -1;
+
+	(void)state;
+	map(HUGE_PAGES, HUGE_PAGES, RW);
+	assert_int_equal(get(HUGE_PAGES), 0);
+	assert_int_equal(ask(HUGE_PAGES, &node), 0);
+	assert_int_equal(node, -EFAULT);
+	assert_true(is_huge(HUGE_PAGES));
+}
+
 static void where_there_is_one_node_nobody_is_asked(void **state)
 {
 	(void)state;
@@ -709,6 +788,7 @@ static void where_there_is_one_node_nobody_is_asked(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define H(f) cmocka_unit_test_setup_teardown(f, setup_huge, teardown)
 	const struct CMUnitTest tests[] = {
 		T(memory_comes_from_the_node_of_the_cpu),
 		T(when_that_is_full_from_the_nearest_that_is_not),
@@ -748,6 +828,9 @@ int main(void)
 		T(without_room_there_it_stays),
 		T(an_entry_that_asks_is_changed_as_any_other),
 		T(where_there_is_one_node_nobody_is_asked),
+		H(huge_pages_stay_whole_where_nothing_of_them_is_to_move),
+		H(the_parts_of_a_huge_page_move_as_single_ones),
+		H(the_huge_zero_page_is_nowhere),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
