@@ -405,7 +405,7 @@ u64 invalidate_mapping_pages(struct address_space *m, u64 start, u64 end)
 /* A fresh page for index, in the cache, locked, with a reference, its bytes not there yet. */
 static int add_page(struct address_space *m, u64 index, unsigned flags, struct page **page)
 {
-	struct page *fresh = task_alloc_page(m->engine, flags);
+	struct page *fresh = task_alloc_page(m->engine, 0, flags);
 	u64 shadow;
 	int err;
 

@@ -3,7 +3,8 @@
  * Collapsing: 512 single pages become one huge page, at the price of a copy.
  *
  *   1  look (mmap_lock for reading): is there a table, are its entries such as can be collapsed?
- *   2  a huge page is allocated, with no lock held, and what is swapped out comes back;
+ *   2  a huge page is allocated, on the node that has most of the pages, whatever the area's
+ *      policy is (as in Linux), and what is swapped out comes back;
  *   3  mmap_lock for writing, and the VMA drained: no fault; the family's lock for writing: nobody
  *      comes by the reverse map.  Is all as it was?
  *   4  the table is unlinked and flushed: no CPU can read or write there;
@@ -83,6 +84,7 @@ static enum scan_result find_table(struct collapse *c)
 
 struct seen {
 	unsigned none, swapped, shared;
+	u16 on[MAX_NUMNODES]; /* pages mapped, by node */
 	bool young;
 };
 
@@ -97,6 +99,7 @@ static enum scan_result look_at_page(const struct collapse *c, pte_t pte, struct
 		return SCAN_PAGE_LRU;
 	if (page_test(page, PG_LOCKED))
 		return SCAN_PAGE_LOCK;
+	seen->on[page_nid(page)]++;
 	seen->young |= pte_young(pte) || page_test(page, PG_REFERENCED);
 	return SCAN_SUCCEED;
 }
@@ -124,25 +127,45 @@ static enum scan_result look_at_entry(const struct collapse *c, pte_t pte, struc
 }
 
 /* mmap_lock held. */
-static enum scan_result scan_pmd(struct collapse *c, unsigned *swapped)
+static enum scan_result scan_pmd(struct collapse *c, struct seen *seen)
 {
 	enum scan_result result = find_table(c);
-	struct seen seen = { 0 };
 
+	*seen = (struct seen){ 0 };
 	if (result != SCAN_SUCCEED)
 		return result;
 	spin_lock(c->ptl);
 	for (unsigned i = 0; i < HUGE_PAGES && result == SCAN_SUCCEED; i++)
-		result = look_at_entry(c, pte_read(&c->table[i]), &seen);
+		result = look_at_entry(c, pte_read(&c->table[i]), seen);
 	spin_unlock(c->ptl);
-	*swapped = seen.swapped;
-	if (result == SCAN_SUCCEED && c->background && !seen.young &&
+	if (result == SCAN_SUCCEED && c->background && !seen->young &&
 	    !c->mm->engine->mmu->never_young)
 		return SCAN_LACK_REFERENCED_PAGE;
 	return result;
 }
 
 /* ---- step 2 ---- */
+
+/* From the node that has most of the pages: a copy that is far from where they were would slow the
+ * program down.  Of several that have as many, from any of these, the first of them first. */
+static struct page *alloc_huge(const struct collapse *c, const struct seen *seen)
+{
+	struct engine *e = c->mm->engine;
+	unsigned flags = ALLOC_NORECLAIM | (c->background ? 0 : ALLOC_COMPACT);
+	nodemask_t most = 1;
+
+	if (likely(e->numa.nr == 1))
+		return page_alloc(e, ZONE_USER, HUGE_ORDER, flags);
+	for (unsigned nid = 1; nid < e->numa.nr; nid++) {
+		unsigned before = seen->on[first_node(most)];
+
+		if (seen->on[nid] > before)
+			most = 0;
+		if (seen->on[nid] >= before)
+			most |= 1u << nid;
+	}
+	return page_alloc_nodes(e, HUGE_ORDER, flags, first_node(most), most);
+}
 
 /* mmap_lock is held for reading, and still if it succeeds. */
 static enum scan_result swap_in(struct collapse *c)
@@ -385,21 +408,21 @@ static enum scan_result collapse_one(struct collapse *c, bool *locked)
 	struct mm *mm = c->mm;
 	struct engine *e = mm->engine;
 	enum scan_result result;
-	unsigned swapped;
+	struct seen seen;
 
 	c->mapped = 0;
-	result = scan_pmd(c, &swapped);
+	result = scan_pmd(c, &seen);
 	if (result != SCAN_SUCCEED)
 		return result;
 	if (e->mmu->collapse)
 		return collapse_on_host(c, locked);
 	*locked = false;
-	c->huge = huge_page_alloc(e, !c->background);
+	c->huge = alloc_huge(c, &seen);
 	if (!c->huge) {
 		up_read(&mm->mmap_lock);
 		return SCAN_ALLOC_HUGE_PAGE_FAIL;
 	}
-	if (swapped)
+	if (seen.swapped)
 		result = swap_in(c);
 	up_read(&mm->mmap_lock);
 	if (result == SCAN_SUCCEED) {

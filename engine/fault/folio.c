@@ -48,7 +48,7 @@ static struct page *alloc_range(const struct vm_fault_info *vmf, struct range *r
 		if (r->start < vma->start || r->start + ((u64)r->n << PAGE_SHIFT) > vma->end ||
 		    !is_none(r))
 			continue;
-		page = page_alloc(e, ZONE_USER, order, ALLOC_NORECLAIM);
+		page = vma_alloc_page(vma, r->start, order, ALLOC_NORECLAIM);
 		if (page)
 			return page;
 	}

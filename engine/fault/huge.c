@@ -42,9 +42,11 @@ bool thp_fits(const struct vma *vma, u64 va)
 
 /* ---- pages ---- */
 
-struct page *huge_page_alloc(struct engine *e, bool wanted)
+struct page *huge_page_alloc(const struct vma *vma, u64 va)
 {
-	return page_alloc(e, ZONE_USER, HUGE_ORDER, ALLOC_NORECLAIM | (wanted ? ALLOC_COMPACT : 0));
+	bool wanted = vma->flags & VM_HUGEPAGE;
+
+	return vma_alloc_huge_page(vma, va, ALLOC_NORECLAIM | (wanted ? ALLOC_COMPACT : 0));
 }
 
 void huge_page_clear(struct engine *e, struct page *page)
@@ -107,7 +109,7 @@ static unsigned do_huge_pmd_anonymous_page(struct huge_fault *h)
 	/* Before there is a page: it would not be used. */
 	if (unlikely(vma->flags & VM_UFFD_MISSING))
 		return handle_userfault(h->vmf, VM_UFFD_MISSING);
-	page = zero ? huge_zero_get(e) : huge_page_alloc(e, vma->flags & VM_HUGEPAGE);
+	page = zero ? huge_zero_get(e) : huge_page_alloc(vma, h->va);
 	if (!page)
 		return fallback(e);
 	spare = spare_table_new(mm);
@@ -152,7 +154,7 @@ static enum huge_wp replace_huge_zero(struct huge_fault *h, pte_t orig)
 {
 	struct mm *mm = h->vmf->vma->mm;
 	struct engine *e = mm->engine;
-	struct page *page = huge_page_alloc(e, h->vmf->vma->flags & VM_HUGEPAGE);
+	struct page *page = huge_page_alloc(h->vmf->vma, h->va);
 	int err = -EAGAIN;
 
 	if (!page)

@@ -35,9 +35,10 @@ int supply_check(struct mm *mm, u64 va)
 }
 
 /* A staged frame with the bytes. */
-static int frame_with(struct engine *e, const void *bytes, struct page **out)
+static int frame_with(const struct vma *vma, u64 va, const void *bytes, struct page **out)
 {
-	struct page *page = page_alloc(e, ZONE_USER, 0, 0);
+	struct page *page = vma_alloc_page(vma, va, 0, 0);
+	struct engine *e = vma->mm->engine;
 
 	if (!page)
 		return -ENOMEM;
@@ -90,7 +91,7 @@ static int supply_locked(struct mm *mm, u64 va, const void *bytes)
 	if (!err && !vma_anon(vma))
 		err = anon_vma_prepare(vma);
 	if (!err)
-		err = frame_with(e, bytes, &page);
+		err = frame_with(vma, va, bytes, &page);
 	if (err)
 		return err;
 	err = install(vma, va, page);

@@ -188,8 +188,8 @@ int soft_offline_page(struct engine *e, u64 pfn)
 	split_page_of(e, page);
 	if (page_take_free(e, page))
 		return 0;
-	/* Before the page is looked at: reclaim may want it. */
-	to = page_alloc(e, ZONE_USER, 0, 0);
+	/* Before the page is looked at: reclaim may want it.  It was placed where it is. */
+	to = page_alloc_nodes(e, 0, 0, page_nid(page), NODE_MASK_ALL);
 	if (!to)
 		return -ENOMEM;
 	if (to == page) { /* free by now */

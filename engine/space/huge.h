@@ -100,9 +100,10 @@ static inline bool has_huge_pages(const struct engine *e)
 }
 /* Does the huge page that va would be in lie within the VMA? */
 bool thp_fits(const struct vma *vma, u64 va);
-/* 2 MiB of frames in one piece, or NULL.  Nothing is reclaimed for it; `wanted`: pages may be moved
- * for it. */
-struct page *huge_page_alloc(struct engine *e, bool wanted);
+/* 2 MiB of frames in one piece for what is around va, by the policy of the area, or NULL.  Nothing
+ * is reclaimed for it; where MADV_HUGEPAGE asks for it pages may be moved for it.  mmap_lock or the
+ * VMA's held. */
+struct page *huge_page_alloc(const struct vma *vma, u64 va);
 /* Fill it with zeros. */
 void huge_page_clear(struct engine *e, struct page *page);
 

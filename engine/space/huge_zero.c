@@ -5,6 +5,7 @@
  */
 #include "engine/base/text.h"
 #include "engine/space/huge.h"
+#include "engine/space/mempolicy.h"
 
 /* It has one user more, if it is there. */
 static struct page *get_present(struct engine *e)
@@ -25,7 +26,7 @@ struct page *huge_zero_get(struct engine *e)
 
 	if (page || e->zero_pfn == NO_PFN)
 		return page;
-	fresh = huge_page_alloc(e, false);
+	fresh = task_alloc_page(e, HUGE_ORDER, ALLOC_NORECLAIM);
 	if (!fresh)
 		return NULL;
 	huge_page_clear(e, fresh);

@@ -115,23 +115,24 @@ struct page *policy_alloc_page(struct engine *e, const struct mempolicy *p, u64 
 	unsigned nid = policy_node(e, p, index, &allowed);
 
 	if (p->mode == UAPI_MPOL_PREFERRED_MANY)
-		page = page_alloc_nodes(e, order, flags | ALLOC_NORECLAIM, nid, p->nodes);
+		page = page_alloc_nodes(e, order, (flags | ALLOC_NORECLAIM) & ~ALLOC_COMPACT, nid,
+					p->nodes);
 	return page ? page : page_alloc_nodes(e, order, flags, nid, allowed);
 }
 
-struct page *task_alloc_page(struct engine *e, unsigned flags)
+struct page *task_alloc_page(struct engine *e, unsigned order, unsigned flags)
 {
 	struct mempolicy policy;
 	struct mm *mm;
 	u64 turn = 0;
 
 	if (likely(e->numa.nr == 1))
-		return page_alloc(e, ZONE_USER, 0, flags);
+		return page_alloc(e, ZONE_USER, order, flags);
 	mm = current_mm(e);
 	policy = task_policy(e);
 	if (mm && interleaves(&policy))
 		turn = atomic_fetch_add_explicit(&mm->policy_turn, 1, memory_order_relaxed);
-	return policy_alloc_page(e, &policy, turn, 0, flags);
+	return policy_alloc_page(e, &policy, turn, order, flags);
 }
 
 struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsigned flags)
@@ -143,6 +144,48 @@ struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsig
 		return page_alloc(e, ZONE_USER, order, flags);
 	policy = vma_policy(vma, va);
 	return policy_alloc_page(e, &policy, vma_page_index(vma, va) >> order, order, flags);
+}
+
+/* Is it the node that is asked first that matters, more than the size of what it has? */
+static bool wants_one_node(const struct engine *e, const struct mempolicy *p)
+{
+	if (interleaves(p) || p->mode == UAPI_MPOL_PREFERRED_MANY)
+		return false;
+	/* Of nodes that are all away from here each will do. */
+	return p->mode != UAPI_MPOL_BIND || node_isset(numa_node_id(e), p->nodes);
+}
+
+struct page *vma_alloc_huge_page(const struct vma *vma, u64 va, unsigned flags)
+{
+	struct engine *e = vma->mm->engine;
+	u64 index = vma_page_index(vma, va & PMD_MASK) >> HUGE_ORDER;
+	struct mempolicy policy;
+	nodemask_t allowed;
+
+	if (likely(e->numa.nr == 1))
+		return page_alloc(e, ZONE_USER, HUGE_ORDER, flags);
+	policy = vma_policy(vma, va);
+	if (wants_one_node(e, &policy)) {
+		unsigned nid = policy_node(e, &policy, index, &allowed);
+		struct page *page = page_alloc_nodes(e, HUGE_ORDER, flags, nid, 1u << nid);
+
+		if (page || !(flags & ALLOC_COMPACT))
+			return page;
+	}
+	return policy_alloc_page(e, &policy, index, HUGE_ORDER, flags);
+}
+
+struct page *vma_alloc_page_for_call(const struct vma *vma, u64 va, unsigned flags)
+{
+	struct engine *e = vma->mm->engine;
+	struct mempolicy policy;
+
+	if (likely(e->numa.nr == 1))
+		return page_alloc(e, ZONE_USER, 0, flags);
+	policy = vma_own_policy(vma, va);
+	if (policy.mode == UAPI_MPOL_DEFAULT)
+		policy = task_policy(e);
+	return policy_alloc_page(e, &policy, vma_page_index(vma, va), 0, flags);
 }
 
 /* ---- what programs say ---- */

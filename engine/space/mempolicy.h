@@ -77,9 +77,16 @@ struct page *policy_alloc_page(struct engine *e, const struct mempolicy *policy,
 			       unsigned order, unsigned flags);
 /* As page_alloc() for a page that is no area's, by the policy of the space that this runs for:
  * interleaving goes on where it was in the space's last such page. */
-struct page *task_alloc_page(struct engine *e, unsigned flags);
+struct page *task_alloc_page(struct engine *e, unsigned order, unsigned flags);
 /* As page_alloc() for the page (or the huge page) at va.  mmap_lock or the VMA's held. */
 struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsigned flags);
+/* The same for the 2 MiB that va is in: of one node only, where the policy leaves a choice and
+ * nothing is moved for it (ALLOC_COMPACT), for small pages that are near are worth more than that
+ * from afar. */
+struct page *vma_alloc_huge_page(const struct vma *vma, u64 va, unsigned flags);
+/* The same for the page at va that a call brings in: of what the area says nothing, the policy of
+ * the space that this runs for does. */
+struct page *vma_alloc_page_for_call(const struct vma *vma, u64 va, unsigned flags);
 
 /*
  * The calls (mbind(2) is in migrate/numa.h).  Addresses and lengths in bytes; nmask: words of 64

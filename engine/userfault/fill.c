@@ -34,14 +34,14 @@ void fill_drop(struct fill *f)
 }
 
 /* A staged frame in hand.  0, -ENOMEM, -EAGAIN (no room in the machine just now). */
-static int fill_alloc(struct fill *f)
+static int fill_alloc(struct fill *f, const struct vma *vma, u64 va)
 {
 	struct engine *e = f->ctx->engine;
 	struct page *page;
 
 	if (f->page)
 		return 0;
-	page = page_alloc(e, ZONE_USER, 0, 0);
+	page = vma_alloc_page_for_call(vma, va, 0);
 	if (!page)
 		return -ENOMEM;
 	if (e->mmu->stage(e, &page, 1)) {
@@ -54,10 +54,10 @@ static int fill_alloc(struct fill *f)
 }
 
 /* The same with the bytes in it; or -ENOENT: they must be fetched without locks. */
-static int fill_page(struct fill *f)
+static int fill_page(struct fill *f, const struct vma *vma, u64 va)
 {
 	struct engine *e = f->ctx->engine;
-	int err = fill_alloc(f);
+	int err = fill_alloc(f, vma, va);
 	void *to;
 
 	if (err || f->fetched)
@@ -138,7 +138,7 @@ int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, boo
 
 static int fill_private(struct fill *f, struct vma *vma, u64 va)
 {
-	int err = fill_page(f);
+	int err = fill_page(f, vma, va);
 
 	if (err)
 		return err;
@@ -200,7 +200,7 @@ static int fill_shmem(struct fill *f, struct vma *vma, u64 va)
 {
 	struct address_space *m = vma->file->mapping;
 	struct page *page;
-	int err = fill_page(f);
+	int err = fill_page(f, vma, va);
 
 	if (err)
 		return err;
