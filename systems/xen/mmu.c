@@ -90,10 +90,11 @@ static void set_all(struct guest *g, struct mm *mm, u64 va, pte_t *ptep, const p
 
 		if (pte_mapped(old))
 			vmf_panic("xen: set of %lx, which is present", (unsigned long)va);
-		ledger_step(&xen_in_guest,
-			    "finds the frame to be the guest's and no table, holds it, writes the "
-			    "entry",
-			    va);
+		if (!cpu) /* of a store Xen has told it before it returned */
+			ledger_step(&xen_in_guest,
+				    "finds the frame to be the guest's and no table, holds it, "
+				    "writes the entry",
+				    va);
 	}
 	if (!cpu)
 		xen_return();

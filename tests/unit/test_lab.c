@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "engine/base/errno.h"
+#include "systems/common/engine_system.h"
 #include "systems/common/program_attacks.h"
 #include "systems/lab.h"
 #include "tests/unit/unit.h"
@@ -239,6 +240,61 @@ static void a_walk_tells_the_way_in_order(void **state)
 	assert_string_equal(w.last, "iret: the access is made again");
 }
 
+/* From a program's fault to its return, control is where the last crossing left it. */
+struct control {
+	const struct ledger_actor *holder; /* NULL: the program */
+	const char *wrong;		   /* what somebody else is told to have done */
+	unsigned faults, at;
+};
+
+static bool is_where(const struct ledger_actor *a, const struct ledger_actor *b)
+{
+	return a->ring == b->ring && a->domain == b->domain;
+}
+
+static void follow_control(void *arg, const struct ledger_event *events, unsigned n)
+{
+	struct control *c = arg;
+
+	for (unsigned i = 0; i < n && !c->wrong; i++) {
+		const struct ledger_event *e = &events[i];
+		bool fault =
+			e->from == &lab_program && (e->way == BY_EXCEPTION || e->way == BY_VM_EXIT);
+
+		if (c->holder && !is_where(c->holder, e->from)) {
+			c->wrong = e->text;
+			c->at = i + 1;
+		}
+		c->faults += e->to && fault;
+		if (e->to && (c->holder || fault))
+			c->holder = e->to == &lab_program ? NULL : e->to;
+	}
+}
+
+/* On one CPU; but FluidMem's writer is a thread beside the monitor, whenever it runs. */
+static void who_does_a_step_has_control(void **state)
+{
+	struct lab_result r;
+
+	(void)state;
+	for (unsigned i = 0; i < nr_workloads; i++) {
+		if (strstr(workloads[i].text, "\n# cpus "))
+			continue;
+		for (unsigned k = 0; k < nr_system_types; k++) {
+			struct control c = { 0 };
+
+			if (!strcmp(system_types[k]->name, "fluidmem"))
+				continue;
+			lab_walk(system_types[k], &workloads[i], 1, follow_control, &c, &r);
+			if (c.wrong)
+				fail_msg("%s on %s: step %u is not whose turn it is: %s",
+					 workloads[i].name, system_types[k]->name, c.at, c.wrong);
+			if (!strcmp(workloads[i].name, "minor-fault"))
+				assert_true(c.faults > 0 && !c.holder);
+		}
+	}
+}
+
 /* Pages go out if, and only if, it is heard how few frames there are. */
 static void what_a_workload_needs_may_stand_on_any_line(void **state)
 {
@@ -287,6 +343,7 @@ int main(void)
 		cmocka_unit_test(who_may_ask_whether_a_page_is_dirty_crosses_nothing),
 		cmocka_unit_test(a_script_that_is_none_is_told),
 		cmocka_unit_test(a_walk_tells_the_way_in_order),
+		cmocka_unit_test(who_does_a_step_has_control),
 		cmocka_unit_test(no_program_gets_what_is_not_its_own),
 		cmocka_unit_test(what_a_workload_needs_may_stand_on_any_line),
 	};
