@@ -24,6 +24,8 @@ enum engine_step {
 	STEP_ZERO,	   /* n pages */
 	STEP_COPY,	   /* a page */
 	STEP_MAP,	   /* n entries set */
+	STEP_FILE_READ,	   /* a page, from a file's disk */
+	STEP_FILE_WRITTEN, /* the same to it */
 	/* What was taken is in its store and its frame free; va: as page->index has it.  Of the
 	 * locks of reclaim none is held, nor a page-table lock. */
 	STEP_WRITTEN_OUT,

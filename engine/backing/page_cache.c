@@ -10,6 +10,7 @@
 #include "engine/base/check.h"
 #include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
+#include "engine/observe.h"
 #include "engine/reclaim/internal.h"
 #include "engine/space/mempolicy.h"
 
@@ -411,6 +412,7 @@ static int add_page(struct address_space *m, u64 index, unsigned flags, struct p
 
 	if (!fresh)
 		return -ENOMEM;
+	observe(m->engine, STEP_ALLOC_FRAMES, 0, 1);
 	page_lock(fresh);
 	err = page_cache_add(m, fresh, index, NULL, &shadow);
 	if (err) {

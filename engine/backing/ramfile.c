@@ -11,6 +11,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/base/errno.h"
 #include "engine/engine.h"
+#include "engine/observe.h"
 
 struct ramfile {
 	struct address_space mapping;
@@ -51,6 +52,9 @@ static int ram_read_page(struct address_space *m, struct page *page)
 		memset(bytes, 0, PAGE_SIZE);
 	f->done[RAMFILE_READ]++;
 	spin_unlock(&f->lock);
+	/* A hole is on no disk. */
+	if (!err)
+		observe(m->engine, block ? STEP_FILE_READ : STEP_ZERO, 0, 1);
 	return err;
 }
 
@@ -97,6 +101,8 @@ static int ram_write_page(struct address_space *m, struct page *page)
 		}
 	}
 	spin_unlock(&f->lock);
+	if (!err)
+		observe(m->engine, STEP_FILE_WRITTEN, 0, 1);
 	/* Out of memory is out of room to whoever waits for the bytes to be safe. */
 	return err == -ENOMEM ? -ENOSPC : err;
 }

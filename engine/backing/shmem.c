@@ -19,6 +19,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/backing/shared_policy.h"
 #include "engine/base/errno.h"
+#include "engine/observe.h"
 #include "engine/reclaim/internal.h"
 
 struct shmem {
@@ -71,8 +72,10 @@ static struct page *new_page(struct address_space *m, u64 index)
 {
 	struct page *page = alloc_page(m, index);
 
-	if (page)
-		page_lock(page);
+	if (!page)
+		return NULL;
+	observe(m->engine, STEP_ALLOC_FRAMES, 0, 1);
+	page_lock(page);
 	return page;
 }
 
@@ -82,6 +85,7 @@ static int add_zeroes(struct address_space *m, u64 index, struct page **page)
 	if (!*page)
 		return -ENOMEM;
 	memset(page_direct(m->engine, *page), 0, PAGE_SIZE);
+	observe(m->engine, STEP_ZERO, 0, 1);
 	return enter(m, *page, index, NULL, 0);
 }
 

@@ -149,7 +149,9 @@ static const char *const step_text[NR_ENGINE_STEPS] = {
 	[STEP_USERFAULT] = "the area is a monitor's: handle_userfault puts the thread to sleep",
 	[STEP_ALLOC_FRAMES] = "takes a frame",
 	[STEP_ZERO] = "fills it with zeros",
-	[STEP_COPY] = "copies the old page into it",
+	[STEP_COPY] = "copies the bytes into it",
+	[STEP_FILE_READ] = "reads a page from the file's disk",
+	[STEP_FILE_WRITTEN] = "writes a page to the file's disk",
 	[STEP_MAP] = "under the page-table lock, finds the entry as it was and sets it",
 };
 
@@ -166,6 +168,8 @@ void engine_system_count_step(enum engine_step step, u64 n)
 		[STEP_ALLOC_FRAMES] = { true, PAID_FRAMES_ALLOCATED },
 		[STEP_ZERO] = { true, PAID_PAGES_ZEROED },
 		[STEP_COPY] = { true, PAID_PAGES_COPIED },
+		[STEP_FILE_READ] = { true, PAID_IO_READS },
+		[STEP_FILE_WRITTEN] = { true, PAID_IO_WRITES },
 	};
 
 	if (counters[step].counted)
@@ -426,6 +430,7 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 		return err;
 	}
 	s->kernel = &lab_kernel;
+	s->store.who = &s->kernel;
 	s->mmu = lab_counted_mmu_ops();
 	s->observer.step = engine_system_step;
 	s->machine->engine.mmu = &s->mmu;

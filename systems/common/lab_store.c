@@ -3,7 +3,6 @@
 
 #include "engine/base/errno.h"
 #include "systems/common/lab_store.h"
-#include "systems/ledger.h"
 
 static struct lab_store *of(struct store *s)
 {
@@ -22,6 +21,8 @@ static int save(struct store *store, u64 slot, const void *bytes)
 		return -ENOSPC;
 	memcpy(s->pages[slot], bytes, PAGE_SIZE);
 	ledger_count(PAID_IO_WRITES);
+	if (s->who)
+		ledger_step(*s->who, "writes a page to the store", 0);
 	return 0;
 }
 
@@ -36,6 +37,8 @@ static int load(struct store *store, u64 slot, void *bytes)
 		return -ENOENT;
 	memcpy(bytes, s->pages[slot], PAGE_SIZE);
 	ledger_count(PAID_IO_READS);
+	if (s->who)
+		ledger_step(*s->who, "reads the page from the store", 0);
 	return 0;
 }
 

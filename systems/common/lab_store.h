@@ -8,11 +8,14 @@
 
 #include "engine/backing/ramfile.h"
 #include "engine/backing/store.h"
+#include "systems/ledger.h"
 
 struct lab_store {
 	struct store store;
 	_Atomic int error[NR_RAMFILE_IO]; /* what reading and writing give; 0: they work */
 	char **pages;			  /* [nr_slots]; NULL: the slot is empty */
+	const struct ledger_actor *const
+		*who; /* whose transfers they are; NULL: nobody's to tell */
 };
 
 /* 0, -ENOMEM. */

@@ -160,6 +160,7 @@ static int set_up(struct corten *c)
 	c->owner = (struct corten_owner){ refer, unmapped };
 	err = corten_tables_init(&c->tables, c->machine, &mmu, &c->owner);
 	if (!err) {
+		c->machine->engine.mmu = &c->tables.mmu; /* frames that go are counted, too */
 		err = first_space(c);
 		if (err)
 			corten_tables_fini(&c->tables);

@@ -374,9 +374,10 @@ static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n
 		f = NULL;
 	if (step == STEP_SWAP_IN && f && va == f->va && f->fcm != f->range.fcm)
 		fault_is_own(f);
-	if (step == STEP_ZERO && f && f->filling && !f->asked_cor)
+	/* A page of shared memory has no address yet: see in_cache(). */
+	if (step == STEP_ZERO && va && f && f->filling && !f->asked_cor)
 		ask_cor(f, false);
-	if (step == STEP_ZERO)
+	if (step == STEP_ZERO && va)
 		ledger_step(&fcm_object, "fills the page with zeros", va);
 	else if (step == STEP_COPY)
 		ledger_step(&fcm_object, "copies the old page into it", va);
@@ -397,6 +398,7 @@ void fault_set_hooks(struct tornado *t)
 	mmu->clear = clear;
 	mmu->take = take;
 	t->base.observer.step = step;
+	t->base.store.who = NULL; /* the COR tells it */
 	t->store_own = t->base.store.store.ops;
 	t->store_ops = *t->store_own;
 	t->store_ops.load = load;

@@ -61,6 +61,8 @@ static const char *const words[NR_ENGINE_STEPS] = {
 	[STEP_ALLOC_FRAMES] = "takes a frame",
 	[STEP_ZERO] = "fills it with zeros",
 	[STEP_COPY] = "copies the old page into it",
+	[STEP_FILE_READ] = "reads a page from the file's disk",
+	[STEP_FILE_WRITTEN] = "writes a page to the file's disk",
 	[STEP_MAP] = "finds the entry as it was and makes it valid",
 };
 

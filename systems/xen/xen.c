@@ -288,6 +288,7 @@ static void become_a_guest(struct guest *g)
 
 	guest_take_mmu_ops(g);
 	b->kernel = &xen_guest; /* whose steps the engine's are */
+	b->store.who = NULL;	/* the driver's domain, which tells it itself */
 	b->ops.map = map;
 	b->ops.unmap = unmap;
 	b->ops.protect = protect;

@@ -168,6 +168,51 @@ static void a_copy_costs_a_copy_and_a_flush(void **state)
 	assert_int_equal(count_of("linux", "trap", PAID_EXCEPTIONS), 1);
 }
 
+/* Frames, zeros and transfers are counted wherever they come from, files and shared memory, too. */
+static void every_system_counts_what_is_behind_a_page(void **state)
+{
+	const struct workload on_disk = { "disk", "file f 1P 7\nsync f\nevict f\n"
+						  "map any 1P rw file f 0 shared as A\n"
+						  "measure\nread A 1 7\nwrite A 1 8\nsync f\n" };
+	const struct workload hole = { "hole", "file f 1P 7\nsync f\ntruncate f 2P\n"
+					       "map any 2P r file f 0 shared as A\n"
+					       "measure\nread A+1P 1 0\n" };
+	const struct workload shared = { "shared", "shmem f 2P\n"
+						   "map any 2P rw file f 0 shared as A\n"
+						   "measure\nwrite A 1 1\n" };
+	const struct workload gone = { "gone", "map any 2P rw as A\nwrite A 2P 1\n"
+					       "measure\nunmap A 2P\n" };
+	const struct {
+		const struct workload *w;
+		enum ledger_counter counter;
+		u64 n;
+	} cases[] = {
+		{ &on_disk, PAID_IO_READS, 1 },	   { &on_disk, PAID_IO_WRITES, 1 },
+		{ &hole, PAID_IO_READS, 0 },	   { &hole, PAID_PAGES_ZEROED, 1 },
+		{ &shared, PAID_PAGES_ZEROED, 1 }, { &gone, PAID_FRAMES_FREED, 2 },
+	};
+	struct lab_result r;
+
+	(void)state;
+	for (unsigned k = 0; k < nr_system_types; k++) {
+		const struct system_type *t = system_types[k];
+
+		for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+			assert_int_equal(lab_run(t, cases[i].w, 0, &r), 0);
+			if (r.verdict != LAB_OK)
+				fail_msg("%s on %s: %s", cases[i].w->name, t->name, r.message);
+			if (r.counts[cases[i].counter] != cases[i].n)
+				fail_msg("%s on %s: %s is %llu", cases[i].w->name, t->name,
+					 ledger_name(cases[i].counter),
+					 (unsigned long long)r.counts[cases[i].counter]);
+		}
+		assert_int_equal(lab_run(t, &on_disk, 0, &r), 0);
+		assert_true(r.counts[PAID_FRAMES_ALLOCATED] > 0);
+		assert_int_equal(lab_run(t, &shared, 0, &r), 0);
+		assert_true(r.counts[PAID_FRAMES_ALLOCATED] > 0);
+	}
+}
+
 /* Engler et al., SOSP 1995: a library's protection of many pages costs a call for each. */
 static void the_exokernel_pays_for_each_page_that_it_protects(void **state)
 {
@@ -339,6 +384,7 @@ int main(void)
 		cmocka_unit_test(each_pays_what_is_expected_or_says_why_not),
 		cmocka_unit_test(what_is_to_fault_once_does),
 		cmocka_unit_test(a_copy_costs_a_copy_and_a_flush),
+		cmocka_unit_test(every_system_counts_what_is_behind_a_page),
 		cmocka_unit_test(the_exokernel_pays_for_each_page_that_it_protects),
 		cmocka_unit_test(who_may_ask_whether_a_page_is_dirty_crosses_nothing),
 		cmocka_unit_test(a_script_that_is_none_is_told),
