@@ -8,6 +8,7 @@
 
 /* Enough that nothing is evicted that need not be. */
 #define USUAL_FRAMES 2048
+#define MOST_FRAMES  (1ULL << 20)
 
 const struct workload workloads[] = {
 #include "systems/workloads/workloads.inc"
@@ -39,24 +40,58 @@ const char *workload_title(const struct workload *w, char *buf, size_t size)
 	return buf;
 }
 
-/* What a line "# word N" of the workload says; `otherwise` if there is none. */
-static u64 wants(const struct workload *w, const char *word, u64 otherwise)
-{
-	char mark[32];
-	int n = snprintf(mark, sizeof(mark), "\n# %s ", word);
-	const char *at = strstr(w->text, mark);
+/* What a workload says that it needs. */
+struct needs {
+	u64 cpus, frames;
+};
 
-	/* Also of the first line. */
-	if (!strncmp(w->text, mark + 1, (size_t)n - 1))
-		at = w->text - 1;
-	return at ? strtoull(at + n, NULL, 10) : otherwise;
+/* Is that what follows "# word " in a line that only goes on to tell something? */
+static bool is_prose(const char *value)
+{
+	size_t end = strcspn(value, " \t\r\n");
+
+	return (*value < '0' || *value > '9') && strspn(value + end, " \t");
 }
 
-static unsigned cpus_of(const struct workload *w, unsigned asked)
+/* The first line "# word N", N from 1 to most: *n.  0, also if there is none; -EINVAL: N is not
+ * that, and message says so. */
+static int wants(const char *text, const char *word, u64 most, u64 *n, char *message)
 {
-	u64 n = max_of(wants(w, "cpus", 1), (u64)asked);
+	size_t len = strlen(word);
+	unsigned line = 1;
 
-	return (unsigned)min_of(max_of(n, (u64)1), (u64)SOFT_MAX_CPUS);
+	for (const char *at = text; at; at = strchr(at, '\n'), at += !!at, line++) {
+		const char *value;
+		char *end;
+
+		if (strncmp(at, "# ", 2) || strncmp(at + 2, word, len) || at[2 + len] != ' ')
+			continue;
+		value = at + 2 + len + 1;
+		if (is_prose(value))
+			continue;
+		*n = strtoull(value, &end, 10);
+		if (*value >= '0' && *value <= '9' && strchr(" \t\r\n", *end) && *n && *n <= most)
+			return 0;
+		snprintf(message, SCRIPT_MESSAGE,
+			 "line %u: %s '%.*s' is not a number from 1 to %llu", line, word,
+			 (int)min_of(strcspn(value, "\r\n"), (size_t)20), value,
+			 (unsigned long long)most);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* `asked`: at least so many CPUs. */
+static int needs_of(const struct workload *w, unsigned asked, struct needs *needs, char *message)
+{
+	int err;
+
+	*needs = (struct needs){ .cpus = 1, .frames = USUAL_FRAMES };
+	err = wants(w->text, "cpus", SOFT_MAX_CPUS, &needs->cpus, message);
+	if (!err)
+		err = wants(w->text, "frames", MOST_FRAMES, &needs->frames, message);
+	needs->cpus = min_of(max_of(needs->cpus, (u64)asked), (u64)SOFT_MAX_CPUS);
+	return err;
 }
 
 static enum lab_verdict verdict_of(int err)
@@ -97,18 +132,24 @@ int lab_run_extended(const struct system_type *type, const struct workload *w, u
 {
 	const struct ledger_event *events;
 	struct script *script;
+	struct needs needs;
 	struct system *s;
 	unsigned n;
 	int err;
 
 	memset(result, 0, sizeof(*result));
-	err = script_parse(w->text, strlen(w->text), &script, result->message);
+	err = needs_of(w, cpus, &needs, result->message);
+	if (!err)
+		err = script_parse(w->text, strlen(w->text), &script, result->message);
 	if (err)
 		return err;
-	err = set_up(type, cpus_of(w, cpus), wants(w, "frames", USUAL_FRAMES), extension, &s);
+	err = set_up(type, (unsigned)needs.cpus, needs.frames, extension, &s);
 	if (err) {
 		script_free(script);
 		result->verdict = LAB_NO_MEMORY;
+		snprintf(result->message, sizeof(result->message),
+			 "no machine of %llu frames can be made: too few, or no memory for it",
+			 (unsigned long long)needs.frames);
 		return 0;
 	}
 	ledger_record(s->ledger, tell != NULL);

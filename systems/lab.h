@@ -30,7 +30,7 @@ enum lab_verdict {
 	LAB_OK,
 	LAB_DIFFERS,	 /* message says in which line, and how */
 	LAB_NOT_OFFERED, /* the system lacks a call that the workload makes */
-	LAB_NO_MEMORY,	 /* of the host's */
+	LAB_NO_MEMORY,	 /* message: of the host's, or the machine is too small for the system */
 };
 
 struct lab_result {
@@ -41,7 +41,7 @@ struct lab_result {
 };
 
 /* Do it on a fresh machine.  cpus 0: as many as it says (1 if it does not).  -EINVAL: it is no
- * script, and result->message says why. */
+ * script, or asks for a machine that there is not, and result->message says why. */
 int lab_run(const struct system_type *type, const struct workload *w, unsigned cpus,
 	    struct lab_result *result);
 

@@ -78,7 +78,8 @@ static void complaints(const struct lab_report *r)
 {
 	for (unsigned w = 0; w < r->nr_workloads; w++)
 		for (unsigned s = 0; s < r->options->nr_systems; s++)
-			if (lab_result(r, w, s)->verdict == LAB_DIFFERS)
+			if (lab_result(r, w, s)->verdict == LAB_DIFFERS ||
+			    lab_result(r, w, s)->verdict == LAB_NO_MEMORY)
 				printf("%s on %s: %s\n", r->workloads[w]->name,
 				       r->options->systems[s]->name, lab_result(r, w, s)->message);
 }

@@ -78,6 +78,14 @@ class Words(Case):
 
     def test_a_bad_workload_is_told_with_its_line(self):
         self.refused(["line 2", "mop"], "--workload", self.write("bad", "# bad\nmop 1\n"))
+        for text, words in (("# frames 0\n", ["line 1", "frames '0'", "1 to"]),
+                            ("# a\n# frames -1\n", ["line 2", "'-1'"]),
+                            ("# frames 99999999999\n", ["line 1", "'99999999999'"]),
+                            ("# a\n#\n# cpus 999\n", ["line 3", "'999'", "256"]),
+                            ("# cpus 4x\n", ["'4x'"]), ("# cpus many\n", ["'many'"])):
+            self.refused(words, "--workload", self.write("needs", text + "check\n"))
+        path = self.write("prose", "# cpus are one\n# frames of memory: few\ncheck\n")
+        self.assertEqual(lab("--workload", path, "--systems", "linux").returncode, 0)
         with open(self.path("zero"), "wb") as file:
             file.write(b"check\0check\n")
         self.refused(["zero byte"], "--workload", self.path("zero"))
@@ -103,6 +111,13 @@ class Results(Case):
         self.assertEqual(done.returncode, 1)
         self.assertIn("DIFFERS", done.stdout)
         self.assertIn("line 3: read:", done.stdout)
+
+    def test_a_machine_that_is_too_small_is_said(self):
+        path = self.write("small", "# frames 1\nmap any 1P rw as A\nwrite A 1P 1\n")
+        for words in ((), ("--format", "json"), ("--format", "html")):
+            done = lab("--workload", path, "--systems", "linux", *words)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("no machine of 1 frames", done.stdout)
 
     def test_every_format_has_the_same_counts(self):
         words = ("--workload", "minor-fault", "--systems", "linux")
