@@ -99,10 +99,11 @@ struct engine_config {
 
 /* A stream of faults that go up (or down) through neighbouring pages. */
 struct readahead_stream {
-	u64 next;	 /* the va expected to fault next */
-	unsigned window; /* pages that came with the last fault; 0: unused */
-	u32 used;	 /* a clock, for replacing the oldest */
-	bool down;	 /* it goes to lower addresses */
+	const struct mm *mm; /* whose; it may be gone */
+	u64 next;	     /* the va expected to fault next */
+	unsigned window;     /* pages that came with the last fault; 0: unused */
+	u32 used;	     /* a clock, for replacing the oldest */
+	bool down;	     /* it goes to lower addresses */
 };
 #define NR_STREAMS 16
 

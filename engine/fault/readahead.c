@@ -9,7 +9,7 @@
  */
 #include "engine/fault/internal.h"
 
-static struct readahead_stream *find_stream(struct engine *e, u64 va)
+static struct readahead_stream *find_stream(struct engine *e, const struct mm *mm, u64 va)
 {
 	struct readahead_stream *near = NULL;
 
@@ -17,7 +17,7 @@ static struct readahead_stream *find_stream(struct engine *e, u64 va)
 		struct readahead_stream *s = &e->streams[i];
 		u64 ahead;
 
-		if (!s->window)
+		if (!s->window || s->mm != mm)
 			continue;
 		if (s->next == va)
 			return s;
@@ -76,9 +76,10 @@ struct run readahead_plan(struct vm_fault_info *vmf)
 	if (most <= 1 || unlikely(vmf->vma->flags & VM_UFFD))
 		return run;
 	spin_lock(&e->streams_lock);
-	s = find_stream(e, vmf->address);
+	s = find_stream(e, vmf->vma->mm, vmf->address);
 	if (!s) {
 		s = oldest_stream(e);
+		s->mm = vmf->vma->mm;
 		s->window = 1;
 		s->down = false;
 	} else if (s->next == vmf->address) {

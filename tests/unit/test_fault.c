@@ -378,6 +378,27 @@ static void several_streams_at_once(void **state)
 	assert_true(mm->minor <= 8 * 9);
 }
 
+static void each_space_has_its_own(void **state)
+{
+	struct mm *other;
+
+	(void)state;
+	start((struct world_options){ .prefetch = 16, .cpus = 2 });
+	assert_int_equal(mm_create(w.e, WORLD_LOW, WORLD_HIGH, &other), 0);
+	soft_load_mm(&w.m->cpus[1], other);
+	map(0, 100, RW);
+	assert_int_equal(vm_map(other, AT(0), P(100), RW, VMAP_FIXED, 0), AT(0));
+	put(0, 1);
+	put(1, 1);
+	/* Where the stream would go on, another begins. */
+	assert_int_equal(soft_write_byte(&w.m->cpus[1], AT(3), 1), FAULT_OK);
+	assert_int_equal(other->rss, 1);
+	put(3, 1);
+	assert_int_equal(mapped(0, 100), 7);
+	soft_load_mm(&w.m->cpus[1], NULL);
+	mm_destroy(other);
+}
+
 static void prefetching_leaves_the_reserve_alone(void **state)
 {
 	(void)state;
@@ -413,6 +434,7 @@ int main(void)
 		T(it_ends_with_the_vma_and_with_the_table),
 		T(random_touches_bring_nothing_along),
 		T(several_streams_at_once),
+		T(each_space_has_its_own),
 		T(prefetching_leaves_the_reserve_alone),
 	};
 
