@@ -72,6 +72,20 @@ class Worlds(unittest.TestCase):
                 found["operations"], sum(call["operations"] for call in found["calls"].values())
             )
 
+    @unittest.skipIf(os.geteuid(), "only root can become somebody else")
+    def test_what_takes_root_is_skipped_for_others(self):
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+        if subprocess.run(["test", "-x", VMFAULT], **nobody).returncode:
+            self.skipTest("others cannot run the command where it is")
+        with open("/proc/sys/vm/unprivileged_userfaultfd", encoding="ascii") as setting:
+            allowed = setting.read().strip() == "1"
+        for world in ("huge", "hugeswap", "hugetlb", "userfault", "pageout"):
+            done = subprocess.run([VMFAULT, "oracle", "--world", world, "--operations", "100"],
+                                  text=True, capture_output=True, **nobody)
+            if not (allowed and world in ("huge", "userfault")):
+                self.assertEqual(done.returncode, 77, world + ": " + done.stdout + done.stderr)
+                self.assertRegex(done.stdout, "world %s: skipped: .*(root|allowed|huge)" % world)
+
     def test_every_system_does_as_the_kernel(self):
         done = oracle("--world", "systems", "--operations", "2000", "--seed", "1", "--json")
         (found,) = json.loads(done.stdout)["worlds"]

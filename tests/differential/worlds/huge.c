@@ -496,7 +496,7 @@ static const char *open_swapping(bool engine_only)
 
 const struct oracle_world world_huge = {
 	.name = "huge",
-	.about = "transparent huge pages: MADV_HUGEPAGE, NOHUGEPAGE, COLLAPSE, parts of them",
+	.about = "huge pages (root): MADV_HUGEPAGE, NOHUGEPAGE, COLLAPSE, parts, userfaultfd",
 	HUGE_WORLD,
 	.open = open_world,
 };

@@ -109,16 +109,30 @@ struct uffd_move {
 
 static int uffd = -1;
 
+#define HUGE_FEATURES                                                                              \
+	(UAPI_UFFD_FEATURE_SIGBUS | UAPI_UFFD_FEATURE_WP_ASYNC |                                   \
+	 UAPI_UFFD_FEATURE_WP_UNPOPULATED | UAPI_UFFD_FEATURE_MOVE)
+
+/* With these features; -1: it cannot be had. */
+static int open_uffd(u64 features)
+{
+	struct uffd_api api = { UAPI_UFFD_API, features, 0 };
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || !ioctl(fd, UFFD_IOCTL_API, &api))
+		return fd;
+	close(fd);
+	return -1;
+}
+
 static s64 real_watch(const struct huge_step *op, void *va, size_t len)
 {
 	struct uffd_register reg = { (u64)(uintptr_t)va, len, huge_watch_modes(op), 0 };
-	struct uffd_api api = { UAPI_UFFD_API, huge_watch_features(op), 0 };
 
-	if (uffd < 0) {
-		uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-		if (uffd < 0 || ioctl(uffd, UFFD_IOCTL_API, &api))
-			abort();
-	}
+	if (uffd < 0)
+		uffd = open_uffd(huge_watch_features(op));
+	if (uffd < 0)
+		abort();
 	return call(ioctl(uffd, op->prot ? UFFD_IOCTL_REGISTER : UFFD_IOCTL_UNREGISTER, &reg));
 }
 
@@ -317,6 +331,9 @@ const char *huge_real_open(void)
 		return "the kernel makes no huge pages (transparent_hugepage/enabled)";
 	if (rollup < 0 || !real_look(&o, &o))
 		return "the kernel does not show huge pages (PAGEMAP_SCAN, smaps_rollup)";
+	uffd = open_uffd(HUGE_FEATURES);
+	if (uffd < 0)
+		return "userfaultfd is not allowed here, or the kernel has none that moves pages";
 	sigaction(SIGSEGV, &act, NULL);
 	sigaction(SIGBUS, &act, NULL);
 	return NULL;

@@ -68,14 +68,15 @@ static _Noreturn void keep(const struct oracle_world *world, int held, int repor
 	_exit(!(ok && is_as_it_was()));
 }
 
+#define LOCK_FILE "/run/vmfault-oracle.lock" /* where root alone makes files */
+
 /* One at a time: two would each see what the other has made. */
 static bool lock_system(void)
 {
 	static int lock = -1;
 
 	if (lock < 0)
-		lock = open("/tmp/vmfault-oracle.lock", O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
-			    0600);
+		lock = open(LOCK_FILE, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 	return lock >= 0 && !flock(lock, LOCK_EX);
 }
 
@@ -87,8 +88,13 @@ bool keeper_start(struct keeper *k, const struct oracle_world *world, char *why)
 	*k = (struct keeper){ .hold = -1 };
 	if (!world->set_up)
 		return true;
-	snprintf(why, KEEPER_WHY, "a lock, a pipe or a process cannot be had");
-	if (!lock_system() || pipe2(held, O_CLOEXEC) || pipe2(report, O_CLOEXEC))
+	if (!lock_system()) {
+		snprintf(why, KEEPER_WHY, "%s cannot be locked, as root can: %s", LOCK_FILE,
+			 strerror(errno));
+		return false;
+	}
+	snprintf(why, KEEPER_WHY, "a pipe or a process cannot be had");
+	if (pipe2(held, O_CLOEXEC) || pipe2(report, O_CLOEXEC))
 		return false;
 	fflush(NULL);
 	k->pid = fork();
