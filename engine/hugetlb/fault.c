@@ -79,6 +79,13 @@ static unsigned claim_error(int err)
 	return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 
+static int claim_page(struct huge_fault *f, bool avoid_reserve, struct huge_claim *claim)
+{
+	const struct mempolicy policy = vma_policy(f->vma, f->vmf->address);
+
+	return hugetlb_claim(f->vma, f->index, &policy, avoid_reserve, claim);
+}
+
 /* ---- no page ---- */
 
 /* The entry maps the page from now on, with the caller's reference, which goes otherwise. */
@@ -121,7 +128,7 @@ static unsigned fill(struct huge_fault *f, bool *mapped)
 	unsigned ret;
 	int err;
 
-	err = hugetlb_claim(f->vma, f->index, false, &claim);
+	err = claim_page(f, false, &claim);
 	if (err)
 		return claim_error(err);
 	page = claim.page;
@@ -268,7 +275,7 @@ static unsigned copy(struct huge_fault *f, struct page *old)
 	/* Its promise is used up, if it has any page but the file's. */
 	bool owner = f->vma->resv && !page_test(old, PG_FILE);
 	struct huge_claim claim;
-	int err = hugetlb_claim(f->vma, f->index, owner, &claim);
+	int err = claim_page(f, owner, &claim);
 
 	if (err == -ENOSPC && owner) {
 		/* The write comes again, and finds the page its alone. */

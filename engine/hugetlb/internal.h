@@ -5,6 +5,7 @@
 
 #include "engine/base/errno.h"
 #include "engine/hugetlb/hugetlb.h"
+#include "engine/space/mempolicy.h"
 
 struct hugetlb_inode {
 	struct address_space mapping;
@@ -82,11 +83,12 @@ struct huge_claim {
 };
 
 /*
- * Take a page for index of the area: one that was promised for it, if there is such a promise, and
- * none with `avoid_reserve`.  0; -ENOSPC: the pool is empty, or all is promised to others; -ENOMEM.
- * Then one of the two below.  Fault lock held.
+ * Take a page for index of the area, by that policy: one that was promised for it, if there is such
+ * a promise, and none with `avoid_reserve`.  0; -ENOSPC: the pool has none where the policy allows
+ * it, or all is promised to others; -ENOMEM.  Then one of the two below.  Fault lock held.
  */
-int hugetlb_claim(struct vma *vma, u64 index, bool avoid_reserve, struct huge_claim *c);
+int hugetlb_claim(struct vma *vma, u64 index, const struct mempolicy *policy, bool avoid_reserve,
+		  struct huge_claim *c);
 /* The page has its place: the promise, if there was one, is used up. */
 void hugetlb_commit(struct huge_claim *c);
 /* It got none, and goes back. */

@@ -23,8 +23,10 @@ static struct resv_map *file_map(const struct vma *vma)
 	return hugetlb_inode(vma->file->mapping)->resv;
 }
 
-int hugetlb_claim(struct vma *vma, u64 index, bool avoid_reserve, struct huge_claim *c)
+int hugetlb_claim(struct vma *vma, u64 index, const struct mempolicy *policy, bool avoid_reserve,
+		  struct huge_claim *c)
 {
+	const struct node_choice from = policy_choice(vma->mm->engine, policy, index);
 	bool promised = false;
 
 	*c = (struct huge_claim){ .h = hstate_vma(vma),
@@ -38,7 +40,7 @@ int hugetlb_claim(struct vma *vma, u64 index, bool avoid_reserve, struct huge_cl
 			return (int)c->lacking;
 		promised = c->shared ? !c->lacking : c->lacking;
 	}
-	c->page = hugetlb_alloc_page(c->h, promised);
+	c->page = hugetlb_alloc_page(c->h, &from, promised);
 	if (c->page)
 		return 0;
 	if (c->map)

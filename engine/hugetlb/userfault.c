@@ -104,6 +104,7 @@ static int fill(struct place *p, int (*copy)(void *ctx, void *to, u64 n), void *
 {
 	bool shared = p->vma->flags & VM_MAYSHARE;
 	struct page *there = shared ? hugetlb_find_page(p->m, p->index) : NULL;
+	const struct mempolicy policy = vma_call_policy(p->vma, p->va);
 	struct huge_claim claim;
 	int err;
 
@@ -111,7 +112,7 @@ static int fill(struct place *p, int (*copy)(void *ctx, void *to, u64 n), void *
 		page_put(p->m->engine, there);
 	if (there || !may_be_filled(pte_read(p->ptep)))
 		return -EEXIST;
-	if (hugetlb_claim(p->vma, p->index, false, &claim))
+	if (hugetlb_claim(p->vma, p->index, &policy, false, &claim))
 		return -ENOMEM;
 	err = copy(ctx, huge_bytes(p->m->engine, claim.page), huge_page_size(p->h));
 	if (err) {

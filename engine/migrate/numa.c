@@ -136,15 +136,19 @@ static struct vma *bind_area(struct vma *vma, u64 start, u64 end, struct mempoli
 	return vma;
 }
 
-/* 0, or -ENOMEM: what comes before has it. */
+/* 0; -EINVAL: it begins or ends within a page of a pool; -ENOMEM.  What comes before has it. */
 static int bind_range(struct mm *mm, u64 start, u64 end, struct mempolicy policy)
 {
 	while (start < end) {
 		struct vma *vma = find_vma(mm, start);
+		int err;
 
 		if (!vma || vma->start >= end)
 			return 0;
 		if (!mpol_equal(&vma->policy, &policy)) {
+			err = vma_may_modify(vma, start, end);
+			if (err)
+				return err;
 			vma = bind_area(vma, start, end, policy);
 			if (!vma)
 				return -ENOMEM;

@@ -337,24 +337,40 @@ static struct page *take_contig(struct engine *e, struct zone *z, unsigned order
 	return NULL;
 }
 
-struct page *page_alloc_contig(struct engine *e, enum zone_type type, unsigned order)
+static struct page *alloc_contig(struct engine *e, struct zone *z, unsigned order, u64 keep)
 {
-	unsigned nodes = type == ZONE_USER ? e->numa.nr : 1;
-	struct page *page = NULL;
+	struct page *page;
 
-	if (order < MAX_ORDER)
-		return page_alloc(e, type, order, ALLOC_NORECLAIM);
-	for (unsigned i = 0; i < nodes && !page; i++) {
-		struct zone *z = &e->zones[type + i];
-		u64 keep = type == ZONE_USER ? node_share(e, i, e->config.marks.min) : 0;
-
-		spin_lock(&z->lock);
-		page = take_contig(e, z, order, keep);
-		spin_unlock(&z->lock);
-	}
+	spin_lock(&z->lock);
+	page = take_contig(e, z, order, keep);
+	spin_unlock(&z->lock);
 	if (page)
 		prepare_block(e, page, 0);
 	return page;
+}
+
+struct page *page_alloc_contig_nodes(struct engine *e, unsigned order, unsigned nid,
+				     nodemask_t allowed)
+{
+	const u8 *nodes = e->numa.fallback[nid];
+	struct page *page = NULL;
+
+	if (order < MAX_ORDER)
+		return page_alloc_nodes(e, order, ALLOC_NORECLAIM, nid, allowed);
+	for (unsigned i = 0; i < e->numa.nr && !page; i++)
+		if (node_isset(nodes[i], allowed))
+			page = alloc_contig(e, node_zone(e, nodes[i]), order,
+					    node_share(e, nodes[i], e->config.marks.min));
+	return page;
+}
+
+struct page *page_alloc_contig(struct engine *e, enum zone_type type, unsigned order)
+{
+	if (type == ZONE_USER)
+		return page_alloc_contig_nodes(e, order, numa_node_id(e), NODE_MASK_ALL);
+	if (order < MAX_ORDER)
+		return page_alloc(e, type, order, ALLOC_NORECLAIM);
+	return alloc_contig(e, &e->zones[type], order, 0);
 }
 
 static void give_contig(struct engine *e, struct zone *z, struct page *page, unsigned order)

@@ -39,6 +39,13 @@ struct numa {
 	_Atomic u8 weight[MAX_NUMNODES];	 /* of weighted interleaving; at least 1 */
 };
 
+/* Which nodes are asked for memory. */
+struct node_choice {
+	unsigned nid;	    /* from this one on, by distance */
+	nodemask_t first;   /* these, as long as they have any; 0: none goes before others */
+	nodemask_t allowed; /* and no others */
+};
+
 /* Set up the zones of all nodes from start_pfn on; e->pages must cover them.  direct_map may be
  * NULL. */
 void nodes_init(struct engine *e, const struct numa_config *config, u64 start_pfn, u64 nr_user,

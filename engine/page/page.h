@@ -160,6 +160,9 @@ struct page *page_alloc_nodes(struct engine *e, unsigned order, unsigned flags, 
  * allocates before the system runs.
  */
 struct page *page_alloc_contig(struct engine *e, enum zone_type zone, unsigned order);
+/* The same for frames of programs, from `nid` on by distance, and from `allowed` nodes only. */
+struct page *page_alloc_contig_nodes(struct engine *e, unsigned order, unsigned nid,
+				     nodemask_t allowed);
 /*
  * Drop a reference; the last one calls mmu->release for each frame (ZONE_USER) and gives the block
  * back.  By then the page must be unlocked, mapped nowhere and on no list: panics otherwise.  A

@@ -54,6 +54,13 @@ struct mempolicy task_policy(const struct engine *e)
 	return mm ? space_policy(mm) : (struct mempolicy){ 0 };
 }
 
+struct mempolicy vma_call_policy(const struct vma *vma, u64 va)
+{
+	struct mempolicy policy = vma_own_policy(vma, va);
+
+	return policy.mode != UAPI_MPOL_DEFAULT ? policy : task_policy(vma->mm->engine);
+}
+
 static unsigned nth_node(nodemask_t nodes, u64 n)
 {
 	for (n %= nodes_weight(nodes); n; n--)
@@ -85,39 +92,51 @@ static bool interleaves(const struct mempolicy *p)
 	return p->mode == UAPI_MPOL_INTERLEAVE || p->mode == UAPI_MPOL_WEIGHTED_INTERLEAVE;
 }
 
-/* The node that is asked first; *allowed: of which nodes it may come at all. */
-static unsigned policy_node(const struct engine *e, const struct mempolicy *p, u64 index,
-			    nodemask_t *allowed)
+struct node_choice policy_choice(const struct engine *e, const struct mempolicy *p, u64 index)
 {
-	*allowed = NODE_MASK_ALL;
+	struct node_choice c = { .nid = numa_node_id(e), .allowed = NODE_MASK_ALL };
+
 	switch (p->mode) {
 	case UAPI_MPOL_PREFERRED:
-		return first_node(p->nodes);
+		c.nid = first_node(p->nodes);
+		break;
 	case UAPI_MPOL_BIND:
-		*allowed = p->nodes;
-		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
+		c.allowed = p->nodes;
+		c.nid = (unsigned)nearest_node(e, c.nid, p->nodes);
+		break;
 	case UAPI_MPOL_PREFERRED_MANY:
-		return (unsigned)nearest_node(e, numa_node_id(e), p->nodes);
+		c.first = p->nodes;
+		c.nid = (unsigned)nearest_node(e, c.nid, p->nodes);
+		break;
 	case UAPI_MPOL_INTERLEAVE:
-		return nth_node(p->nodes, index);
+		c.nid = nth_node(p->nodes, index);
+		break;
 	case UAPI_MPOL_WEIGHTED_INTERLEAVE:
-		return weighted_node(e, p->nodes, index);
+		c.nid = weighted_node(e, p->nodes, index);
+		break;
 	default:
-		return numa_node_id(e);
+		break;
 	}
+	return c;
+}
+
+static struct page *alloc_by_choice(struct engine *e, const struct node_choice *c, unsigned order,
+				    unsigned flags)
+{
+	struct page *page = NULL;
+
+	if (c->first)
+		page = page_alloc_nodes(e, order, (flags | ALLOC_NORECLAIM) & ~ALLOC_COMPACT,
+					c->nid, c->first);
+	return page ? page : page_alloc_nodes(e, order, flags, c->nid, c->allowed);
 }
 
 struct page *policy_alloc_page(struct engine *e, const struct mempolicy *p, u64 index,
 			       unsigned order, unsigned flags)
 {
-	struct page *page = NULL;
-	nodemask_t allowed;
-	unsigned nid = policy_node(e, p, index, &allowed);
+	const struct node_choice c = policy_choice(e, p, index);
 
-	if (p->mode == UAPI_MPOL_PREFERRED_MANY)
-		page = page_alloc_nodes(e, order, (flags | ALLOC_NORECLAIM) & ~ALLOC_COMPACT, nid,
-					p->nodes);
-	return page ? page : page_alloc_nodes(e, order, flags, nid, allowed);
+	return alloc_by_choice(e, &c, order, flags);
 }
 
 struct page *task_alloc_page(struct engine *e, unsigned order, unsigned flags)
@@ -160,19 +179,19 @@ struct page *vma_alloc_huge_page(const struct vma *vma, u64 va, unsigned flags)
 	struct engine *e = vma->mm->engine;
 	u64 index = vma_page_index(vma, va & PMD_MASK) >> HUGE_ORDER;
 	struct mempolicy policy;
-	nodemask_t allowed;
+	struct node_choice c;
 
 	if (likely(e->numa.nr == 1))
 		return page_alloc(e, ZONE_USER, HUGE_ORDER, flags);
 	policy = vma_policy(vma, va);
+	c = policy_choice(e, &policy, index);
 	if (wants_one_node(e, &policy)) {
-		unsigned nid = policy_node(e, &policy, index, &allowed);
-		struct page *page = page_alloc_nodes(e, HUGE_ORDER, flags, nid, 1u << nid);
+		struct page *page = page_alloc_nodes(e, HUGE_ORDER, flags, c.nid, 1u << c.nid);
 
 		if (page || !(flags & ALLOC_COMPACT))
 			return page;
 	}
-	return policy_alloc_page(e, &policy, index, HUGE_ORDER, flags);
+	return alloc_by_choice(e, &c, HUGE_ORDER, flags);
 }
 
 struct page *vma_alloc_page_for_call(const struct vma *vma, u64 va, unsigned flags)
@@ -182,9 +201,7 @@ struct page *vma_alloc_page_for_call(const struct vma *vma, u64 va, unsigned fla
 
 	if (likely(e->numa.nr == 1))
 		return page_alloc(e, ZONE_USER, 0, flags);
-	policy = vma_own_policy(vma, va);
-	if (policy.mode == UAPI_MPOL_DEFAULT)
-		policy = task_policy(e);
+	policy = vma_call_policy(vma, va);
 	return policy_alloc_page(e, &policy, vma_page_index(vma, va), 0, flags);
 }
 
@@ -326,15 +343,13 @@ static int node_of_page(struct mm *mm, u64 addr)
 /* What MPOL_F_NODE asks for: the page's, or the next that the space's interleaving takes. */
 static int which_node(struct mm *mm, const struct mempolicy *policy, u64 addr, u64 flags)
 {
-	nodemask_t allowed;
-
 	if (flags & UAPI_MPOL_F_ADDR)
 		return node_of_page(mm, addr & PAGE_MASK);
 	if (!interleaves(policy))
 		return -EINVAL;
-	return (int)policy_node(mm->engine, policy,
-				atomic_load_explicit(&mm->policy_turn, memory_order_relaxed),
-				&allowed);
+	return (int)policy_choice(mm->engine, policy,
+				  atomic_load_explicit(&mm->policy_turn, memory_order_relaxed))
+		.nid;
 }
 
 static int look_up(struct mm *mm, int *mode, u64 *nodes, u64 addr, u64 flags)

@@ -71,8 +71,13 @@ struct shared_policy *vma_shared_policy(const struct vma *vma);
 struct mempolicy vma_policy(const struct vma *vma, u64 va);
 /* The policy of the space that this runs for; of nobody: the default.  Any lock may be held. */
 struct mempolicy task_policy(const struct engine *e);
-/* A page by that policy, for the index-th place (of its size) of a file or a space.  As
- * page_alloc_nodes(). */
+/* What holds for the page at va when a call brings it in: of what the area says nothing, the policy
+ * of the space that this runs for does.  As vma_policy(). */
+struct mempolicy vma_call_policy(const struct vma *vma, u64 va);
+/* Which nodes are asked by that policy for the index-th place (of its size) of a file or a space.
+ */
+struct node_choice policy_choice(const struct engine *e, const struct mempolicy *policy, u64 index);
+/* A page by that policy for the index-th place.  As page_alloc_nodes(). */
 struct page *policy_alloc_page(struct engine *e, const struct mempolicy *policy, u64 index,
 			       unsigned order, unsigned flags);
 /* As page_alloc() for a page that is no area's, by the policy of the space that this runs for:
@@ -84,8 +89,7 @@ struct page *vma_alloc_page(const struct vma *vma, u64 va, unsigned order, unsig
  * nothing is moved for it (ALLOC_COMPACT), for small pages that are near are worth more than that
  * from afar. */
 struct page *vma_alloc_huge_page(const struct vma *vma, u64 va, unsigned flags);
-/* The same for the page at va that a call brings in: of what the area says nothing, the policy of
- * the space that this runs for does. */
+/* The same by vma_call_policy(). */
 struct page *vma_alloc_page_for_call(const struct vma *vma, u64 va, unsigned flags);
 
 /*

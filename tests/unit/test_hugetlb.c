@@ -578,7 +578,7 @@ static void a_page_of_a_file_that_fails_keeps_its_place_until_the_file_is_cut(vo
 
 static void a_free_page_that_fails_leaves_the_pool_unless_it_is_promised(void **state)
 {
-	struct page *frame = list_first_entry(&h->free_list, struct page, lru) + 5;
+	struct page *frame = list_first_entry(&h->on[0].free_list, struct page, lru) + 5;
 
 	(void)state;
 	map_anon(0, 4, PRIVATE);

@@ -73,7 +73,7 @@ static void a_page_of_a_pool_comes_back_to_it(void **state)
 
 	(void)state;
 	hugetlb_set_pool(h, 2);
-	page = hugetlb_alloc_page(h, false);
+	page = hugetlb_alloc_page(h, NULL, false);
 	assert_non_null(page);
 	assert_true(page_test(page, PG_HUGETLB));
 	assert_ptr_equal(page_hstate(w.e, page), h);
@@ -86,7 +86,7 @@ static void a_page_of_a_pool_comes_back_to_it(void **state)
 static void an_empty_pool_gives_nothing(void **state)
 {
 	(void)state;
-	assert_null(hugetlb_alloc_page(h, false));
+	assert_null(hugetlb_alloc_page(h, NULL, false));
 	assert_int_equal(hugetlb_acct_memory(h, 1), -ENOMEM);
 	expect(0, 0, 0, 0);
 }
@@ -99,9 +99,9 @@ static void what_is_promised_others_do_not_get(void **state)
 	hugetlb_set_pool(h, 2);
 	assert_int_equal(hugetlb_acct_memory(h, 2), 0);
 	expect(2, 2, 2, 0);
-	assert_null(hugetlb_alloc_page(h, false));
+	assert_null(hugetlb_alloc_page(h, NULL, false));
 	assert_int_equal(hugetlb_acct_memory(h, 1), -ENOMEM);
-	page = hugetlb_alloc_page(h, true);
+	page = hugetlb_alloc_page(h, NULL, true);
 	assert_non_null(page);
 	expect(2, 1, 1, 0);
 	assert_int_equal(hugetlb_acct_memory(h, -1), 0);
@@ -117,7 +117,7 @@ static void a_promised_page_that_finds_no_place_brings_the_promise_back(void **s
 	(void)state;
 	hugetlb_set_pool(h, 1);
 	hugetlb_acct_memory(h, 1);
-	page = hugetlb_alloc_page(h, true);
+	page = hugetlb_alloc_page(h, NULL, true);
 	expect(1, 0, 0, 0);
 	page_put(w.e, page);
 	expect(1, 1, 1, 0);
@@ -151,10 +151,10 @@ static void a_surplus_page_goes_back_to_the_system_when_it_is_free(void **state)
 
 	(void)state;
 	hugetlb_set_overcommit(h, 1);
-	a = hugetlb_alloc_page(h, false);
+	a = hugetlb_alloc_page(h, NULL, false);
 	assert_non_null(a);
 	expect(1, 0, 0, 1);
-	b = hugetlb_alloc_page(h, false);
+	b = hugetlb_alloc_page(h, NULL, false);
 	assert_null(b);
 	page_put(w.e, a);
 	expect(0, 0, 0, 0);
@@ -166,7 +166,7 @@ static void a_pool_that_shrinks_keeps_what_is_used_and_promised_as_surplus(void 
 
 	(void)state;
 	hugetlb_set_pool(h, 4);
-	page = hugetlb_alloc_page(h, false);
+	page = hugetlb_alloc_page(h, NULL, false);
 	hugetlb_acct_memory(h, 1);
 	assert_int_equal(hugetlb_set_pool(h, 0), 0);
 	expect(2, 1, 1, 2);
@@ -182,7 +182,7 @@ static void a_pool_that_grows_makes_surplus_pages_its_own_first(void **state)
 
 	(void)state;
 	hugetlb_set_overcommit(h, 1);
-	page = hugetlb_alloc_page(h, false);
+	page = hugetlb_alloc_page(h, NULL, false);
 	expect(1, 0, 0, 1);
 	assert_int_equal(hugetlb_set_pool(h, 1), 1);
 	expect(1, 0, 0, 0);
@@ -201,7 +201,7 @@ static void a_page_of_1_gib_is_taken_where_all_frames_are_free(void **state)
 	start((struct world_options){ .frames = 3 * GIB, .unchecked = true });
 	gib = hstate_sizelog(w.e, 30);
 	assert_int_equal(hugetlb_set_pool(gib, 5), 2); /* the third is not aligned */
-	page = hugetlb_alloc_page(gib, false);
+	page = hugetlb_alloc_page(gib, NULL, false);
 	assert_int_equal(page_pfn(w.e, page) % GIB, 0);
 	assert_ptr_equal(page_hstate(w.e, page), gib);
 	engine_check(w.e);
@@ -229,14 +229,14 @@ static void *use_the_pool(void *arg)
 		if (hugetlb_acct_memory(h, (s64)n))
 			continue;
 		if (n) {
-			page = hugetlb_alloc_page(h, true);
+			page = hugetlb_alloc_page(h, NULL, true);
 			if (rnd_below(&seed, 2)) {
 				page_clear(page, PG_RESTORE_RESERVE);
 				n--;
 			}
 			page_put(w.e, page);
 		}
-		page = hugetlb_alloc_page(h, false);
+		page = hugetlb_alloc_page(h, NULL, false);
 		if (page)
 			page_put(w.e, page);
 		if (!rnd_below(&seed, 16))

@@ -35,7 +35,7 @@ static void map_gib(void)
 				 SHARED | HUGETLB | UAPI_MAP_HUGE_1GB | UAPI_MAP_FIXED, NULL, 0),
 			 GIB_AT);
 	vma = find_vma(mm, GIB_AT);
-	assert_int_equal(hugetlb_claim(vma, 0, false, &claim), 0);
+	assert_int_equal(hugetlb_claim(vma, 0, &vma->policy, false, &claim), 0);
 	assert_int_equal(hugetlb_add_page(vma->file->mapping, claim.page, 0), 0);
 	hugetlb_commit(&claim);
 }
