@@ -126,44 +126,151 @@ static void tear_down(struct system *s)
 	ledger_destroy(ledger);
 }
 
-int lab_run_extended(const struct system_type *type, const struct workload *w, unsigned cpus,
-		     const struct system_extension *extension, lab_walk_fn tell, void *arg,
-		     struct lab_result *result)
+/* A script for each part of the system, and what came of it. */
+struct job {
+	struct system *system;
+	unsigned n;
+	struct script *scripts[SYSTEM_MOST_PARTS];
+	int errs[SYSTEM_MOST_PARTS];
+	char messages[SYSTEM_MOST_PARTS][SCRIPT_MESSAGE];
+};
+
+static const struct workload *workload_of(const struct lab_order *o, unsigned part)
+{
+	return part && o->beside ? o->beside : o->workload;
+}
+
+static void free_scripts(struct job *job)
+{
+	for (unsigned i = 0; i < job->n; i++)
+		if (job->scripts[i])
+			script_free(job->scripts[i]);
+}
+
+/* What all of them need, and the scripts.  0, -EINVAL, -ENOMEM, with a message. */
+static int prepare(const struct lab_order *o, struct job *job, struct needs *needs, char *message)
+{
+	struct needs each;
+	int err = 0;
+
+	job->n = max_of(o->type->nr_parts, 1u);
+	for (unsigned i = 0; !err && i < job->n; i++) {
+		const struct workload *w = workload_of(o, i);
+		char *said = job->messages[i];
+
+		err = needs_of(w, o->cpus, &each, said);
+		if (!err)
+			err = script_parse(w->text, strlen(w->text), &job->scripts[i], said);
+		if (!i)
+			*needs = each;
+		needs->cpus = max_of(needs->cpus, each.cpus);
+		if (err && w != o->workload)
+			snprintf(message, SCRIPT_MESSAGE, "beside it, %.50s: %.80s", w->name, said);
+		else if (err)
+			snprintf(message, SCRIPT_MESSAGE, "%s", said);
+	}
+	if (err)
+		free_scripts(job);
+	return err;
+}
+
+static void run_part(void *arg, unsigned part)
+{
+	struct job *job = arg;
+	struct system *s = job->system;
+
+	job->errs[part] =
+		script_run_on(job->scripts[part], part ? s->parts[part].program : s->program,
+			      job->messages[part]);
+}
+
+/* The first part with which something is wrong says what. */
+static void judge(const struct lab_order *o, const struct job *job, struct lab_result *result)
+{
+	unsigned i = 0;
+
+	while (i < job->n - 1 && !job->errs[i])
+		i++;
+	result->verdict = verdict_of(job->errs[i]);
+	if (i)
+		snprintf(result->message, SCRIPT_MESSAGE, "%s: %.140s", o->type->parts[i],
+			 job->messages[i]);
+	else
+		snprintf(result->message, SCRIPT_MESSAGE, "%s", job->messages[i]);
+}
+
+static void note_counts(const struct system *s, struct lab_result *result)
+{
+	memcpy(result->counts, s->nr_parts ? s->parts[0].total : s->total, sizeof(result->counts));
+	for (unsigned i = 0; i < s->nr_parts; i++)
+		memcpy(result->parts[i], s->parts[i].total, sizeof(result->parts[i]));
+}
+
+static void run_job(const struct lab_order *o, struct job *job, struct lab_result *result)
 {
 	const struct ledger_event *events;
-	struct script *script;
-	struct needs needs;
-	struct system *s;
+	struct system *s = job->system;
 	unsigned n;
+
+	ledger_record(s->ledger, o->tell != NULL);
+	if (!s->nr_parts) {
+		run_part(job, 0);
+	} else if (s->run_parts(s, run_part, job)) {
+		result->verdict = LAB_NO_MEMORY;
+		snprintf(result->message, sizeof(result->message), "the host has no thread");
+		return;
+	}
+	judge(o, job, result);
+	note_counts(s, result);
+	if (s->says)
+		snprintf(result->says, sizeof(result->says), "%s", s->says(s));
+	if (o->tell) {
+		events = ledger_events(s->ledger, &n);
+		o->tell(o->arg, events, n);
+	}
+}
+
+int lab_do(const struct lab_order *o, struct lab_result *result)
+{
+	struct job job = { 0 };
+	struct needs needs;
 	int err;
 
 	memset(result, 0, sizeof(*result));
-	err = needs_of(w, cpus, &needs, result->message);
-	if (!err)
-		err = script_parse(w->text, strlen(w->text), &script, result->message);
+	err = prepare(o, &job, &needs, result->message);
 	if (err)
 		return err;
-	err = set_up(type, (unsigned)needs.cpus, needs.frames, extension, &s);
-	if (err) {
-		script_free(script);
+	err = set_up(o->type, (unsigned)needs.cpus, needs.frames, o->extension, &job.system);
+	if (err && job.n * needs.cpus > SOFT_MAX_CPUS) {
+		result->verdict = LAB_NO_MEMORY;
+		snprintf(result->message, sizeof(result->message),
+			 "no machine has %llu CPUs for each program",
+			 (unsigned long long)needs.cpus);
+	} else if (err) {
 		result->verdict = LAB_NO_MEMORY;
 		snprintf(result->message, sizeof(result->message),
 			 "no machine of %llu frames can be made: too few, or no memory for it",
 			 (unsigned long long)needs.frames);
-		return 0;
+	} else {
+		run_job(o, &job, result);
+		tear_down(job.system);
 	}
-	ledger_record(s->ledger, tell != NULL);
-	result->verdict = verdict_of(script_run_on(script, s->program, result->message));
-	memcpy(result->counts, s->total, sizeof(result->counts));
-	if (s->says)
-		snprintf(result->says, sizeof(result->says), "%s", s->says(s));
-	if (tell) {
-		events = ledger_events(s->ledger, &n);
-		tell(arg, events, n);
-	}
-	tear_down(s);
-	script_free(script);
+	free_scripts(&job);
 	return 0;
+}
+
+int lab_run_extended(const struct system_type *type, const struct workload *w, unsigned cpus,
+		     const struct system_extension *extension, lab_walk_fn tell, void *arg,
+		     struct lab_result *result)
+{
+	const struct lab_order o = { .type = type,
+				     .workload = w,
+				     .cpus = cpus,
+				     .extension = extension,
+				     .tell = tell,
+				     .arg = arg };
+
+	return lab_do(&o, result);
 }
 
 int lab_walk(const struct system_type *type, const struct workload *w, unsigned cpus,

@@ -38,6 +38,8 @@ struct lab_result {
 	char message[SCRIPT_MESSAGE];
 	char says[EXTENSION_SAYS]; /* what went wrong with its extension; "": nothing did */
 	u64 counts[NR_LEDGER_COUNTERS];
+	/* Of a system that runs several programs: each one's; `counts` are the first's. */
+	u64 parts[SYSTEM_MOST_PARTS][NR_LEDGER_COUNTERS];
 };
 
 /* Do it on a fresh machine.  cpus 0: as many as it says (1 if it does not).  -EINVAL: it is no
@@ -50,6 +52,21 @@ typedef void (*lab_walk_fn)(void *arg, const struct ledger_event *events, unsign
 /* The same, and what happened is told. */
 int lab_walk(const struct system_type *type, const struct workload *w, unsigned cpus,
 	     lab_walk_fn tell, void *arg, struct lab_result *result);
+
+/* All that can be asked for. */
+struct lab_order {
+	const struct system_type *type;
+	const struct workload *workload;
+	/* For the other programs of a system that runs several; NULL: the same. */
+	const struct workload *beside;
+	unsigned cpus; /* as in lab_run() */
+	const struct system_extension *extension;
+	lab_walk_fn tell; /* NULL: nobody is told */
+	void *arg;
+};
+
+/* As lab_run(). */
+int lab_do(const struct lab_order *o, struct lab_result *result);
 
 /* The same with a user's extension, which has been loaded (extension_load()) without an error; of
  * systems that take one.  tell NULL: nobody is told. */

@@ -26,6 +26,7 @@ const struct system_type *const system_types[] = {
 	&fluidmem_system,
 	&spin_system,
 	&xok_system,
+	&xok_two_system,
 	&aegis_system,
 	&l4_system,
 	&xen_system,

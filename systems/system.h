@@ -43,6 +43,15 @@ struct system_expectation {
 	const char *why; /* we count another; NULL: we do not */
 };
 
+/* How many programs a system may run beside one another. */
+#define SYSTEM_MOST_PARTS 2
+
+/* One of them, in `parts` of its system, whose type has the name of who serves it. */
+struct system_part {
+	struct program *program;
+	const u64 *total; /* [NR_LEDGER_COUNTERS]: of what was measured last */
+};
+
 struct system_type {
 	const char *name;
 	const char *summary; /* who fields, who decides, who supplies, who installs: one line */
@@ -51,6 +60,8 @@ struct system_type {
 	const struct system_expectation *expected;
 	unsigned nr_expected;
 	bool takes_extension;
+	const char *const *parts; /* names; nr_parts 0: it runs one program */
+	unsigned nr_parts;
 	/* 0, -ENOMEM; what extension_load() returns. */
 	int (*create)(const struct system_type *type, const struct system_options *options,
 		      struct system **system);
@@ -68,6 +79,12 @@ struct system {
 	 * takes none. */
 	const char *(*says)(struct system *s);
 	u64 total[NR_LEDGER_COUNTERS]; /* of the part that was measured last */
+	/* [0] is `program`; nr_parts as the type's.  run_parts: do run(arg, i), which is all that
+	 * part i's program does, for each, in threads, beside one another.  0, -EAGAIN (the host
+	 * has no threads). */
+	const struct system_part *parts;
+	unsigned nr_parts;
+	int (*run_parts)(struct system *s, void (*run)(void *arg, unsigned part), void *arg);
 };
 
 /* Counting begins, and ends: s->total is what was paid between, all CPUs together.  Nobody else

@@ -25,6 +25,9 @@ static void help(void)
 	       "\n"
 	       "  --systems all|A,B,...  these (all)\n"
 	       "  --workload NAME|FILE   this one, or a file in the language of operations (all)\n"
+	       "  --beside NAME|FILE     this one for the second program of a system that runs "
+	       "two\n"
+	       "                         (the same as the first's)\n"
 	       "  --extension FILE       with this extension, in Lua, of those that take one "
 	       "(spin)\n"
 	       "  --cpus N               at least so many CPUs, 1 to %d (as the workload says)\n"
@@ -86,10 +89,12 @@ static bool take_systems(struct lab_options *o, const char *list)
 	return o->nr_systems || unknown_system(list);
 }
 
-static bool read_workload(struct lab_options *o, const char *path)
+/* NULL: it cannot be read, and has been told. */
+static const struct workload *read_workload(struct workload *file, const char *path)
 {
 	FILE *f = fopen(path, "re");
 	char *text = malloc(MAX_FILE_SIZE);
+	bool done = false;
 	size_t n = 0;
 
 	if (!f || !text) {
@@ -105,21 +110,24 @@ static bool read_workload(struct lab_options *o, const char *path)
 			say("%.300s is no workload: a zero byte is no text", path);
 		else {
 			text[n] = '\0';
-			o->file = (struct workload){ .name = path, .text = text };
-			o->workload = &o->file;
+			free((char *)file->text);
+			*file = (struct workload){ .name = path, .text = text };
+			done = true;
 		}
 	}
 	if (f)
 		fclose(f);
-	if (!o->workload)
+	if (!done)
 		free(text);
-	return o->workload != NULL;
+	return done ? file : NULL;
 }
 
-static bool take_workload(struct lab_options *o, const char *name)
+static bool take_workload(const struct workload **w, struct workload *file, const char *name)
 {
-	o->workload = workload_find(name);
-	return o->workload || read_workload(o, name);
+	*w = workload_find(name);
+	if (!*w)
+		*w = read_workload(file, name);
+	return *w != NULL;
 }
 
 static bool take_cpus(struct lab_options *o, const char *value)
@@ -153,7 +161,9 @@ static bool take_value(struct lab_options *o, const char *name, const char *valu
 	if (!strcmp(name, "--systems"))
 		return take_systems(o, value);
 	if (!strcmp(name, "--workload"))
-		return take_workload(o, value);
+		return take_workload(&o->workload, &o->file, value);
+	if (!strcmp(name, "--beside"))
+		return take_workload(&o->beside, &o->beside_file, value);
 	if (!strcmp(name, "--extension")) {
 		extension_file_free(&o->extension);
 		return extension_file_read(&o->extension, value);
@@ -174,7 +184,8 @@ static bool take_walk(struct lab_options *o, int argc, char **argv, int *at)
 		return false;
 	}
 	o->walk = true;
-	if (!take_systems(o, argv[*at + 1]) || !take_workload(o, argv[*at + 2]))
+	if (!take_systems(o, argv[*at + 1]) ||
+	    !take_workload(&o->workload, &o->file, argv[*at + 2]))
 		return false;
 	*at += 2;
 	if (o->nr_systems == 1)
@@ -186,8 +197,8 @@ static bool take_walk(struct lab_options *o, int argc, char **argv, int *at)
 /* The option at argv[*at]; *at is left on its last word. */
 static bool take_option(struct lab_options *o, int argc, char **argv, int *at)
 {
-	static const char *const names[] = { "--systems", "--workload", "--extension", "--cpus",
-					     "--format",  "--svg",	NULL };
+	static const char *const names[] = { "--systems", "--workload", "--beside", "--extension",
+					     "--cpus",	  "--format",	"--svg",    NULL };
 	const char *word = argv[*at], *name, *value;
 
 	if (!strcmp(word, "--help") || !strcmp(word, "-h"))
@@ -198,20 +209,35 @@ static bool take_option(struct lab_options *o, int argc, char **argv, int *at)
 	       take_value(o, name, value);
 }
 
-/* All, if none are named; with an extension, all that take one. */
+/* What is asked for is for that one. */
+static bool is_suitable(const struct lab_options *o, const struct system_type *t)
+{
+	return (!o->extension.text || t->takes_extension) && (!o->beside || t->nr_parts > 1);
+}
+
+/* All that are suitable, if none are named. */
 static bool choose_systems(struct lab_options *o)
 {
 	bool all = !o->nr_systems;
 
 	for (unsigned i = 0; all && i < nr_system_types; i++)
-		if (!o->extension.text || system_types[i]->takes_extension)
+		if (is_suitable(o, system_types[i]))
 			o->systems[o->nr_systems++] = system_types[i];
-	for (unsigned i = 0; o->extension.text && i < o->nr_systems; i++)
-		if (!o->systems[i]->takes_extension) {
-			say("--extension is not for the system '%s', which takes none",
-			    o->systems[i]->name);
-			return false;
-		}
+	if (!o->nr_systems) {
+		say("--extension and --beside are for different systems");
+		return false;
+	}
+	for (unsigned i = 0; i < o->nr_systems; i++) {
+		const struct system_type *t = o->systems[i];
+
+		if (is_suitable(o, t))
+			continue;
+		if (o->beside && t->nr_parts < 2)
+			say("--beside is not for the system '%s', which runs one program", t->name);
+		else
+			say("--extension is not for the system '%s', which takes none", t->name);
+		return false;
+	}
 	return true;
 }
 
@@ -224,7 +250,14 @@ static int do_workload(const struct lab_options *o, const struct system_type *ty
 	struct system_extension x = { .name = o->extension.path,
 				      .text = o->extension.text,
 				      .size = o->extension.size };
-	int err = lab_run_extended(type, w, o->cpus, x.text ? &x : NULL, tell, arg, result);
+	const struct lab_order order = { .type = type,
+					 .workload = w,
+					 .beside = o->beside,
+					 .cpus = o->cpus,
+					 .extension = x.text ? &x : NULL,
+					 .tell = tell,
+					 .arg = arg };
+	int err = lab_do(&order, result);
 
 	if (!err && result->says[0] && !said) {
 		said = true;
@@ -304,6 +337,13 @@ bool lab_is_paid(const struct lab_report *r, unsigned workload, enum ledger_coun
 		if (lab_result(r, workload, i)->counts[counter])
 			return true;
 	return false;
+}
+
+bool lab_shows_parts(const struct lab_report *r, unsigned system)
+{
+	const struct lab_options *o = r->options;
+
+	return o->systems[system]->nr_parts && (o->nr_systems == 1 || r->nr_workloads == 1);
 }
 
 static bool run_attacks(struct lab_report *r)
@@ -399,6 +439,7 @@ int verb_lab(int argc, char **argv)
 			status = options.walk ? walk(&options) : run(&options);
 	}
 	free((char *)options.file.text);
+	free((char *)options.beside_file.text);
 	extension_file_free(&options.extension);
 	return status;
 }

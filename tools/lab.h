@@ -12,7 +12,9 @@ struct lab_options {
 	const struct system_type *systems[LAB_MOST_SYSTEMS];
 	unsigned nr_systems;
 	const struct workload *workload; /* NULL: all */
-	struct workload file;		 /* of --workload FILE; its text is allocated */
+	const struct workload *beside;	 /* of --beside; NULL: the same */
+	/* Of --workload FILE and --beside FILE; their texts are allocated. */
+	struct workload file, beside_file;
 	struct extension_file extension;
 	unsigned cpus; /* 0: as each workload says */
 	const char *svg;
@@ -36,6 +38,8 @@ static inline const struct lab_result *lab_result(const struct lab_report *r, un
 	return &r->results[workload * r->options->nr_systems + system];
 }
 
+/* Are the programs of this system's, which runs several, shown one by one? */
+bool lab_shows_parts(const struct lab_report *r, unsigned system);
 /* "ok", "differs", "not offered", "no memory". */
 const char *lab_verdict_name(enum lab_verdict verdict);
 /* Does any system pay anything of this for the workload? */

@@ -121,6 +121,33 @@ static void ledger(const struct lab_report *r, unsigned w)
 	table_end();
 }
 
+/* What each of a system's programs pays. */
+static void parts(const struct lab_report *r, unsigned w, unsigned s)
+{
+	const struct system_type *t = r->options->systems[s];
+	const struct lab_result *result = lab_result(r, w, s);
+
+	printf("<details><summary>%s, one by one</summary><div class=wide><table><thead><tr><th>"
+	       "paid",
+	       t->name);
+	for (unsigned i = 0; i < t->nr_parts; i++)
+		printf("<th>%s", t->parts[i]);
+	printf("</thead><tbody>\n");
+	for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++) {
+		u64 sum = 0;
+
+		for (unsigned i = 0; i < t->nr_parts; i++)
+			sum += result->parts[i][c];
+		if (!sum)
+			continue;
+		printf("<tr><td>%s", ledger_name(c));
+		for (unsigned i = 0; i < t->nr_parts; i++)
+			printf("<td>%llu", (unsigned long long)result->parts[i][c]);
+		printf("\n");
+	}
+	printf("</tbody></table></div></details>\n");
+}
+
 static bool is_refused(const struct lab_report *r, unsigned system, unsigned attack)
 {
 	return r->attacks[system][attack] == r->options->systems[system]->attacks[attack].refused;
@@ -160,6 +187,14 @@ static void attacks(const struct lab_report *r)
 	printf("</tbody></table></div></details>\n");
 }
 
+static void ledger_and_parts(const struct lab_report *r, unsigned w)
+{
+	ledger(r, w);
+	for (unsigned s = 0; s < r->options->nr_systems; s++)
+		if (r->options->systems[s]->nr_parts && lab_result(r, w, s)->verdict == LAB_OK)
+			parts(r, w, s);
+}
+
 bool lab_print_html(const struct lab_report *r)
 {
 	printf("<!doctype html><html lang=en><meta charset=utf-8>"
@@ -173,7 +208,7 @@ bool lab_print_html(const struct lab_report *r)
 	attacks(r);
 	for (unsigned w = 0; w < r->nr_workloads; w++)
 		if (!workload_is_conformance(r->workloads[w]) || r->nr_workloads == 1)
-			ledger(r, w);
+			ledger_and_parts(r, w);
 	printf("</html>\n");
 	return !ferror(stdout);
 }

@@ -5,23 +5,34 @@
 
 #include "tools/lab.h"
 
-static json_t *counts(const struct lab_result *r)
+static json_t *counts(const u64 n[NR_LEDGER_COUNTERS])
 {
 	json_t *o = json_object();
 
 	for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++)
-		json_object_set_new(o, ledger_name(c), json_integer((json_int_t)r->counts[c]));
+		json_object_set_new(o, ledger_name(c), json_integer((json_int_t)n[c]));
 	return o;
 }
 
-static json_t *result(const struct lab_result *r)
+static json_t *parts(const struct system_type *t, const struct lab_result *r)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < t->nr_parts; i++)
+		json_object_set_new(o, t->parts[i], counts(r->parts[i]));
+	return o;
+}
+
+static json_t *result(const struct system_type *t, const struct lab_result *r)
 {
 	json_t *o = json_object();
 
 	json_object_set_new(o, "verdict", json_string(lab_verdict_name(r->verdict)));
 	if (r->message[0])
 		json_object_set_new(o, "message", json_string(r->message));
-	json_object_set_new(o, "counts", counts(r));
+	json_object_set_new(o, "counts", counts(r->counts));
+	if (t->nr_parts)
+		json_object_set_new(o, "parts", parts(t, r));
 	return o;
 }
 
@@ -56,7 +67,7 @@ bool lab_print_json(const struct lab_report *r)
 
 		for (unsigned s = 0; s < r->options->nr_systems; s++)
 			json_object_set_new(systems, r->options->systems[s]->name,
-					    result(lab_result(r, w, s)));
+					    result(r->options->systems[s], lab_result(r, w, s)));
 		json_object_set_new(all, r->workloads[w]->name, systems);
 	}
 	json_object_set_new(o, "workloads", all);

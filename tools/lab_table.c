@@ -115,6 +115,43 @@ static void ledger(const struct lab_report *r, unsigned w)
 	}
 }
 
+static bool part_pays(const struct system_type *t, const struct lab_result *result, unsigned c)
+{
+	bool pays = false;
+
+	for (unsigned i = 0; i < t->nr_parts; i++)
+		pays |= result->parts[i][c];
+	return pays;
+}
+
+/* What each of a system's programs pays. */
+static void parts(const struct lab_report *r, unsigned w, unsigned s)
+{
+	const struct system_type *t = r->options->systems[s];
+	const struct lab_result *result = lab_result(r, w, s);
+
+	printf("  %s, one by one%*s", t->name, max_of(FIRST_COLUMN - 14 - (int)strlen(t->name), 0),
+	       "");
+	for (unsigned i = 0; i < t->nr_parts; i++)
+		printf(" %*s", LEAST_COLUMN, t->parts[i]);
+	printf("\n");
+	for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++) {
+		if (!part_pays(t, result, c))
+			continue;
+		printf("  %-*s", FIRST_COLUMN - 2, ledger_name(c));
+		for (unsigned i = 0; i < t->nr_parts; i++)
+			printf(" %*llu", LEAST_COLUMN, (unsigned long long)result->parts[i][c]);
+		printf("\n");
+	}
+}
+
+static void all_parts(const struct lab_report *r, unsigned w)
+{
+	for (unsigned s = 0; s < r->options->nr_systems; s++)
+		if (lab_shows_parts(r, s) && lab_result(r, w, s)->verdict == LAB_OK)
+			parts(r, w, s);
+}
+
 /* Where a system pays something else than the literature has. */
 static void expectations(const struct lab_report *r, unsigned w)
 {
@@ -166,11 +203,19 @@ bool lab_print_table(const struct lab_report *r)
 		if (workload_is_conformance(r->workloads[w]) && r->nr_workloads > 1)
 			continue;
 		ledger(r, w);
+		all_parts(r, w);
 		if (!strcmp(r->workloads[w]->name, "minor-fault"))
 			expectations(r, w);
 		printf("\n");
 	}
 	return !ferror(stdout);
+}
+
+static void csv_counts(const u64 counts[NR_LEDGER_COUNTERS])
+{
+	for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++)
+		printf(",%llu", (unsigned long long)counts[c]);
+	printf("\n");
 }
 
 bool lab_print_csv(const struct lab_report *r)
@@ -185,9 +230,14 @@ bool lab_print_csv(const struct lab_report *r)
 
 			printf("%s,%s,%s", r->workloads[w]->name, r->options->systems[s]->name,
 			       lab_verdict_name(result->verdict));
-			for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++)
-				printf(",%llu", (unsigned long long)result->counts[c]);
-			printf("\n");
+			csv_counts(result->counts);
+			for (unsigned i = 0; i < r->options->systems[s]->nr_parts; i++) {
+				printf("%s,%s/%s,%s", r->workloads[w]->name,
+				       r->options->systems[s]->name,
+				       r->options->systems[s]->parts[i],
+				       lab_verdict_name(result->verdict));
+				csv_counts(result->parts[i]);
+			}
 		}
 	return !ferror(stdout);
 }

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #include "engine/base/errno.h"
-#include "engine/reclaim/chosen.h"
 #include "systems/exokernel/beside.h"
 #include "systems/exokernel/library_program.h"
 
@@ -127,14 +126,25 @@ static void measure(struct program *p)
 	beside_measure(of(p));
 }
 
+void beside_add_hardware(const struct side *s, u64 counts[NR_LEDGER_COUNTERS])
+{
+	const struct soft_program *p = &s->program;
+
+	lab_add_cpus(&p->machine->cpus[p->first_cpu], p->program.nr_cpus, s->hardware, counts);
+}
+
+static void read_ledger(const struct side *s, u64 counts[NR_LEDGER_COUNTERS])
+{
+	for (unsigned i = 0; i < NR_LEDGER_COUNTERS; i++)
+		counts[i] = ledger_sum(s->ledger, i);
+}
+
 static void measured(struct program *p)
 {
 	struct side *s = of(p);
 
-	for (unsigned i = 0; i < NR_LEDGER_COUNTERS; i++)
-		s->total[i] = ledger_sum(s->ledger, i);
-	lab_add_cpus(&s->program.machine->cpus[s->program.first_cpu], p->nr_cpus, s->hardware,
-		     s->total);
+	read_ledger(s, s->total);
+	beside_add_hardware(s, s->total);
 	ledger_record(s->ledger, false);
 }
 
@@ -147,17 +157,28 @@ static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n
 
 /* ---- time slices ---- */
 
-static void slice_over(void *arg, unsigned side)
+/* Whoever has ended wants nothing in the slices to come. */
+static void slice_over(void *arg, unsigned side, bool ends)
 {
 	struct beside *b = arg;
 
 	xok_end_slice(&b->xok, beside_resource(b, side));
 	atomic_store(&b->sides[side].library.refused, false);
+	if (!ends)
+		return;
+	xok_end_slice(&b->xok, beside_resource(b, side));
+	read_ledger(&b->sides[side], b->sides[side].ended);
 }
 
 int beside_run(struct beside *b, void (*run)(void *arg, unsigned side), void *arg)
 {
-	return slices_run(&b->slices, BESIDE, run, arg);
+	int err = slices_run(&b->slices, BESIDE, run, arg);
+
+	for (unsigned i = 0; i < BESIDE; i++)
+		for (unsigned c = 0; c < NR_LEDGER_COUNTERS; c++)
+			b->sides[i].total[c] +=
+				ledger_sum(b->sides[i].ledger, c) - b->sides[i].ended[c];
+	return err;
 }
 
 /* ---- the machine and the kernel ---- */

@@ -9,6 +9,7 @@
 #ifndef VMF_EXOKERNEL_BESIDE_H
 #define VMF_EXOKERNEL_BESIDE_H
 
+#include "engine/reclaim/chosen.h"
 #include "systems/exokernel/library.h"
 #include "systems/exokernel/slices.h"
 
@@ -28,8 +29,10 @@ struct side {
 	struct engine_observer observer;
 	struct reclaim_chooser mru;
 	struct ledger *ledger;
-	u64 hardware[4];	       /* as counted when measuring began */
-	u64 total[NR_LEDGER_COUNTERS]; /* of the part that was measured last */
+	u64 hardware[4]; /* as counted when measuring began */
+	/* Of the part that was measured last, and what it paid for the other's wishes when its own
+	 * program had ended; as the ledger was then. */
+	u64 total[NR_LEDGER_COUNTERS], ended[NR_LEDGER_COUNTERS];
 };
 
 struct beside {
@@ -62,6 +65,8 @@ int beside_run(struct beside *b, void (*run)(void *arg, unsigned side), void *ar
 void beside_check(struct beside *b);
 /* What the side pays counts from here on. */
 void beside_measure(struct side *s);
+/* Add what its CPUs have counted since. */
+void beside_add_hardware(const struct side *s, u64 counts[NR_LEDGER_COUNTERS]);
 
 static inline u32 beside_resource(const struct beside *b, unsigned side)
 {

@@ -124,7 +124,7 @@ static void check(struct program *p)
 		aegis_check(x->aegis);
 }
 
-static const struct system_expectation expected[] = {
+const struct system_expectation xok_expected[XOK_EXPECTED] = {
 	{ PAID_EXCEPTIONS, 1, NULL },	{ PAID_UPCALLS, 1, NULL },
 	{ PAID_SYSTEM_CALLS, 1, NULL }, /* insert_pte */
 	{ PAID_CROSSINGS, 4, NULL },	{ PAID_CAPABILITIES, 1, NULL },
@@ -225,7 +225,7 @@ const struct system_type xok_system = {
 		   "capability",
 	.attacks = xok_attacks,
 	.nr_attacks = XOK_ATTACKS,
-	.expected = expected,
-	.nr_expected = ARRAY_SIZE(expected),
+	.expected = xok_expected,
+	.nr_expected = XOK_EXPECTED,
 	.create = exokernel_create,
 };

@@ -4,6 +4,6 @@
 
 #include "systems/system.h"
 
-extern const struct system_type xok_system, aegis_system;
+extern const struct system_type xok_system, aegis_system, xok_two_system;
 
 #endif

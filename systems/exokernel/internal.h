@@ -25,6 +25,9 @@ static inline struct exokernel *exokernel_of(struct system *s)
 	return container_of(engine_system_of(s), struct exokernel, base);
 }
 
+#define XOK_EXPECTED 9
+extern const struct system_expectation xok_expected[XOK_EXPECTED];
+
 #define XOK_ATTACKS 19
 extern const struct system_attack xok_attacks[XOK_ATTACKS];
 

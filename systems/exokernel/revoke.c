@@ -183,6 +183,8 @@ int xok_give_frames(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, 
 	if (!err) {
 		flush_spaces(x, c->resource);
 		become_free(x, h, pfns, n);
+		ledger_step(&lab_kernel, "finds no entry that leads to them, flushes, wipes them",
+			    0);
 		atomic_fetch_add(&h->given, n);
 		ledger_add(PAID_FRAMES_GIVEN, n);
 	}
@@ -389,6 +391,7 @@ s64 xok_want_frames(struct xok *x, unsigned env, unsigned cap, u64 n)
 		return -EACCES;
 	wants = &x->holders[c->resource];
 	atomic_store(&wants->wants, true);
+	ledger_step(&lab_kernel, "looks who has so many more, or has wanted none lately", 0);
 	down_write(&x->wanting);
 	h = who_can_spare(x, wants, n);
 	if (h) {

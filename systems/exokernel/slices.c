@@ -16,7 +16,7 @@ struct runner {
 	pthread_t thread;
 };
 
-void slices_init(struct slices *s, void (*over)(void *arg, unsigned program), void *arg)
+void slices_init(struct slices *s, void (*over)(void *arg, unsigned program, bool ends), void *arg)
 {
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->next, NULL);
@@ -52,18 +52,16 @@ void slices_call(struct slices *s)
 {
 	if (here.slices != s || ++here.calls % SLICE_CALLS)
 		return;
-	s->over(s->arg, here.program);
+	s->over(s->arg, here.program, false);
 	pthread_mutex_lock(&s->lock);
 	pass_on(s);
 	await_turn(s, here.program);
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Whoever has ended needs nothing more: one slice in which it wanted nothing is over. */
 static void leave(struct slices *s, unsigned program)
 {
-	s->over(s->arg, program);
-	s->over(s->arg, program);
+	s->over(s->arg, program, true);
 	pthread_mutex_lock(&s->lock);
 	s->runs[program] = false;
 	pass_on(s);

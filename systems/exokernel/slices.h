@@ -11,7 +11,7 @@
 
 #include "engine/base/types.h"
 
-#define SLICE_CALLS 16
+#define SLICE_CALLS 32
 #define SLICES_MOST 4
 
 struct slices {
@@ -19,12 +19,13 @@ struct slices {
 	pthread_cond_t next;
 	unsigned n, turn;
 	bool runs[SLICES_MOST];
-	/* A slice of that program is over; by its thread.  Nobody else goes on meanwhile. */
-	void (*over)(void *arg, unsigned program);
+	/* A slice of that program is over (`ends`: it has no other).  By its thread; nobody else
+	 * goes on meanwhile. */
+	void (*over)(void *arg, unsigned program, bool ends);
 	void *arg;
 };
 
-void slices_init(struct slices *s, void (*over)(void *arg, unsigned program), void *arg);
+void slices_init(struct slices *s, void (*over)(void *arg, unsigned program, bool ends), void *arg);
 void slices_fini(struct slices *s);
 /* Do run(arg, i) for each i < n, each in a thread of its own, in turns.  0; -EAGAIN (the host has
  * no thread): then none was done. */

@@ -18,6 +18,7 @@ from oneline import OneLine
 
 VMFAULT = os.path.abspath(os.environ["VMFAULT"])
 EXAMPLES = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "extensions")
+WORKLOADS = os.path.join(os.path.dirname(__file__), "..", "..", "examples", "workloads")
 
 
 def lab(*words):
@@ -65,6 +66,10 @@ class Words(Case):
         self.refused(["--svg"], "--svg", "x.svg")
         self.refused(["/no/such"], "--workload", "/no/such")
         self.refused(["cannot be read"], "--workload", self.directory.name)
+        self.refused(["/no/such"], "--beside", "/no/such")
+        self.refused(["--beside", "linux", "one program"], "--beside", "loop", "--systems", "linux")
+        self.refused(["different systems"], "--beside", "loop",
+                     "--extension", self.example("fifo.lua"))
 
     def test_a_bad_extension_is_refused_in_one_line(self):
         self.refused(["/no/such"], "--extension", "/no/such")
@@ -78,6 +83,7 @@ class Words(Case):
 
     def test_a_bad_workload_is_told_with_its_line(self):
         self.refused(["line 2", "mop"], "--workload", self.write("bad", "# bad\nmop 1\n"))
+        self.refused(["beside it", "line 2", "mop"], "--beside", self.path("bad"), "--workload", "loop")
         for text, words in (("# frames 0\n", ["line 1", "frames '0'", "1 to"]),
                             ("# a\n# frames -1\n", ["line 2", "'-1'"]),
                             ("# frames 99999999999\n", ["line 1", "'99999999999'"]),
@@ -151,6 +157,53 @@ class Results(Case):
         done = lab(*command)
         self.assertEqual(done.returncode, 125)
         self.assertIn("cannot be written", done.stderr)
+
+
+class Beside(Case):
+    """Two library operating systems on one exokernel."""
+
+    def words(self, name):
+        return os.path.join(WORKLOADS, name)
+
+    def test_each_is_shown_apart_in_every_format(self):
+        words = ("--workload", self.words("early.vmf"), "--beside", self.words("late.vmf"))
+        report = json.loads(lab(*words, "--format", "json").stdout)
+        one, = report["workloads"].values()
+        self.assertEqual(list(one), ["xok-two"])
+        self.assertEqual(one["xok-two"]["verdict"], "ok")
+        fifo, mru = (one["xok-two"]["parts"][name] for name in ("fifo", "mru"))
+        self.assertEqual(fifo, one["xok-two"]["counts"])
+        rows = list(csv.DictReader(io.StringIO(lab(*words, "--format", "csv").stdout)))
+        self.assertEqual([row["system"] for row in rows],
+                         ["xok-two", "xok-two/fifo", "xok-two/mru"])
+        table, page = lab(*words).stdout, lab(*words, "--format", "html").stdout
+        HTMLParser().feed(page)
+        for name in ("exceptions", "revocations", "frames_given", "frames_taken"):
+            self.assertEqual([int(row[name]) for row in rows],
+                             [fifo[name], fifo[name], mru[name]])
+            self.assertRegex(table, r"%s +%d +%d\n" % (name, fifo[name], mru[name]))
+            self.assertIn("<td>%s<td>%d<td>%d\n" % (name, fifo[name], mru[name]), page)
+        # The early one got what the late one could spare, and gave some back.
+        self.assertGreater(mru["frames_given"], mru["frames_taken"])
+        self.assertGreater(fifo["frames_given"], 0)
+        self.assertEqual(fifo["frames_given"] + mru["frames_given"],
+                         fifo["frames_taken"] + mru["frames_taken"])
+        self.assertEqual(lab(*words).stdout, table)
+
+    def test_a_walk_tells_who_gave_the_frame(self):
+        done = lab("--walk", "xok-two", self.words("handover.vmf"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        order = ["want_frames", "-> the other library OS, by upcall", "give_frames", "take_frames",
+                 "insert_pte"]
+        at = [done.stdout.find(word) for word in order]
+        self.assertEqual(at, sorted(at))
+        self.assertGreater(at[0], 0)
+
+    def test_what_differs_beside_is_said(self):
+        path = self.write("wrong", "map any 1P rw as A\nread A 1P 2\n")
+        done = lab("--workload", "loop", "--beside", path)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("loop on xok-two: mru: line 2: read:", done.stdout)
 
 
 class Extensions(Case):

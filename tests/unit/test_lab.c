@@ -224,6 +224,68 @@ static void the_exokernel_pays_for_each_page_that_it_protects(void **state)
 	assert_int_equal(count_of("xok", "trap", PAID_SYSTEM_CALLS), 0);
 }
 
+static struct lab_result with_two(const struct workload *w, const struct workload *beside)
+{
+	const struct lab_order o = { .type = system_find("xok-two"),
+				     .workload = w,
+				     .beside = beside };
+	struct lab_result r;
+
+	assert_int_equal(lab_do(&o, &r), 0);
+	return r;
+}
+
+/* Each does the program, and pays by its own policy what it pays alone. */
+static void two_libraries_are_counted_one_by_one(void **state)
+{
+	struct lab_result r = with_two(workload_find("loop"), NULL);
+
+	(void)state;
+	assert_int_equal(r.verdict, LAB_OK);
+	assert_int_equal(r.parts[0][PAID_IO_READS], 8 * 96);
+	assert_int_equal(r.parts[0][PAID_IO_READS], count_of("xok", "loop", PAID_IO_READS));
+	assert_int_equal(r.parts[1][PAID_IO_READS], 280); /* 35 of 96 pages have no frame */
+	assert_memory_equal(r.counts, r.parts[0], sizeof(r.counts));
+}
+
+/* What the second can spare the first gets; and what one is given the other has given. */
+static void frames_go_to_the_library_that_wants_them(void **state)
+{
+	const struct workload calm = { "calm", "# frames 64\nmap any 8P rw as A\nwrite A 8P 1\n" },
+			      loop = { "loop", "# frames 64\nmap any 96P rw as A\nmeasure\n"
+					       "write A 96P 1\nread A 96P 1\nread A 96P 1\n" };
+	struct lab_result r = with_two(&loop, &calm);
+
+	(void)state;
+	assert_int_equal(r.verdict, LAB_OK);
+	assert_int_equal(r.parts[0][PAID_IO_READS], 0);
+	assert_true(r.parts[0][PAID_FRAMES_TAKEN] >= 40);
+	assert_int_equal(r.parts[0][PAID_FRAMES_TAKEN], r.parts[1][PAID_FRAMES_GIVEN]);
+	assert_int_equal(r.parts[1][PAID_REVOCATIONS], r.parts[0][PAID_FRAMES_TAKEN] / 8);
+	assert_int_equal(r.parts[0][PAID_REVOCATIONS], 0);
+	assert_int_equal(r.parts[1][PAID_REPOSSESSED], 0);
+}
+
+static void what_goes_wrong_beside_is_told(void **state)
+{
+	const struct workload good = { "good", "map any 1P r as A\nread A 1 0\n" },
+			      wrong = { "wrong", "map any 1P r as A\nread A 1 5\n" },
+			      bad = { "bad", "mop 1\n" };
+	const struct lab_order o = { .type = system_find("xok-two"),
+				     .workload = &good,
+				     .beside = &bad };
+	struct lab_result r = with_two(&good, &wrong);
+
+	(void)state;
+	assert_int_equal(r.verdict, LAB_DIFFERS);
+	assert_non_null(strstr(r.message, "mru: line 2: read:"));
+	r = with_two(&wrong, &good);
+	assert_int_equal(r.verdict, LAB_DIFFERS);
+	assert_int_equal(strncmp(r.message, "line 2: read:", 13), 0);
+	assert_int_equal(lab_do(&o, &r), -EINVAL);
+	assert_string_equal(r.message, "beside it, bad: line 1, column 1: unknown operation 'mop'");
+}
+
 /* Bershad et al., SOSP 1995: Dirty is measured for SPIN, and not to be had on OSF/1 or Mach; a
  * library operating system reads its page table. */
 static void who_may_ask_whether_a_page_is_dirty_crosses_nothing(void **state)
@@ -386,6 +448,9 @@ int main(void)
 		cmocka_unit_test(a_copy_costs_a_copy_and_a_flush),
 		cmocka_unit_test(every_system_counts_what_is_behind_a_page),
 		cmocka_unit_test(the_exokernel_pays_for_each_page_that_it_protects),
+		cmocka_unit_test(two_libraries_are_counted_one_by_one),
+		cmocka_unit_test(frames_go_to_the_library_that_wants_them),
+		cmocka_unit_test(what_goes_wrong_beside_is_told),
 		cmocka_unit_test(who_may_ask_whether_a_page_is_dirty_crosses_nothing),
 		cmocka_unit_test(a_script_that_is_none_is_told),
 		cmocka_unit_test(a_walk_tells_the_way_in_order),
