@@ -32,6 +32,7 @@ struct flusher {
 	struct list_head dirty; /* address_space->dirty_link, the longest dirty first */
 	_Atomic u64 nr_dirty;	/* pages, of all files that are written back */
 	_Atomic u64 wanted;	/* pages that somebody waits for */
+	_Atomic u64 written;	/* pages, ever, by whoever */
 	_Atomic u32 news;	/* what the threads sleep on: bit 0: there is something to do */
 	_Atomic u32 rounds;	/* done, ever; what others sleep on */
 	_Atomic u32 threads;

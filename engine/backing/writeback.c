@@ -75,11 +75,14 @@ int write_one_page(struct address_space *m, struct page *page)
 	if (err) {
 		page_mark_dirty(m, page);
 		mapping_set_error(m, err);
-	} else if (page_test(page, PG_RECLAIM)) {
+		return err;
+	}
+	atomic_fetch_add_explicit(&m->engine->flusher.written, 1, memory_order_relaxed);
+	if (page_test(page, PG_RECLAIM)) {
 		page_clear(page, PG_RECLAIM);
 		lru_rotate(m->engine, page, ARRIVED_NEXT);
 	}
-	return err;
+	return 0;
 }
 
 /* The next dirty page from *index on, before end, with a reference. */

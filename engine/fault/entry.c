@@ -200,13 +200,15 @@ static u64 zero_frames(const struct engine *e)
 }
 
 #define OOM_TRIES 16
-/* So long may others have what could go locked, or be on the way to it, before it is given up:
- * their CPUs may be busy with something else. */
-#define BUSY_NS 1000000000ULL
+/* So long may others have what could go locked, be on the way to it, or be quicker to take what
+ * came free, before it is given up: their CPUs may be busy with something else. */
+#define HOPE_NS 1000000000ULL
 
-static u64 busy_victims(struct engine *e)
+static u64 hopes(struct engine *e)
 {
-	return atomic_load_explicit(&e->lru.busy, memory_order_relaxed);
+	/* Dirty pages can go if they are written. */
+	return atomic_load_explicit(&e->lru.hopeful, memory_order_relaxed) +
+	       atomic_load_explicit(&e->flusher.written, memory_order_relaxed);
 }
 
 /*
@@ -251,11 +253,10 @@ static struct vma *lock_mm_and_find_vma(struct mm *mm, u64 address, unsigned fla
 	return NULL;
 }
 
-/* Nothing came of waiting: somebody must go.  True: try again. */
 void shortage_note(struct engine *e, struct shortage *s)
 {
 	s->refused = store_refusals(e);
-	s->busy = busy_victims(e);
+	s->hopes = hopes(e);
 }
 
 bool shortage_may_pass(struct mm *mm, struct shortage *s, bool may_kill)
@@ -265,10 +266,10 @@ bool shortage_may_pass(struct mm *mm, struct shortage *s, bool may_kill)
 	/* Others' frames may have come down between the two. */
 	if (++s->tries < OOM_TRIES)
 		return true;
-	if (s->busy != busy_victims(e)) {
+	if (s->hopes != hopes(e)) {
 		if (!s->since)
 			s->since = machine_now_ns();
-		if (machine_now_ns() - s->since <= BUSY_NS)
+		if (machine_now_ns() - s->since <= HOPE_NS)
 			return true;
 	}
 	if (!may_kill || out_of_memory(mm) != OOM_RETRY)

@@ -89,7 +89,7 @@ bool frames_in_flight(struct engine *e, u64 refused);
  * at first, noted before each try, and asked after one that found no frame.
  */
 struct shortage {
-	u64 refused, busy, since;
+	u64 refused, hopes, since;
 	unsigned tries;
 };
 void shortage_note(struct engine *e, struct shortage *s);

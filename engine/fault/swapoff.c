@@ -17,9 +17,6 @@
 #include "engine/fault/internal.h"
 #include "engine/space/huge.h"
 
-/* Faults in a row that found no memory before there is none. */
-#define OOM_TRIES 16
-
 /* The first entry at or above *at that names a slot of the area.  mmap_lock held for reading. */
 static struct vma *next_entry(struct mm *mm, unsigned type, u64 *at)
 {
@@ -91,8 +88,8 @@ static int unuse_entry(struct vma *vma, u64 va, unsigned type)
 
 static int unuse_mm(struct mm *mm, unsigned type)
 {
+	struct shortage shortage = { 0 };
 	bool locked = false;
-	unsigned tries = 0;
 	u64 at = mm->low;
 	int err = 0;
 
@@ -105,11 +102,12 @@ static int unuse_mm(struct mm *mm, unsigned type)
 		vma = next_entry(mm, type, &at);
 		if (!vma)
 			break;
+		shortage_note(mm->engine, &shortage);
 		err = unuse_entry(vma, at, type);
 		locked = !err;
 		if (err != -ENOMEM)
-			tries = 0;
-		else if (++tries == OOM_TRIES)
+			shortage = (struct shortage){ 0 };
+		else if (!shortage_may_pass(mm, &shortage, false))
 			return err;
 	}
 	if (locked)

@@ -185,17 +185,15 @@ static bool pageout(struct address_space *m, struct page *page, struct taken *t)
 			leave_to_flusher(e, page, t);
 			return false;
 		}
-		if (!remove_mapping(page, radix_value(workingset_eviction(e, page)), true)) {
-			stat_add(&e->lru.busy, 1);
+		t->not_now = !remove_mapping(page, radix_value(workingset_eviction(e, page)), true);
+		if (t->not_now)
 			return false;
-		}
 		stat_add(&e->stats->evicted_clean, 1);
 		return true;
 	}
-	if (atomic_load_explicit(&page->refcount, memory_order_acquire) != 2) {
-		stat_add(&e->lru.busy, 1);
+	t->not_now = atomic_load_explicit(&page->refcount, memory_order_acquire) != 2;
+	if (t->not_now)
 		return false;
-	}
 	/* Zeros that nobody has written to are found again without a slot. */
 	if (!page_test(page, PG_DIRTY))
 		return remove_mapping(page, NULL, true);

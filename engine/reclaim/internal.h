@@ -113,7 +113,7 @@ struct taken {
 	unsigned freed;	    /* were gone already */
 	bool no_slots;	    /* no swap area has a slot */
 	bool dirty;	    /* a page of a file that is the flusher's to write */
-	bool not_now;	    /* the machine could not say yet which can be taken */
+	bool not_now;	    /* one could have gone, but others, or the machine, were at it */
 };
 
 /* Take one segment around a victim that the policy of one of these nodes names, or a victim that is

@@ -88,7 +88,7 @@ static nodemask_t nodes_below(struct engine *e, u64 mark)
 static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 {
 	u64 freed = 0, tries = 0, spared = 0, dirty = 0, slotless = 0, most = TRIES_BEFORE_END;
-	bool full, retried = false;
+	bool full, retried = false, hopeful = false;
 
 	if (!e->config.may_exceed)
 		most += lru_evictable(e) /
@@ -119,6 +119,7 @@ static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 		}
 		freed += t.freed;
 		*not_now |= t.not_now;
+		hopeful |= t.not_now;
 		if (t.taken || t.freed)
 			tries = spared = 0;
 		else if (t.aged)
@@ -131,6 +132,8 @@ static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 			 ++slotless > TRIES_BEFORE_END)
 			break; /* (another node's next may have been given up: lazyfree.c) */
 	}
+	if (freed || hopeful)
+		stat_add(&e->lru.hopeful, 1);
 	return freed;
 }
 

@@ -86,7 +86,9 @@ struct lru {
 	struct list_head writeout; /* PG_WRITEBACK, of all nodes, oldest first */
 	_Atomic u64 nr_writeout;   /* written under its lock, read anywhere */
 	_Atomic u32 in_vain, pass; /* direct reclaims that freed nothing, in a row; to be skipped */
-	_Atomic u64 busy;	   /* times that somebody else was at what could have gone, ever */
+	/* Times, ever, that reclaim freed something, or met what could go but not just then, for
+	 * others were at it: it is not hopeless. */
+	_Atomic u64 hopeful;
 	/* A node's next generation is being made ("gen"), or somebody chooses ("chosen"): tried
 	 * by who reclaims.  And which walk through all spaces that is. */
 	spinlock_t aging;

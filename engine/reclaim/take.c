@@ -377,6 +377,7 @@ static void take_huge(struct engine *e, struct page *head, bool force, struct ta
 		t->aged = 1;
 		lru_found_young(e, head);
 	} else if (split_huge_page(e, head)) {
+		t->not_now = true;
 		lru_rotate(e, head, ARRIVED_SPARED);
 	}
 }
@@ -437,8 +438,9 @@ static struct page *pick_victim(struct lruvec *v)
 		lru_rotate_locked(v, page, ARRIVED_SPARED);
 		page = NULL;
 	}
-	if (!page && policy->next(v, NULL))
-		stat_add(&e->lru.busy, 1);
+	/* All are locked, or are those that the policy cannot move on for they are. */
+	if (!page && lruvec_evictable(v))
+		stat_add(&e->lru.hopeful, 1);
 	spin_unlock(&v->lock);
 	return page;
 }
@@ -526,6 +528,7 @@ bool take_segment(struct engine *e, bool force, nodemask_t nodes, struct taken *
 	}
 	if (!rmap_begin(e, victim, &w)) {
 		/* It is being unmapped or moved just now. */
+		t->not_now = true;
 		lru_rotate(e, victim, ARRIVED_SPARED);
 		goto out;
 	}
@@ -534,6 +537,7 @@ bool take_segment(struct engine *e, bool force, nodemask_t nodes, struct taken *
 		goto out_rmap;
 	}
 	if (!rmap_next(&w)) {
+		t->not_now = true;
 		lru_rotate(e, victim, ARRIVED_SPARED);
 		goto out_rmap;
 	}

@@ -227,8 +227,10 @@ static void touch(unsigned p, bool write, unsigned value)
 		struct fault_result r = do_user_addr_fault(mm, WINDOW + p * PAGE_SIZE, PF_USER);
 
 		must(r.reason == FAULT_OK || r.reason == FAULT_RETRY, "a second fault failed");
-		/* With a run it may be a neighbour that the machine refused. */
-		must(r.reason == FAULT_RETRY || again || e.config.prefetch > 1 || knows(p),
+		/* With a run it may be a neighbour that the machine refused.  And who wants a frame
+		 * for it may have taken this very page. */
+		must(r.reason == FAULT_RETRY || again || e.config.prefetch > 1 || knows(p) ||
+			     !host[p].bytes,
 		     "the page is there, the engine was told and does not know it");
 	}
 	while (!host[p].bytes) {

@@ -246,6 +246,37 @@ static void who_finds_all_pages_locked_waits_for_them(void **state)
 		assert_int_equal(read_on(cpu0, i), i);
 }
 
+static _Atomic bool machine_is_busy;
+static struct mmu_ops busy_mmu;
+
+static unsigned take_unless_busy(struct mm *of, struct mmu_take *takes, unsigned n)
+{
+	if (!atomic_load(&machine_is_busy))
+		return turn_mmu.take(of, takes, n);
+	for (unsigned i = 0; i < n; i++)
+		takes[i].result = -EAGAIN;
+	return 0;
+}
+
+/* None is locked, but whichever is tried stays for the moment. */
+static void who_meets_only_what_cannot_go_just_now_tries_until_it_can(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 19; i++)
+		write_on(cpu0, i, i);
+	busy_mmu = turn_mmu;
+	busy_mmu.take = take_unless_busy;
+	w.e->mmu = &busy_mmu;
+	atomic_store(&machine_is_busy, true);
+	begin(write_page_39_on_cpu1);
+	waits(NULL);
+	atomic_store(&machine_is_busy, false);
+	join();
+	assert_int_equal(reason, FAULT_OK);
+	for (unsigned i = 0; i < 19; i++)
+		assert_int_equal(read_on(cpu0, i), i);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, end)
@@ -264,6 +295,9 @@ int main(void)
 		T(no_translation_of_a_segment_outlives_its_flush),
 		cmocka_unit_test_setup_teardown(who_finds_all_pages_locked_waits_for_them,
 						setup_small, end),
+		cmocka_unit_test_setup_teardown(
+			who_meets_only_what_cannot_go_just_now_tries_until_it_can, setup_small,
+			end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
