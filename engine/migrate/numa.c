@@ -32,17 +32,23 @@ static void move_batch(struct mover *m)
 	m->n = 0;
 }
 
+/* The page is not this caller's to move, and nobody's mistake. */
+static bool is_others(const struct mover *m, const struct page *page)
+{
+	return (m->flags & UAPI_MPOL_MF_MOVE) && !(m->flags & UAPI_MPOL_MF_MOVE_ALL) &&
+	       page_mapcount(page) > 1;
+}
+
 /* PTL held. */
 static void look_at_entry(struct mover *m, pte_t pte)
 {
 	struct page *page = pfn_page(m->mm->engine, pte_pfn(pte));
 
-	if (!pte_mapped(pte) || pte_special(pte) || !node_isset(page_nid(page), m->from))
+	if (!pte_mapped(pte) || pte_special(pte) || !node_isset(page_nid(page), m->from) ||
+	    is_others(m, page))
 		return;
 	if (!(m->flags & (UAPI_MPOL_MF_MOVE | UAPI_MPOL_MF_MOVE_ALL)))
 		m->left++;
-	else if (page_mapcount(page) > 1 && !(m->flags & UAPI_MPOL_MF_MOVE_ALL))
-		; /* not this caller's to move, and nobody's mistake */
 	else if (migrate_get(m->mm->engine, page))
 		m->pages[m->n++] = page;
 	else
@@ -50,7 +56,7 @@ static void look_at_entry(struct mover *m, pte_t pte)
 }
 
 /* A huge entry, of which [va, stop) is meant: true if there is nothing to move.  Else it is split,
- * and single pages go. */
+ * and single pages go.  A page of a pool stays. */
 static bool look_at_huge(struct mover *m, u64 va, u64 stop, pte_t *pmdp, spinlock_t *ptl)
 {
 	bool done = true;
@@ -61,9 +67,9 @@ static bool look_at_huge(struct mover *m, u64 va, u64 stop, pte_t *pmdp, spinloc
 		return false; /* not any more */
 	pmd = pte_read(pmdp);
 	page = pfn_page(m->mm->engine, pte_pfn(pmd));
-	if (pte_special(pmd) || is_of_pool(page) || !node_isset(page_nid(page), m->from))
+	if (pte_special(pmd) || !node_isset(page_nid(page), m->from) || is_others(m, page))
 		;
-	else if (!(m->flags & (UAPI_MPOL_MF_MOVE | UAPI_MPOL_MF_MOVE_ALL)))
+	else if (!(m->flags & (UAPI_MPOL_MF_MOVE | UAPI_MPOL_MF_MOVE_ALL)) || is_of_pool(page))
 		m->left += (stop - va) >> PAGE_SHIFT;
 	else
 		done = false;
@@ -206,10 +212,11 @@ int do_mbind(struct mm *mm, u64 start, u64 len, u64 mode, const u64 *nmask, u64 
 
 /* The entry of va, and the lock of its table.  A huge page that is to go to node `nid` is split for
  * that; one that stays is told of in *status, as are those that are not there, with NULL. */
-static pte_t *find_entry(struct vma *vma, u64 va, int nid, spinlock_t **ptl, int *status)
+static pte_t *find_entry(struct vma *vma, u64 va, int nid, u64 flags, spinlock_t **ptl, int *status)
 {
 	struct mm *mm = vma->mm;
 	pte_t *ptep = pte_find(mm, va, ptl), pte;
+	struct page *page;
 
 	*status = -ENOENT;
 	if (ptep)
@@ -218,13 +225,16 @@ static pte_t *find_entry(struct vma *vma, u64 va, int nid, spinlock_t **ptl, int
 	pte = pte_peek(mm, va);
 	if (!pte_mapped(pte))
 		return NULL;
-	*status = pte_special(pte) ? -EFAULT : (int)page_nid(pfn_page(mm->engine, pte_pfn(pte)));
+	page = pfn_page(mm->engine, pte_pfn(pte));
+	*status = pte_special(pte) ? -EFAULT : (int)page_nid(page);
 	if (*status < 0 || nid == NUMA_NO_NODE || *status == nid)
 		return NULL;
-	if (is_vm_hugetlb(vma)) {
+	if (page_mapcount(page_head(page)) > 1 && !(flags & UAPI_MPOL_MF_MOVE_ALL))
+		*status = -EACCES;
+	else if (is_vm_hugetlb(vma))
 		*status = -EBUSY;
+	if (*status < 0)
 		return NULL;
-	}
 	split_huge_pmd(mm, va);
 	*status = -ENOENT;
 	return pte_find(mm, va, ptl);
@@ -243,7 +253,7 @@ static int find_page(struct mm *mm, u64 va, int nid, u64 flags, struct page **fo
 	*found = NULL;
 	if (!vma || vma->start > va)
 		return -EFAULT;
-	ptep = find_entry(vma, va, nid, &ptl, &status);
+	ptep = find_entry(vma, va, nid, flags, &ptl, &status);
 	if (!ptep)
 		return status;
 	spin_lock(ptl);

@@ -3,6 +3,9 @@
  * Moving a program's pages from node to node, because it asks for it: mbind(2), move_pages(2),
  * migrate_pages(2), with Linux's errors.  Masks and maxnode as in space/mempolicy.h.
  *
+ * A transparent huge page of which anything has to go is split.  Pages of a pool are left: mbind
+ * and migrate_pages count them as such, move_pages says -EBUSY.
+ *
  * Pages that others map, too, are left unless the caller may move them and says so.  Where no page
  * can be moved (can_migrate()) all are left.
  */

@@ -262,6 +262,58 @@ static void the_scan_in_the_background_does_so_too(void **state)
 	is_of(0, true, 2);
 }
 
+/* ---- moving (more of it: test_numa.c) ---- */
+
+static int move_page(u64 va, const int *nid)
+{
+	int status = 99;
+
+	assert_in_range(do_move_pages(mm, 1, &va, nid, &status, UAPI_MPOL_MF_MOVE), 0, 1);
+	return status;
+}
+
+static s64 bind_now(unsigned at, u64 nodes)
+{
+	return do_mbind(mm, HUGE(at), H(1), UAPI_MPOL_BIND, &nodes, 9,
+			UAPI_MPOL_MF_MOVE | UAPI_MPOL_MF_STRICT);
+}
+
+static void what_others_have_too_stays_whole(void **state)
+{
+	u64 from = 1 << 0, to = 1 << 2;
+	const int there = 2;
+	struct mm *child;
+
+	(void)state;
+	map_thp(0, 1);
+	touch_on(0, HUGE(0));
+	child = fork_of(mm);
+	assert_int_equal(move_page(HUGE(0), &there), -EACCES);
+	assert_int_equal(bind_now(0, 1 << 2), 0);
+	assert_int_equal(do_migrate_pages(mm, 9, &from, &to), 0);
+	is_of(0, true, 0);
+	end(child);
+	assert_int_equal(move_page(HUGE(0), &there), 2);
+	is_of(0, false, 2);
+}
+
+static void pages_of_a_pool_stay_and_are_told_of(void **state)
+{
+	const int here = 0, there = 1;
+	u64 from = 1 << 0, to = 1 << 1;
+
+	(void)state;
+	assert_int_equal(hugetlb_set_pool_node(h, 0, 1), 1);
+	map_anon(0, 1, PRIVATE);
+	touch_on(0, HUGE(0));
+	assert_int_equal(move_page(HUGE(0) + P(3), &here), 0);
+	assert_int_equal(move_page(HUGE(0) + P(3), &there), -EBUSY);
+	assert_int_equal(bind_now(0, 1 << 0), 0);
+	assert_int_equal(bind_now(0, 1 << 1), -EIO);
+	assert_int_equal(do_migrate_pages(mm, 9, &from, &to), HUGE_FRAMES);
+	assert_int_equal(node_told(HUGE(0)), 0);
+}
+
 /* ---- what cannot be had ---- */
 
 static void of_what_is_poisoned_no_node_is_told(void **state)
@@ -306,6 +358,8 @@ int main(void)
 		T(of_as_many_the_first_that_has_a_block),
 		T(it_goes_nowhere_else),
 		T(the_scan_in_the_background_does_so_too),
+		T(what_others_have_too_stays_whole),
+		T(pages_of_a_pool_stay_and_are_told_of),
 		T(of_what_is_poisoned_no_node_is_told),
 	};
 
