@@ -126,7 +126,7 @@ static nodemask_t with_free(const struct hstate *h)
 {
 	nodemask_t nodes = 0;
 
-	for (unsigned nid = 0; nid < h->engine->numa.nr; nid++)
+	for (unsigned nid = 0; nid < MAX_NUMNODES; nid++)
 		nodes |= (nodemask_t)(h->on[nid].free > 0) << nid;
 	return nodes;
 }
@@ -136,7 +136,7 @@ static nodemask_t with_surplus(const struct hstate *h)
 {
 	nodemask_t nodes = 0;
 
-	for (unsigned nid = 0; nid < h->engine->numa.nr; nid++)
+	for (unsigned nid = 0; nid < MAX_NUMNODES; nid++)
 		nodes |= (nodemask_t)(h->on[nid].surplus > 0) << nid;
 	return nodes;
 }
@@ -145,7 +145,7 @@ static nodemask_t with_persistent(const struct hstate *h)
 {
 	nodemask_t nodes = 0;
 
-	for (unsigned nid = 0; nid < h->engine->numa.nr; nid++)
+	for (unsigned nid = 0; nid < MAX_NUMNODES; nid++)
 		nodes |= (nodemask_t)(h->on[nid].nr > h->on[nid].surplus) << nid;
 	return nodes;
 }
@@ -343,7 +343,7 @@ static u64 free_on(const struct hstate *h, nodemask_t nodes)
 {
 	u64 sum = 0;
 
-	for (unsigned nid = 0; nid < h->engine->numa.nr; nid++)
+	for (unsigned nid = 0; nid < MAX_NUMNODES; nid++)
 		sum += node_isset(nid, nodes) ? h->on[nid].free : 0;
 	return sum;
 }
