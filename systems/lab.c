@@ -221,7 +221,8 @@ static void run_job(const struct lab_order *o, struct job *job, struct lab_resul
 		return;
 	}
 	judge(o, job, result);
-	note_counts(s, result);
+	if (result->verdict == LAB_OK) /* of a part they say nothing */
+		note_counts(s, result);
 	if (s->says)
 		snprintf(result->says, sizeof(result->says), "%s", s->says(s));
 	if (o->tell) {
@@ -252,6 +253,7 @@ int lab_do(const struct lab_order *o, struct lab_result *result)
 			 "no machine of %llu frames can be made: too few, or no memory for it",
 			 (unsigned long long)needs.frames);
 	} else {
+		result->cpus = job.n * (unsigned)needs.cpus;
 		run_job(o, &job, result);
 		tear_down(job.system);
 	}

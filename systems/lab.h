@@ -36,8 +36,9 @@ enum lab_verdict {
 struct lab_result {
 	enum lab_verdict verdict;
 	char message[SCRIPT_MESSAGE];
-	char says[EXTENSION_SAYS]; /* what went wrong with its extension; "": nothing did */
-	u64 counts[NR_LEDGER_COUNTERS];
+	char says[EXTENSION_SAYS];	/* what went wrong with its extension; "": nothing did */
+	unsigned cpus;			/* that the machine had */
+	u64 counts[NR_LEDGER_COUNTERS]; /* if LAB_OK */
 	/* Of a system that runs several programs: each one's; `counts` are the first's. */
 	u64 parts[SYSTEM_MOST_PARTS][NR_LEDGER_COUNTERS];
 };

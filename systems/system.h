@@ -36,7 +36,8 @@ struct system_attack {
 	int refused;		     /* what has to: a negative errno */
 };
 
-/* What the literature has for the first write to a fresh page whose table is there. */
+/* What the first write to a fresh page, whose table is there, is expected to cost: as published, or
+ * by going through the published steps on paper. */
 struct system_expectation {
 	enum ledger_counter counter;
 	u64 value;

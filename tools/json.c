@@ -146,19 +146,25 @@ static json_t *reclaim(const struct figures *f)
 	return o;
 }
 
-/* Text of other programs may be no UTF-8, which JSON must be. */
-static json_t *text(const char *s)
+const char *json_plain(const char *s, char *plain, size_t size)
 {
 	json_t *j = json_string(s);
-	char plain[256];
 	size_t i;
 
+	json_decref(j);
 	if (j)
-		return j;
-	for (i = 0; s[i] && i + 1 < sizeof(plain); i++)
+		return s;
+	for (i = 0; s[i] && i + 1 < size; i++)
 		plain[i] = (unsigned char)s[i] < 0x80 ? s[i] : '?';
 	plain[i] = '\0';
-	return json_string(plain);
+	return plain;
+}
+
+static json_t *text(const char *s)
+{
+	char plain[256];
+
+	return json_string(json_plain(s, plain, sizeof(plain)));
 }
 
 static json_t *notes(const struct figures *f)

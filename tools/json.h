@@ -11,6 +11,9 @@ struct figures;
 
 /* On stderr. */
 bool json_print(const struct figures *f);
+/* Text of other programs may be no UTF-8, which JSON must be: s if it is, or `plain` (size bytes),
+ * with '?' for what is not. */
+const char *json_plain(const char *s, char *plain, size_t size);
 /* Into a file, which is there whole or not at all.  False: one line has been said. */
 bool json_write(const struct figures *f, const char *path);
 /* Can json_write() be expected to work?  False: one line has been said. */

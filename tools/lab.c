@@ -283,6 +283,7 @@ static bool parse(struct lab_options *o, int argc, char **argv)
 
 struct walk {
 	const struct lab_options *options;
+	struct lab_result result;
 	int err;
 };
 
@@ -291,8 +292,8 @@ static void tell(void *arg, const struct ledger_event *events, unsigned n)
 	struct walk *w = arg;
 	char title[128];
 
-	lab_walk_text(events, n);
-	if (!w->options->svg)
+	lab_walk_text(events, n, w->result.cpus);
+	if (!w->options->svg || !n)
 		return;
 	snprintf(title, sizeof(title), "%s: %s", w->options->systems[0]->name,
 		 w->options->workload->name);
@@ -302,20 +303,20 @@ static void tell(void *arg, const struct ledger_event *events, unsigned n)
 static int walk(const struct lab_options *o)
 {
 	struct walk w = { .options = o };
-	struct lab_result result;
+	const struct lab_result *result = &w.result;
 
-	if (do_workload(o, o->systems[0], o->workload, tell, &w, &result)) {
-		say("%.300s: %s", o->workload->name, result.message);
+	if (do_workload(o, o->systems[0], o->workload, tell, &w, &w.result)) {
+		say("%.300s: %s", o->workload->name, result->message);
 		return EXIT_TROUBLE;
 	}
 	if (w.err) {
 		say("--svg %.300s cannot be written: %s", o->svg, strerror(-w.err));
 		return EXIT_TROUBLE;
 	}
-	if (result.verdict == LAB_OK)
+	if (result->verdict == LAB_OK)
 		return 0;
 	say("%s on %s: %s %s", o->workload->name, o->systems[0]->name,
-	    lab_verdict_name(result.verdict), result.message);
+	    lab_verdict_name(result->verdict), result->message);
 	return 1;
 }
 

@@ -51,8 +51,9 @@ bool lab_print_json(const struct lab_report *r);
 bool lab_print_csv(const struct lab_report *r);
 bool lab_print_html(const struct lab_report *r);
 
-/* A fault's journey, as text; and as a sequence diagram.  0, or a negative errno. */
-void lab_walk_text(const struct ledger_event *events, unsigned n);
+/* A fault's journey on so many CPUs, as text; and as a sequence diagram, of no more than 400 steps.
+ * 0, or a negative errno. */
+void lab_walk_text(const struct ledger_event *events, unsigned n, unsigned nr_cpus);
 int lab_walk_svg(const char *path, const char *title, const struct ledger_event *events,
 		 unsigned n);
 

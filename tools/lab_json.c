@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The laboratory's report for programs: docs/json.md has the keys. */
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 
+#include "tools/json.h"
 #include "tools/lab.h"
 
 static json_t *counts(const u64 n[NR_LEDGER_COUNTERS])
@@ -26,10 +28,12 @@ static json_t *parts(const struct system_type *t, const struct lab_result *r)
 static json_t *result(const struct system_type *t, const struct lab_result *r)
 {
 	json_t *o = json_object();
+	char plain[SCRIPT_MESSAGE];
 
 	json_object_set_new(o, "verdict", json_string(lab_verdict_name(r->verdict)));
 	if (r->message[0])
-		json_object_set_new(o, "message", json_string(r->message));
+		json_object_set_new(o, "message",
+				    json_string(json_plain(r->message, plain, sizeof(plain))));
 	json_object_set_new(o, "counts", counts(r->counts));
 	if (t->nr_parts)
 		json_object_set_new(o, "parts", parts(t, r));
@@ -60,6 +64,7 @@ static json_t *attacks(const struct lab_report *r)
 bool lab_print_json(const struct lab_report *r)
 {
 	json_t *o = json_object(), *all = json_object();
+	char plain[PATH_MAX];
 	bool done;
 
 	for (unsigned w = 0; w < r->nr_workloads; w++) {
@@ -68,7 +73,8 @@ bool lab_print_json(const struct lab_report *r)
 		for (unsigned s = 0; s < r->options->nr_systems; s++)
 			json_object_set_new(systems, r->options->systems[s]->name,
 					    result(r->options->systems[s], lab_result(r, w, s)));
-		json_object_set_new(all, r->workloads[w]->name, systems);
+		json_object_set_new(all, json_plain(r->workloads[w]->name, plain, sizeof(plain)),
+				    systems);
 	}
 	json_object_set_new(o, "workloads", all);
 	json_object_set_new(o, "attacks", attacks(r));

@@ -30,7 +30,18 @@ static const char *boundary(const struct ledger_event *e)
 	return ring ? " [privilege changes]" : domain ? " [the address space changes]" : "";
 }
 
-void lab_walk_text(const struct ledger_event *events, unsigned n)
+/* Who it is that does the step, if there are several. */
+static void print_cpu(unsigned cpu, unsigned nr_cpus)
+{
+	if (nr_cpus == 1)
+		return;
+	if (cpu < nr_cpus)
+		printf("CPU %u: ", cpu);
+	else
+		printf("beside them: ");
+}
+
+void lab_walk_text(const struct ledger_event *events, unsigned n, unsigned nr_cpus)
 {
 	if (!n)
 		printf("nothing happens that a step is told of: is there a fault after "
@@ -39,6 +50,7 @@ void lab_walk_text(const struct ledger_event *events, unsigned n)
 		const struct ledger_event *e = &events[i];
 
 		printf("%3u  ", i + 1);
+		print_cpu(e->cpu, nr_cpus);
 		if (e->to)
 			printf("%s -> %s, by %s%s\n       %s\n", e->from->name, e->to->name,
 			       way_name(e->way), boundary(e), e->text);
@@ -48,6 +60,8 @@ void lab_walk_text(const struct ledger_event *events, unsigned n)
 		else
 			printf("%s:\n       %s\n", e->from->name, e->text);
 	}
+	if (n == LEDGER_EVENTS)
+		printf("no more than %u steps are kept\n", n);
 }
 
 /* ---- the diagram ---- */
@@ -157,12 +171,10 @@ int lab_walk_svg(const char *path, const char *title, const struct ledger_event 
 		if (events[i].to)
 			place_of(&c, events[i].to);
 	}
-	if (c.n) {
-		draw_head(f, &c, title, n);
-		for (unsigned i = 0; i < n; i++)
-			draw_event(f, &c, &events[i], i);
-		fprintf(f, "</svg>\n");
-	}
+	draw_head(f, &c, title, n);
+	for (unsigned i = 0; i < n; i++)
+		draw_event(f, &c, &events[i], i);
+	fprintf(f, "</svg>\n");
 	good = !ferror(f);
 	if (fclose(f) || !good)
 		return -EIO;

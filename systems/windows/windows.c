@@ -211,13 +211,13 @@ static void check(struct program *p)
 	nt_check(of(base)->nt);
 }
 
-/* ---- what the literature has ---- */
+/* ---- what is expected ---- */
 
 static const struct system_expectation expected[] = {
 	{ PAID_EXCEPTIONS, 1, NULL },
 	{ PAID_SYSTEM_CALLS, 0, NULL },
 	{ PAID_CROSSINGS, 0,
-	  "the literature's fault is the kernel's own, which crosses nothing; this is a "
+	  "the fault that is expected is the kernel's own, which crosses nothing; this is a "
 	  "program's" },
 	{ PAID_DOMAINS, 0, NULL },
 	{ PAID_PAGES_COPIED, 0, NULL },

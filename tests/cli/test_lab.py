@@ -151,7 +151,44 @@ class Results(Case):
         done = lab("--walk", "linux", path)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("measure", done.stdout)
+        done = lab("--walk", "linux", path, "--svg", self.path("calm.svg"))
+        self.assertFalse(os.path.exists(self.path("calm.svg")))
         self.refused_late("--walk", "linux", "minor-fault", "--svg", self.path("no/walk.svg"))
+
+    def test_a_walk_of_several_cpus_says_whose_step_it_is(self):
+        path = self.write("two", "# cpus 2\nmap any 2P rw as A\nmeasure\nwrite A 1 1\n"
+                                 "cpu 1\nwrite A+1P 1 1\n")
+        told = lab("--walk", "linux", path).stdout
+        for cpu in range(2):
+            self.assertIn("CPU %d: the program -> the kernel, by exception" % cpu, told)
+        self.assertIn("beside them: the monitor", lab("--walk", "userfault", path).stdout)
+        self.assertNotIn("CPU 0", lab("--walk", "linux", "minor-fault").stdout)
+        self.assertNotIn("beside them", lab("--walk", "userfault", "minor-fault").stdout)
+
+    def test_a_walk_that_is_too_long_says_so(self):
+        self.assertIn("no more than 4096 steps", lab("--walk", "linux", "loop").stdout)
+
+    def test_names_of_files_are_what_they_are_in_every_format(self):
+        text = "map any 1P rw as A\nwrite A 1 1\n"
+        path = self.write('a,"b.vmf', text)
+        row, = csv.DictReader(io.StringIO(lab("--workload", path, "--systems", "linux",
+                                              "--format", "csv").stdout))
+        self.assertEqual((row["workload"], row["verdict"]), (path, "ok"))
+        path = os.path.join(os.fsencode(self.directory.name), b"x\xff.vmf")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        report = json.loads(lab("--workload", path, "--systems", "linux", "--format",
+                                "json").stdout)
+        (name, results), = report["workloads"].items()
+        self.assertTrue(name.endswith("x?.vmf"))
+        self.assertEqual(results["linux"]["verdict"], "ok")
+
+    def test_what_is_not_done_has_no_counts(self):
+        words = ("--workload", "dirty", "--systems", "linux,spin")
+        rows = list(csv.DictReader(io.StringIO(lab(*words, "--format", "csv").stdout)))
+        self.assertEqual([row["verdict"] for row in rows], ["not offered", "ok"])
+        self.assertEqual(rows[0]["crossings"], "0")
+        self.assertNotIn("  crossings", lab(*words).stdout)
 
     def refused_late(self, *command):
         done = lab(*command)
