@@ -363,14 +363,22 @@ static struct mapdb *db_of(struct system *s)
 	return &of(engine_system_of(s))->db;
 }
 
+/* What was refused has left nothing in the database. */
+static int leaves(struct system *s, u64 mappings, int err)
+{
+	return mapdb_count(db_of(s)) == mappings ? err : 1;
+}
+
 static int frame_of_another(struct system *s)
 {
-	return mapdb_map(db_of(s), PAGER + 1, db_of(s)->first, s, AT, L4_READ);
+	int err = mapdb_map(db_of(s), PAGER + 1, db_of(s)->first, s, AT, L4_READ);
+
+	return leaves(s, 0, err);
 }
 
 static int frame_that_is_none(struct system *s)
 {
-	return mapdb_map(db_of(s), PAGER, 0, s, AT, L4_READ);
+	return leaves(s, 0, mapdb_map(db_of(s), PAGER, 0, s, AT, L4_READ));
 }
 
 static int more_rights(struct system *s)
@@ -378,12 +386,20 @@ static int more_rights(struct system *s)
 	struct mapdb *db = db_of(s);
 
 	db->frames[0].rights = L4_READ;
-	return mapdb_map(db, PAGER, db->first, s, AT, L4_READ | L4_WRITE);
+	if (leaves(s, 0, mapdb_map(db, PAGER, db->first, s, AT, L4_READ | L4_WRITE)) != -EACCES)
+		return 1;
+	/* With those that it has it may; but they do not grow afterwards. */
+	if (mapdb_map(db, PAGER, db->first, s, AT, L4_READ))
+		return 1;
+	return mapdb_set_rights(db, PAGER, db->first, s, AT, L4_READ | L4_WRITE);
 }
 
+/* It is not whose it was asked to be: that one may not map it. */
 static int frame_that_is_taken(struct system *s)
 {
-	return mapdb_give(db_of(s), db_of(s)->first, PAGER + 1, L4_READ);
+	int err = mapdb_give(db_of(s), db_of(s)->first, PAGER + 1, L4_READ);
+
+	return mapdb_map(db_of(s), PAGER + 1, db_of(s)->first, s, AT, L4_READ) ? err : 1;
 }
 
 static int flush_of_another(struct system *s)
@@ -392,7 +408,7 @@ static int flush_of_another(struct system *s)
 
 	if (mapdb_map(db, PAGER, db->first, s, AT, L4_READ))
 		return 1;
-	return mapdb_flush(db, PAGER + 1, db->first, s, AT);
+	return leaves(s, 1, mapdb_flush(db, PAGER + 1, db->first, s, AT));
 }
 
 static const struct system_attack attacks[] = {

@@ -183,7 +183,9 @@ static int leave_guest(struct nested *n, unsigned vcpu, const struct guest_exit 
 		result = tell_guest(n, vcpu);
 	else if (result == VM_RETRY)
 		ledger_count(PAID_RETRIES);
-	ledger_cross(&vm_hypervisor, who, BY_RETURN, "VM entry: the access is made again");
+	ledger_cross(&vm_hypervisor, who, BY_RETURN,
+		     result < 0 ? "VM entry: the access fails"
+				: "VM entry: the access is made again");
 	if (result < 0)
 		n->vm.vcpus[vcpu].error = result;
 	return min_of(result, 0);

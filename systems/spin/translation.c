@@ -51,10 +51,10 @@ static pte_t *entry_of(struct spin_services *m, struct mm *mm, u64 va, bool add)
 {
 	pte_t *entries = mm->pgd;
 
-	ledger_add(PAID_SOFTWARE_READS, LEVEL_P4D);
 	for (unsigned level = LEVEL_P4D; level > LEVEL_PTE; level--) {
 		pte_t *slot = &entries[level_index(level, va)], entry = pte_read(slot);
 
+		ledger_count(PAID_SOFTWARE_READS);
 		if (pte_none(entry) && add) {
 			entry = add_table(m);
 			pte_store(slot, entry);
