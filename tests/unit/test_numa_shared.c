@@ -380,6 +380,51 @@ static void make_file(unsigned pages)
 	assert_int_equal(file_truncate(file, P(pages)), 0);
 }
 
+static void read_on(unsigned cpu, unsigned page)
+{
+	u8 byte;
+
+	assert_int_equal(soft_read_byte(&w.m->cpus[cpu], AT(page), &byte), FAULT_OK);
+}
+
+static void map_program(struct mm *in, u32 prot, u32 flags)
+{
+	assert_int_equal(vm_map_file(in, AT(0), P(1), prot, VMAP_FIXED, flags, file, 0), AT(0));
+}
+
+/* Two hinting faults from node 2. */
+static void use_on_2(void)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(task_numa_work(mm, 1000), 1);
+		read_on(2, 0);
+	}
+}
+
+static void what_all_run_is_not_asked_about(void **state)
+{
+	(void)state;
+	make_file(1);
+	map_program(mm, VM_READ | VM_EXEC, 0);
+	read_on(0, 0);
+	assert_int_equal(task_numa_work(mm, 1000), 0);
+}
+
+static void what_several_run_stays_where_it_is(void **state)
+{
+	(void)state;
+	make_file(1);
+	map_program(mm, RW | VM_EXEC, SHARED);
+	map_program(other, RW | VM_EXEC, SHARED);
+	read_on(0, 0);
+	read_on(1, 0);
+	use_on_2();
+	assert_int_equal(node_of(file, 0), 0);
+	assert_int_equal(vm_unmap(other, AT(0), P(1)), 0);
+	use_on_2();
+	assert_int_equal(node_of(file, 0), 2);
+}
+
 static void a_file_comes_in_by_the_tasks_policy(void **state)
 {
 	u8 byte = 1;
@@ -473,6 +518,8 @@ int main(void)
 		T(ranges_are_what_was_said_last_of_each_page),
 		T(what_only_this_program_maps_moves),
 		T(what_the_object_has_placed_is_not_asked_about),
+		T(what_all_run_is_not_asked_about),
+		T(what_several_run_stays_where_it_is),
 		T(a_file_comes_in_by_the_tasks_policy),
 		T(mbind_places_no_page_of_a_file),
 		T(a_file_is_interleaved_in_turn),

@@ -244,6 +244,21 @@ static void nobody_is_killed_while_pages_can_go(void **state)
 	assert_int_equal(w.e->stats->oom_kills, 0);
 }
 
+static void nobody_is_killed_while_somebody_is_going(void **state)
+{
+	(void)state;
+	start_all(3);
+	fill(1, 0, 120);
+	w.e->config.marks.min = FRAMES;
+	atomic_store(&others[2]->exiting, true);
+	assert_int_equal(out_of_memory(mm), OOM_RETRY);
+	assert_true(alive(0) && alive(1) && alive(2));
+	assert_string_equal(said, "");
+	atomic_store(&others[2]->exiting, false);
+	assert_int_equal(out_of_memory(mm), OOM_RETRY);
+	assert_false(alive(1));
+}
+
 /* ---- how ---- */
 
 static void it_is_told_why_as_linux_tells_it(void **state)
@@ -455,6 +470,7 @@ int main(void)
 		T(where_nobody_can_be_killed_the_fault_fails),
 		T(without_leave_nobody_is_killed),
 		T(nobody_is_killed_while_pages_can_go),
+		T(nobody_is_killed_while_somebody_is_going),
 		T(it_is_told_why_as_linux_tells_it),
 		T(its_memory_is_there_before_it_has_noticed),
 		T(it_never_reads_what_is_not_its_own_any_more),

@@ -6,6 +6,7 @@
 #include "engine/backing/page_cache.h"
 #include "engine/backing/ramfile.h"
 #include "engine/backing/shmem.h"
+#include "engine/space/huge.h"
 #include "tests/unit/one_world.h"
 
 static struct page *page_at(unsigned page)
@@ -232,6 +233,32 @@ static void gen_comes_to_the_youngest_in_the_end(void **state)
 	for (unsigned i = 0; i < 40; i++)
 		next_victim();
 	assert_int_equal(lru_evictable(w.e), 0);
+}
+
+static void gen_sees_which_huge_pages_are_used(void **state)
+{
+	struct page *huge[2];
+	spinlock_t *ptl;
+	u64 seq;
+
+	(void)state;
+	start((struct world_options){ .frames = 4096, .policy = &policy_gen, .thp = THP_ALWAYS });
+	map(0, 2 * HUGE_PAGES, RW);
+	for (unsigned i = 0; i < 2; i++) {
+		u64 va = AT(i * HUGE_PAGES);
+
+		put(i * HUGE_PAGES, 1);
+		huge[i] = pfn_page(w.e, pte_pfn(pte_peek(mm, va)));
+		assert_true(page_test(huge[i], PG_HEAD));
+		w.e->mmu->test_and_clear_young_huge(mm, va, pmd_find(mm, va, &ptl));
+	}
+	use(0, 1);
+	seq = w.e->lru.nodes[0].max_seq;
+	map(3 * HUGE_PAGES + 1, 600, RW);
+	for (unsigned i = 0; w.e->lru.nodes[0].max_seq == seq; i++)
+		put(3 * HUGE_PAGES + 1 + i, 1);
+	assert_int_equal(page_list(huge[0]), seq % MAX_NR_GENS);
+	assert_int_equal(page_list(huge[1]), (seq - 1) % MAX_NR_GENS);
 }
 
 /* ---- a scan ---- */
@@ -528,6 +555,7 @@ int main(void)
 		T(gen_makes_young_what_a_walk_finds_used),
 		T(gen_spares_what_is_used_at_the_last_moment),
 		T(gen_comes_to_the_youngest_in_the_end),
+		T(gen_sees_which_huge_pages_are_used),
 		T(a_scan_flushes_what_is_hot_by_fifo),
 		T(no_scan_flushes_what_is_hot_by_lru),
 		T(no_scan_flushes_what_is_hot_by_gen),

@@ -225,6 +225,30 @@ static void what_could_not_be_taken_is_left_alone_and_tried_again_later(void **s
 		assert_int_equal(get(i), i + 1);
 }
 
+static void it_is_tried_again_too_while_others_can_go(void **state)
+{
+	struct taken t;
+
+	(void)state;
+	start_with_old_segment();
+	w.m->inject.take_busy_every = 1;
+	assert_true(take_segment(w.e, false, NODE_MASK_ALL, &t));
+	w.m->inject.take_busy_every = 0;
+	map(100, 16, RW);
+	for (unsigned i = 100; i < 116; i++)
+		put(i, i);
+	make_old(100, 116);
+	assert_int_equal(reclaim_direct(w.e, 1), 1);
+	assert_int_equal(node0->nr_unevictable, 16);
+	/* So many have gone since. */
+	node0->age += 4096;
+	for (unsigned i = 100; i < 116; i++)
+		put(i, i);
+	make_old(100, 116);
+	reclaim_direct(w.e, 1);
+	assert_int_equal(node0->nr_unevictable, 0);
+}
+
 static void a_machine_that_takes_nothing_ends_in_no_endless_loop(void **state)
 {
 	(void)state;
@@ -501,6 +525,7 @@ int main(void)
 		T(locked_memory_stays),
 		T(what_the_machine_cannot_take_stays_and_is_counted),
 		T(what_could_not_be_taken_is_left_alone_and_tried_again_later),
+		T(it_is_tried_again_too_while_others_can_go),
 		T(a_machine_that_takes_nothing_ends_in_no_endless_loop),
 		T(what_cannot_be_taken_just_now_is_tried_again_at_once),
 		T(a_full_store_loses_nothing),

@@ -1057,6 +1057,11 @@ static void an_unmapping_is_told_and_waits_to_be_read(void **state)
 	begins_call((struct call){ .what = CALL_MAP, .at = AT(3), .len = P(1) });
 	expect_unmap(3, 1);
 	has_returned(AT(3));
+	/* Two areas, and one event. */
+	assert_int_equal(vm_protect(mm, AT(5), P(1), VM_READ), 0);
+	begins_call((struct call){ .what = CALL_UNMAP, .at = AT(4), .len = P(2) });
+	expect_unmap(4, 2);
+	has_returned(0);
 	begins_call((struct call){ .what = CALL_UNMAP, .at = AT(7), .len = P(1) });
 	has_returned(0); /* not registered: nobody is told */
 	expect_nothing();

@@ -227,6 +227,19 @@ static void nothing_is_given_over_a_huge_page(void **state)
 
 /* ---- pages that are write-protected ---- */
 
+static void what_somebody_else_would_fill_is_not_collapsed(void **state)
+{
+	(void)state;
+	map(HUGE(0), HUGE(1), RW);
+	watch(HUGE(0), HUGE(1), UAPI_UFFDIO_REGISTER_MODE_MISSING, 0);
+	for (unsigned i = 1; i < HUGE_PAGES; i++)
+		assert_int_equal(copy(HUGE(0) + i, 1), 0);
+	assert_int_equal(do_madvise(mm, AT(HUGE(0)), PMD_SIZE, UAPI_MADV_COLLAPSE), -EBUSY);
+	assert_int_equal(copy(HUGE(0), 1), 0);
+	assert_int_equal(do_madvise(mm, AT(HUGE(0)), PMD_SIZE, UAPI_MADV_COLLAPSE), 0);
+	assert_true(is_huge(HUGE(0)));
+}
+
 static void an_area_that_is_only_write_protected_gets_huge_pages(void **state)
 {
 	(void)state;
@@ -600,6 +613,7 @@ int main(void)
 		T(without_a_monitor_it_is_a_bus_error_if_so_wanted),
 		T(who_waits_for_a_page_gets_a_huge_one_when_the_monitor_goes),
 		T(nothing_is_given_over_a_huge_page),
+		T(what_somebody_else_would_fill_is_not_collapsed),
 		T(an_area_that_is_only_write_protected_gets_huge_pages),
 		T(a_write_to_a_protected_huge_page_is_told),
 		T(a_part_is_protected_by_itself),
