@@ -82,8 +82,10 @@ int main(int argc, char **argv)
 	unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 5;
 	struct soft_machine *m = bench_machine(1, PAGES(192), 1);
 
-	if (!rounds || rounds > MOST_ROUNDS)
+	if (!rounds || rounds > MOST_ROUNDS) {
+		fprintf(stderr, "usage: %s [rounds, 1 to %d]\n", argv[0], MOST_ROUNDS);
 		return 2;
+	}
 	printf("%u random accesses, a quarter of them writes, in a new area\n", ACCESSES);
 	printf("%5s %-6s %8s %10s %11s %8s\n", "MiB", "pages", "faults", "TLB misses", "references",
 	       "ns each");

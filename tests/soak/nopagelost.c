@@ -4,7 +4,7 @@
  * memory that they need, while stores fail to read and write, swap areas come and go, and processes
  * are killed for want of memory.
  *
- *   nopagelost [--seconds N] [--seed S]
+ *   nopagelost [--seconds N] [--seed S] [--policy NAME]
  *
  * Every page is filled with words made of its number and a version, so a process knows each byte
  * that it must find.  What a store fails to read may be SIGBUS; it is never other bytes, and never
@@ -45,6 +45,7 @@ enum {
 #define RW	  (UAPI_PROT_READ | UAPI_PROT_WRITE)
 
 static struct world w;
+static const struct reclaim_policy *policy; /* NULL: the default */
 static struct file *files[FILES];
 static u64 seed;
 static pthread_barrier_t stopped, go_on;
@@ -400,6 +401,8 @@ static enum end operate(struct worker *k)
 		return fork_and_look(k);
 	else if (what < 194)
 		move_to_a_node(k);
+	else if (what < 195)
+		task_numa_work(k->mm, 16);
 	else if (what < 199)
 		reclaim_step(w.e, 4);
 	else
@@ -512,6 +515,7 @@ static void make_world(void)
 		.kept = 100,
 		.prefetch = 8,
 		.store = &shaky[0].store,
+		.policy = policy,
 	};
 
 	if (world_create(&w, o))
@@ -583,15 +587,17 @@ static bool print_totals(void)
 #define ul(x) ((unsigned long)(x))
 	printf("nopagelost: %lu pages read and right, %lu written, %lu forks, %lu moves; %lu minor "
 	       "and %lu "
-	       "major faults; %lu kills, %lu deaths; %lu loads and %lu saves failed, %lu bus "
+	       "major faults, %lu to ask which node; %lu kills, %lu deaths; %lu loads and %lu "
+	       "saves failed, %lu bus "
 	       "errors, %lu pages given up; %lu areas turned on, %lu off, %lu without room, %lu "
 	       "unreadable; %lu pages of files written; %lu quiet points; no page lost\n",
 	       ul(t.reads), ul(t.writes), ul(t.forks), ul(t.moves), ul(stats->minor),
-	       ul(stats->major), ul(stats->oom_kills), ul(t.deaths), ul(failed_loads),
-	       ul(failed_saves), ul(t.buses), ul(t.lost), ul(done.ons), ul(done.offs),
-	       ul(done.no_room), ul(done.unreadable), ul(done.flushed), ul(done.quiet));
-	return stats->major && stats->oom_kills && t.deaths && t.forks && failed_loads &&
-	       failed_saves && done.offs && done.no_room && done.flushed;
+	       ul(stats->major), ul(stats->numa_hint_faults), ul(stats->oom_kills), ul(t.deaths),
+	       ul(failed_loads), ul(failed_saves), ul(t.buses), ul(t.lost), ul(done.ons),
+	       ul(done.offs), ul(done.no_room), ul(done.unreadable), ul(done.flushed),
+	       ul(done.quiet));
+	return stats->major && stats->numa_hint_faults && stats->oom_kills && t.deaths && t.forks &&
+	       failed_loads && failed_saves && done.offs && done.no_room && done.flushed;
 }
 
 int main(int argc, char **argv)
@@ -599,6 +605,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "seconds", required_argument, NULL, 's' },
 		{ "seed", required_argument, NULL, 'r' },
+		{ "policy", required_argument, NULL, 'p' },
 		{ 0 },
 	};
 	u64 seconds = 10, rnd;
@@ -611,8 +618,11 @@ int main(int argc, char **argv)
 			seconds = strtoull(optarg, NULL, 0);
 		else if (c == 'r')
 			seed = strtoull(optarg, NULL, 0);
-		else
+		else if (c != 'p' || !(policy = policy_find(optarg))) {
+			fprintf(stderr, "usage: nopagelost [--seconds N] [--seed S] "
+					"[--policy lru|gen|clock|fifo]\n");
 			return 2;
+		}
 	}
 	printf("nopagelost: seed %lu, %lu s, %d frames for %d pages\n", ul(seed), ul(seconds),
 	       FRAMES, NEEDED);
