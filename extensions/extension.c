@@ -26,9 +26,9 @@
 
 /* Where the handlers are in the interpreter's registry, by address. */
 static const char *const event_names[NR_EXTENSION_EVENTS] = {
-	[EXTENSION_RECLAIM] = "reclaim",
-	[EXTENSION_REPOSSESS] = "repossess",
-	[EXTENSION_FAULT] = "fault",
+	[EXTENSION_RECLAIM] = "reclaim",     [EXTENSION_REPOSSESS] = "repossess",
+	[EXTENSION_FAULT] = "fault",	     [EXTENSION_BEGIN] = "begin",
+	[EXTENSION_TRANSIENT] = "transient",
 };
 
 struct extension *extension_of(lua_State *L)
@@ -161,8 +161,9 @@ int extension_error(lua_State *L, const char *text, const char *what)
 /* A question and its answer. */
 struct call {
 	enum extension_event event;
-	u64 address;
-	bool write;
+	u64 address, space;
+	s64 frame;
+	bool write, in_range;
 	struct page_handle *next;
 	void *bytes;
 	bool kept; /* a handle of an earlier call is in the answer */
@@ -208,27 +209,51 @@ static int take_bytes(lua_State *L, struct call *c)
 	return 1;
 }
 
+static int take_mapped(lua_State *L)
+{
+	if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+		return extension_error(L, "fault's answer is a %s, not whether a frame is mapped",
+				       lua_typename(L, lua_type(L, -1)));
+	return lua_toboolean(L, -1);
+}
+
+/* How many. */
+static int push_arguments(lua_State *L, const struct call *c)
+{
+	switch (c->event) {
+	case EXTENSION_RECLAIM:
+		pages_push(L);
+		return 1;
+	case EXTENSION_BEGIN:
+		services_push_space(L, c->space);
+		return 1;
+	case EXTENSION_TRANSIENT:
+		services_push_frame(L, c->frame);
+		return 1;
+	case EXTENSION_FAULT:
+		lua_pushinteger(L, (lua_Integer)c->address);
+		lua_pushboolean(L, c->write);
+		if (!c->in_range)
+			return 2;
+		services_push_space(L, c->space);
+		return 3;
+	default:
+		lua_pushinteger(L, (lua_Integer)c->address);
+		return 1;
+	}
+}
+
 /* The protected call: everything that Lua may fail at. */
 static int answer(lua_State *L)
 {
 	struct call *c = lua_touserdata(L, 1);
-	int arguments = 1;
 
 	lua_rawgetp(L, LUA_REGISTRYINDEX, &event_names[c->event]);
-	if (c->event == EXTENSION_RECLAIM) {
-		pages_push(L);
-	} else {
-		lua_pushinteger(L, (lua_Integer)c->address);
-		if (c->event == EXTENSION_FAULT) {
-			lua_pushboolean(L, c->write);
-			arguments++;
-		}
-	}
-	lua_call(L, arguments, 1);
+	lua_call(L, push_arguments(L, c), 1);
 	if (c->event == EXTENSION_RECLAIM)
 		c->result = take_pages(L, c);
 	else if (c->event == EXTENSION_FAULT)
-		c->result = take_bytes(L, c);
+		c->result = c->in_range ? take_mapped(L) : take_bytes(L, c);
 	return 0;
 }
 
@@ -319,6 +344,31 @@ int extension_fault(struct extension *x, u64 address, bool write, void *bytes)
 	return ask(x, NULL, &c);
 }
 
+int extension_range_fault(struct extension *x, u64 space, u64 address, bool write)
+{
+	struct call c = { .event = EXTENSION_FAULT,
+			  .address = address & ~(u64)(PAGE_SIZE - 1),
+			  .space = space,
+			  .write = write,
+			  .in_range = true };
+
+	return ask(x, NULL, &c);
+}
+
+int extension_begin(struct extension *x, u64 space)
+{
+	struct call c = { .event = EXTENSION_BEGIN, .space = space };
+
+	return ask(x, NULL, &c);
+}
+
+int extension_transient(struct extension *x, s64 frame)
+{
+	struct call c = { .event = EXTENSION_TRANSIENT, .frame = frame };
+
+	return ask(x, NULL, &c);
+}
+
 /* ---- loading ---- */
 
 struct source {
@@ -370,7 +420,7 @@ static int take_table(lua_State *L)
 		if (!take_field(L, lua_tostring(L, -2)))
 			return extension_error(L,
 					       "its table has '%s', which is no handler (reclaim, "
-					       "repossess, fault) nor neighbours",
+					       "repossess, fault, begin, transient) nor neighbours",
 					       lua_tostring(L, -2));
 	}
 	for (unsigned i = 0; i < NR_EXTENSION_EVENTS; i++)
@@ -384,6 +434,7 @@ static int begin(lua_State *L)
 
 	library_open(L);
 	pages_open(L);
+	services_open(L);
 	lua_pushfstring(L, "@%s", s->name);
 	if (lua_load(L, read_text, s, lua_tostring(L, -1), "t"))
 		return lua_error(L);
@@ -430,6 +481,11 @@ int extension_load(const struct engine_memory *memory, const char *name, const c
 	}
 	*out = x;
 	return 0;
+}
+
+void extension_offer(struct extension *x, const struct extension_services *services)
+{
+	x->services = services;
 }
 
 void extension_free(struct extension *x)

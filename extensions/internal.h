@@ -12,9 +12,10 @@ struct extension {
 	spinlock_t lock; /* somebody is inside: guards all below */
 	struct engine_memory memory;
 	lua_State *lua;
-	s64 steps;	      /* left of this call; below 0: it has to end */
-	u64 bytes;	      /* in use */
-	u64 calls;	      /* so far, with this one */
+	s64 steps;				   /* left of this call; below 0: it has to end */
+	u64 bytes;				   /* in use */
+	u64 calls;				   /* so far, with this one */
+	const struct extension_services *services; /* NULL: nobody offers them */
 	struct lruvec *pages; /* that can be looked at in this call; NULL: none */
 	bool answers[NR_EXTENSION_EVENTS], neighbours;
 	_Atomic bool failed, said; /* read anywhere */
@@ -30,6 +31,13 @@ int extension_error(lua_State *L, const char *text, const char *what);
 
 /* By a protected call: the functions become the script's globals. */
 void library_open(lua_State *L);
+
+/* ---- services.c: the memory services ---- */
+
+void services_open(lua_State *L);
+/* Handles, as arguments of events. */
+void services_push_space(lua_State *L, u64 space);
+void services_push_frame(lua_State *L, s64 frame);
 
 /* ---- pages.c: handles ---- */
 

@@ -308,6 +308,7 @@ static int start_library(struct beside *b, const struct beside_options *o, unsig
 		return err;
 	s->library.wish = o->wish;
 	b->xok.holders[s->library.resource].ledger = s->ledger;
+	s->store.who = &b->xok.holders[s->library.resource].actor;
 	s->mru.choose = newest_first;
 	return o->policies[i] == &policy_chosen ? chosen_begin(s->engine, &s->mru) : 0;
 }

@@ -2,6 +2,8 @@
 /* What malicious extensions try: by the dispatcher's calls, and as scripts that are loaded. */
 #include <string.h>
 
+#include <stdio.h>
+
 #include "engine/base/errno.h"
 #include "systems/spin/internal.h"
 #include "systems/spin/services.h"
@@ -225,6 +227,58 @@ static int gives_more_than_a_page(struct system *s)
 	return byte ? NOT_REFUSED : last;
 }
 
+/* What comes of a fault in the script's range; nothing may be mapped by it, and the program's other
+ * pages stay as they are.  `handler` is its body, with frame and range. */
+static int range_fault_by(struct system *s, const char *handler)
+{
+	char script[512];
+	u8 byte;
+
+	write_pages(s);
+	snprintf(script, sizeof(script),
+		 "local range, frame return {\n"
+		 "  begin = function(space) range = VirtAddr.Allocate(space, 1) end,\n"
+		 "  fault = function(address, write, space)\n"
+		 "    if not space then return nil end\n"
+		 "    frame = PhysAddr.Allocate()\n"
+		 "    %s\n"
+		 "  end }",
+		 handler);
+	if (!load(s, script))
+		return NOT_REFUSED;
+	if (s->program->ops->access(s->program, 0, SPIN_VIRT_LOW, 0, &byte, 1) != FAULT_MAPERR)
+		return NOT_REFUSED;
+	return nothing_is_lost(s) ? spin_lua_last(spin_of_system(s)) : NOT_REFUSED;
+}
+
+/* A number that looks like a handle, for it is one's. */
+static int forges_a_frame(struct system *s)
+{
+	return range_fault_by(s, "return Translation.AddMapping(space, frame.id, range, 0, 'rw')");
+}
+
+/* Something that says of itself all that a frame does. */
+static int dresses_as_a_frame(struct system *s)
+{
+	return range_fault_by(
+		s, "local f = setmetatable({}, { __index = function(t, k) return frame[k] end })\n"
+		   "return Translation.AddMapping(space, f, range, 0, 'rw')");
+}
+
+static int maps_a_frame_that_it_gave_back(struct system *s)
+{
+	return range_fault_by(
+		s, "PhysAddr.Deallocate(frame)\n"
+		   "return assert(Translation.AddMapping(space, frame, range, 0, 'rw'))");
+}
+
+/* It is not believed, and not asked for ever. */
+static int says_that_a_frame_is_mapped(struct system *s)
+{
+	return range_fault_by(s, "PhysAddr.Deallocate(frame) return true") == 1 ? -EFAULT
+										: NOT_REFUSED;
+}
+
 /* ---- the memory services ---- */
 
 #define OTHER (SPIN_ATTACKER + 1)
@@ -358,6 +412,12 @@ const struct system_attack spin_attacks[NR_SPIN_ATTACKS] = {
 	{ "a user's extension answers with an address", answers_nonsense, -EINVAL },
 	{ "a user's extension gives a page that has gone", uses_a_page_that_went, -EBADF },
 	{ "a memory object has more bytes than a page", gives_more_than_a_page, -EINVAL },
+	{ "a user's extension makes up a frame", forges_a_frame, -EINVAL },
+	{ "a user's extension has a table for a frame", dresses_as_a_frame, -EINVAL },
+	{ "a user's extension maps a frame that it gave back", maps_a_frame_that_it_gave_back,
+	  -EINVAL },
+	{ "a user's extension says that it has mapped a frame", says_that_a_frame_is_mapped,
+	  -EFAULT },
 	{ "an extension maps a frame that it gave back", frame_that_was_given_back, -EBADF },
 	{ "a frame is given back again when another has it", frame_is_given_back_twice, -EACCES },
 	{ "an extension maps a frame of another's", frame_of_another, -EACCES },

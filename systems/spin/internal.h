@@ -67,7 +67,7 @@ int spin_lua_last(struct spin *s);
 
 /* ---- attacks.c ---- */
 
-#define NR_SPIN_ATTACKS 24
+#define NR_SPIN_ATTACKS 28
 extern const struct system_attack spin_attacks[NR_SPIN_ATTACKS];
 
 #endif

@@ -132,7 +132,7 @@ static void has_one_less(struct spin_services *m)
 	spin_unlock(&m->lock);
 }
 
-s64 spin_phys_allocate(struct spin_services *m, u32 extension)
+static s64 allocate(struct spin_services *m, u32 extension, u32 flags)
 {
 	struct spin_frame *f;
 	struct page *page;
@@ -140,7 +140,7 @@ s64 spin_phys_allocate(struct spin_services *m, u32 extension)
 
 	if (!may_have_more(m))
 		return -ENOMEM;
-	page = page_alloc(m->engine, ZONE_USER, 0, raising ? ALLOC_NORECLAIM : 0);
+	page = page_alloc(m->engine, ZONE_USER, 0, flags);
 	if (!page) {
 		has_one_less(m);
 		return -ENOMEM;
@@ -159,6 +159,16 @@ s64 spin_phys_allocate(struct spin_services *m, u32 extension)
 	handle = handle_of(m, f);
 	spin_unlock(&m->lock);
 	return handle;
+}
+
+s64 spin_phys_allocate(struct spin_services *m, u32 extension)
+{
+	return allocate(m, extension, raising ? ALLOC_NORECLAIM : 0);
+}
+
+s64 spin_phys_allocate_free(struct spin_services *m, u32 extension)
+{
+	return allocate(m, extension, ALLOC_NORECLAIM);
 }
 
 static void unmap_all(struct spin_services *m, struct spin_frame *f)

@@ -62,6 +62,9 @@ struct spin_services *spin_services_of(struct system *s);
 /* A frame full of zeros, Active: its handle, > 0.  -ENOMEM: there is none, or extensions have half
  * of all. */
 s64 spin_phys_allocate(struct spin_services *m, u32 extension);
+/* The same of frames that are free: nobody is asked for one, for the caller is inside a handler
+ * that may be asked. */
+s64 spin_phys_allocate_free(struct spin_services *m, u32 extension);
 /* It is mapped nowhere any more, and free.  0, also for one that was given back before; -EBADF
  * (there never was such a frame), -EACCES. */
 int spin_phys_deallocate(struct spin_services *m, u32 extension, s64 frame);

@@ -268,6 +268,19 @@ class Extensions(Case):
                                          "write A+2P 1 9\nread A+2P 1 9\nread A+8193 9 2\n")
         self.counts("--workload", path, "--extension", self.example("numbers.lua"))
 
+    def test_a_memory_object_with_frames_of_its_own(self):
+        path = os.path.join(WORKLOADS, "object.vmf")
+        self.counts("--workload", path, "--extension", self.example("object.lua"))
+        report = json.loads(lab("--systems", "spin", "--format", "json",
+                                "--extension", self.example("object.lua")).stdout)
+        wrong = [name for name, one in report["workloads"].items()
+                 if one["spin"]["verdict"] != "ok"]
+        self.assertEqual(wrong, ["13-malicious"])  # which wants nobody to have the range's address
+        # Without it nobody has those addresses.
+        done = lab("--workload", path, "--systems", "spin")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("expected ok, got segv maperr", done.stdout)
+
     def test_what_goes_wrong_is_said_once_and_the_default_goes_on(self):
         for script, words in (("while true do end", "too many steps"),
                               ("local s = 'x' while true do s = s .. s end", "too much memory"),

@@ -175,6 +175,7 @@ static void nonsense_is_no_answer(void **state)
 	fails_at_a_fault("return string.char('x')", -EINVAL, "integer");
 	fails_at_a_fault("return a:rep(2)", -EINVAL, "it.lua:1:");
 	fails_at_a_fault("error()", -EINVAL, "no text");
+	fails_at_a_fault("return PhysAddr.Allocate()", -EINVAL, "nobody offers memory services");
 }
 
 /* ---- choosing ---- */
