@@ -217,6 +217,53 @@ static void a_page_that_is_poisoned_is_sigbus(void **state)
 	assert_int_equal(hget(HUGE(0) + 5), 3);
 }
 
+static void a_child_has_the_poison_too(void **state)
+{
+	struct mm *child;
+
+	(void)state;
+	map_anon(0, 1, PRIVATE);
+	assert_int_equal(reg(0, 1, MISSING), 0);
+	assert_int_equal(userfaultfd_poison(ctx, HUGE(0), H(1), 0, &done), 0);
+	child = fork_of(mm);
+	run(child);
+	assert_int_equal(try_read(HUGE(0)), FAULT_BUS);
+	end(child);
+}
+
+static void the_mark_of_a_page_that_is_dropped_stays(void **state)
+{
+	(void)state;
+	map_anon(0, 1, SHARED);
+	hput(HUGE(0), 1);
+	assert_int_equal(reg(0, 1, WP), 0);
+	assert_int_equal(userfaultfd_writeprotect(ctx, HUGE(0), H(1), 1), 0);
+	assert_int_equal(do_madvise(mm, HUGE(0), H(1), UAPI_MADV_DONTNEED), 0);
+	assert_int_equal(hget(HUGE(0)), 1);
+	begins_to_write(HUGE(0), 2);
+	expect_fault(0, UAPI_UFFD_PAGEFAULT_FLAG_WRITE | UAPI_UFFD_PAGEFAULT_FLAG_WP);
+	assert_int_equal(userfaultfd_writeprotect(ctx, HUGE(0), H(1), 0), 0);
+	assert_int_equal(is_done(), FAULT_OK);
+}
+
+static void nothing_is_filled_behind_the_end_or_with_what_is_broken(void **state)
+{
+	struct file *file = memfd_alloc_file(w.e, MEMFD_HUGETLB);
+
+	(void)state;
+	assert_int_equal(map_huge(0, 2, SHARED, file, 0), HUGE(0));
+	assert_int_equal(map_huge(8, 1, SHARED, file, 0), HUGE(8));
+	assert_int_equal(reg(0, 2, MISSING | MINOR), 0);
+	assert_int_equal(file_truncate(file, H(1)), 0);
+	assert_int_equal(copy_to(1, H(1), 3, 0), -EFAULT);
+	hput(HUGE(8), 1);
+	mm->limits.may_break_memory = true;
+	w.e->config.memory_failure = true;
+	assert_int_equal(do_madvise(mm, HUGE(8), H(1), UAPI_MADV_HWPOISON), 0);
+	assert_int_equal(userfaultfd_continue(ctx, HUGE(0), H(1), 0, &done), -EIO);
+	file_put(file);
+}
+
 static void a_pool_that_is_dry_fills_nothing(void **state)
 {
 	(void)state;
@@ -239,6 +286,9 @@ int main(void)
 		T(a_write_to_a_protected_page_is_the_monitors_to_judge),
 		T(a_page_protected_before_it_is_there_stays_so),
 		T(a_page_that_is_poisoned_is_sigbus),
+		T(a_child_has_the_poison_too),
+		T(the_mark_of_a_page_that_is_dropped_stays),
+		T(nothing_is_filled_behind_the_end_or_with_what_is_broken),
 		T(a_pool_that_is_dry_fills_nothing),
 	};
 
