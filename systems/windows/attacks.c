@@ -11,10 +11,11 @@
 
 #define TAG 0x6b746174
 
-static int outcome(struct nt *k, int err)
+/* The kernel has stopped for that, or (0) goes on. */
+static int outcome(struct nt *k, int err, unsigned code)
 {
 	nt_check(k);
-	return err;
+	return (unsigned)atomic_load(&k->bugcheck.code) == code ? err : 1;
 }
 
 static int driver_reads(struct nt *k, u64 va)
@@ -50,7 +51,7 @@ static int kernel_touches_paged_pool(struct system *s)
 	u8 old;
 
 	ke_raise_irql(k, 0, DISPATCH_LEVEL, &old);
-	return outcome(k, nt_access(k, 0, NT_KERNEL, va, 0, &byte, 1));
+	return outcome(k, nt_access(k, 0, NT_KERNEL, va, 0, &byte, 1), IRQL_NOT_LESS_OR_EQUAL);
 }
 
 static int driver_touches_paged_pool(struct system *s)
@@ -60,7 +61,7 @@ static int driver_touches_paged_pool(struct system *s)
 	u8 old;
 
 	ke_raise_irql(k, 0, DEVICE_LEVEL, &old);
-	return outcome(k, driver_reads(k, va));
+	return outcome(k, driver_reads(k, va), DRIVER_IRQL_NOT_LESS_OR_EQUAL);
 }
 
 static int fault_with_a_spin_lock(struct system *s)
@@ -73,7 +74,7 @@ static int fault_with_a_spin_lock(struct system *s)
 	ke_initialize_spin_lock(&lock);
 	if (ke_acquire_spin_lock(k, 0, &lock, &old))
 		return 1;
-	return outcome(k, driver_writes(k, va));
+	return outcome(k, driver_writes(k, va), DRIVER_IRQL_NOT_LESS_OR_EQUAL);
 }
 
 static int program_memory_at_dispatch(struct system *s)
@@ -82,7 +83,7 @@ static int program_memory_at_dispatch(struct system *s)
 	u8 old;
 
 	ke_raise_irql(k, 0, DISPATCH_LEVEL, &old);
-	return outcome(k, driver_reads(k, ENGINE_SYSTEM_LOW));
+	return outcome(k, driver_reads(k, ENGINE_SYSTEM_LOW), DRIVER_IRQL_NOT_LESS_OR_EQUAL);
 }
 
 static int freed_pool(struct system *s)
@@ -92,7 +93,7 @@ static int freed_pool(struct system *s)
 
 	if (ex_free_pool(k, 0, va, TAG))
 		return 1;
-	return outcome(k, driver_reads(k, va));
+	return outcome(k, driver_reads(k, va), PAGE_FAULT_IN_NONPAGED_AREA);
 }
 
 static int freed_nonpaged_pool(struct system *s)
@@ -103,7 +104,7 @@ static int freed_nonpaged_pool(struct system *s)
 	if (ex_allocate_pool(k, 0, NON_PAGED_POOL, PAGE_SIZE, TAG, &va) || driver_writes(k, va) ||
 	    ex_free_pool(k, 0, va, TAG))
 		return 1;
-	return outcome(k, driver_writes(k, va));
+	return outcome(k, driver_writes(k, va), PAGE_FAULT_IN_NONPAGED_AREA);
 }
 
 static int pool_freed_twice(struct system *s)
@@ -113,7 +114,7 @@ static int pool_freed_twice(struct system *s)
 
 	if (ex_free_pool(k, 0, va, TAG))
 		return 1;
-	return outcome(k, ex_free_pool(k, 0, va, TAG));
+	return outcome(k, ex_free_pool(k, 0, va, TAG), BAD_POOL_CALLER);
 }
 
 static int paged_pool_at_dispatch(struct system *s)
@@ -123,7 +124,7 @@ static int paged_pool_at_dispatch(struct system *s)
 	u8 old;
 
 	ke_raise_irql(k, 0, DISPATCH_LEVEL, &old);
-	return outcome(k, ex_allocate_pool(k, 0, PAGED_POOL, PAGE_SIZE, TAG, &va));
+	return outcome(k, ex_allocate_pool(k, 0, PAGED_POOL, PAGE_SIZE, TAG, &va), BAD_POOL_CALLER);
 }
 
 static int page_file_fails(struct system *s)
@@ -134,7 +135,7 @@ static int page_file_fails(struct system *s)
 	if (mm_page_out(k, 0, va, PAGE_SIZE, true))
 		return 1;
 	lab_store_fail(&k->page_file, RAMFILE_READ, -EIO);
-	return outcome(k, driver_reads(k, va));
+	return outcome(k, driver_reads(k, va), KERNEL_DATA_INPAGE_ERROR);
 }
 
 static int unlock_of_what_is_not_locked(struct system *s)
@@ -146,7 +147,7 @@ static int unlock_of_what_is_not_locked(struct system *s)
 	if (mm_load_section(k, 0, 2, false, NULL, 0, &va) ||
 	    mm_lock_pageable_section(k, 0, va, &handle) || mm_unlock_pageable_section(k, 0, handle))
 		return 1;
-	return outcome(k, mm_unlock_pageable_section(k, 0, handle));
+	return outcome(k, mm_unlock_pageable_section(k, 0, handle), MEMORY_MANAGEMENT);
 }
 
 static int code_written_to(struct system *s)
@@ -156,7 +157,7 @@ static int code_written_to(struct system *s)
 
 	if (mm_load_section(k, 0, 1, true, "\xc3", 1, &va))
 		return 1;
-	return outcome(k, driver_writes(k, va));
+	return outcome(k, driver_writes(k, va), ATTEMPTED_WRITE_TO_READONLY_MEMORY);
 }
 
 static int data_executed(struct system *s)
@@ -165,21 +166,23 @@ static int data_executed(struct system *s)
 	u64 va = trimmed_pool(k);
 	char byte;
 
-	return outcome(k, nt_access(k, 0, NT_DRIVER, va, PF_INSTR, &byte, 1));
+	return outcome(k, nt_access(k, 0, NT_DRIVER, va, PF_INSTR, &byte, 1),
+		       ATTEMPTED_EXECUTE_OF_NOEXECUTE_MEMORY);
 }
 
 static int page_table_paged_out(struct system *s)
 {
 	struct nt *k = windows_nt(s);
 
-	return outcome(k, mm_page_out_frame(k, 0, k->half.pgd_phys >> PAGE_SHIFT));
+	return outcome(k, mm_page_out_frame(k, 0, k->half.pgd_phys >> PAGE_SHIFT), NO_BUGCHECK);
 }
 
 static int nonpaged_pool_paged_out(struct system *s)
 {
 	struct nt *k = windows_nt(s);
 
-	return outcome(k, mm_page_out(k, 0, nt_region_start(NT_NONPAGED_POOL), PAGE_SIZE, true));
+	return outcome(k, mm_page_out(k, 0, nt_region_start(NT_NONPAGED_POOL), PAGE_SIZE, true),
+		       NO_BUGCHECK);
 }
 
 static int stack_paged_out(struct system *s)
@@ -188,7 +191,7 @@ static int stack_paged_out(struct system *s)
 	u64 stack = trimmed_pool(k), va = trimmed_pool(k);
 
 	ke_switch_stack(k, 0, stack);
-	return outcome(k, driver_reads(k, va));
+	return outcome(k, driver_reads(k, va), UNEXPECTED_KERNEL_MODE_TRAP);
 }
 
 /* A disk whose driver has a buffer that is paged itself. */
@@ -209,7 +212,7 @@ static int disk_needs_itself(struct system *s)
 	if (buffer != nt_region_start(NT_PAGED_POOL) || mm_page_out(k, 0, va, PAGE_SIZE, true))
 		return 1;
 	k->disk = &disk;
-	return outcome(k, driver_reads(k, va));
+	return outcome(k, driver_reads(k, va), UNEXPECTED_KERNEL_MODE_TRAP);
 }
 
 static int irql_raised_downwards(struct system *s)
@@ -218,7 +221,7 @@ static int irql_raised_downwards(struct system *s)
 	u8 old;
 
 	ke_raise_irql(k, 0, DISPATCH_LEVEL, &old);
-	return outcome(k, ke_raise_irql(k, 0, APC_LEVEL, &old));
+	return outcome(k, ke_raise_irql(k, 0, APC_LEVEL, &old), IRQL_NOT_GREATER_OR_EQUAL);
 }
 
 /* That it asked is no reason to stop the kernel. */
@@ -231,7 +234,7 @@ static int program_reads_the_kernel(struct system *s)
 
 	if (bugcheck_errno(&k->bugcheck))
 		return 1;
-	return outcome(k, reason == FAULT_OK ? 0 : -EFAULT);
+	return outcome(k, reason == FAULT_OK ? 0 : -EFAULT, NO_BUGCHECK);
 }
 
 const struct system_attack windows_attacks[NR_WINDOWS_ATTACKS] = {
