@@ -44,6 +44,7 @@ return {
 		if not object then return nil end
 		local page = (address - object.first) // 4096
 		if page < 0 or page >= PAGES then return nil end
+		if Translation.ExamineMapping(space, address) then return true end   -- another CPU was first
 		if #object.order >= FRAMES then make_room(object) end
 		local frame = PhysAddr.Allocate()
 		if not frame then return false end

@@ -168,14 +168,12 @@ static void map_in_range(struct spin_lua *l, struct spin_fault *f)
 {
 	bool mapped = is_mapped(l, f);
 
-	for (unsigned tries = 0; !mapped && tries < SPIN_STALE_TRIES; tries++) {
-		int answer;
+	int answer = 1;
 
+	for (unsigned tries = 0; !mapped && answer > 0 && tries < SPIN_STALE_TRIES; tries++) {
 		make_room(&l->spin->base.machine->engine);
 		answer = extension_range_fault(l->extension, f->key, f->va, f->code & PF_WRITE);
 		atomic_store(&l->last, answer);
-		if (answer <= 0)
-			return;
 		mapped = is_mapped(l, f);
 	}
 	if (!mapped)

@@ -307,6 +307,40 @@ static void frames_that_are_kept_for_good_are_not(void **state)
 			"PhysAddr.Write(frame, 0, ('c'):rep(4096))\n" MAPS));
 }
 
+/* One of them maps the page, and the others find it. */
+static void several_cpus_fault_in_its_range(void **state)
+{
+	(void)state;
+	run_well("# cpus 4\n# frames 64\n"
+		 "together " RANGE " 24P w\n"
+		 "read " RANGE " 24P 0x65\n"
+		 "map any 64P rw as A\n"
+		 "write " RANGE " 24P 5\n"
+		 "together A 64P w\n"
+		 "together " RANGE " 24P r\n"
+		 "together A 64P r\n"
+		 "read " RANGE " 24P 5\ncheck\n",
+		 "local range, first, pages, kept = nil, 0, {}, {}\n"
+		 "return {\n"
+		 "  begin = function(space)\n"
+		 "    range = VirtAddr.Allocate(space, 24)\n"
+		 "    first = VirtAddr.Address(range)\n"
+		 "  end,\n"
+		 "  transient = function(frame)\n"
+		 "    local page = pages[frame.id]\n"
+		 "    if page then kept[page] = PhysAddr.Read(frame, 0, 4096) end\n"
+		 "  end,\n"
+		 "  fault = function(address, write, space)\n"
+		 "    if not space then return nil end\n"
+		 "    local page, frame = (address - first) // 4096, PhysAddr.Allocate()\n"
+		 "    if not frame then return false end\n"
+		 "    PhysAddr.Write(frame, 0, kept[page] or ('e'):rep(4096))\n"
+		 "    local ok, why = Translation.AddMapping(space, frame, range, page, 'rw')\n"
+		 "    if ok then pages[frame.id] = page else PhysAddr.Deallocate(frame) end\n"
+		 "    return ok or why == 'taken'\n"
+		 "  end }");
+}
+
 /* Nobody is asked for a frame that a script wants: that would be itself. */
 static void it_gets_the_frames_that_are_free(void **state)
 {
@@ -377,6 +411,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_handle_is_refused),
 		cmocka_unit_test(a_space_s_handle_ends_with_it),
 		cmocka_unit_test(frames_that_are_kept_for_good_are_not),
+		cmocka_unit_test(several_cpus_fault_in_its_range),
 		cmocka_unit_test(it_gets_the_frames_that_are_free),
 		cmocka_unit_test(it_reads_a_frame_that_goes),
 	};
