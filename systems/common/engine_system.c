@@ -9,6 +9,10 @@ const struct ledger_actor lab_program = { .name = "the program", .ring = 3, .dom
 /* In the program's own address space. */
 const struct ledger_actor lab_kernel = { .name = "the kernel", .ring = 0, .domain = 1 };
 
+/* The same as seen from a process that gives the CPU to another: in the other's address space. */
+static const struct ledger_actor other_program = { .name = "the program", .ring = 3, .domain = 2 };
+static const struct ledger_actor other_kernel = { .name = "the kernel", .ring = 0, .domain = 2 };
+
 /* ---- changes of translations, counted ---- */
 
 static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
@@ -213,8 +217,7 @@ struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code,
 
 /* ---- the program's calls ---- */
 
-/* The thread drives the CPU, and its program makes a system call. */
-static struct engine_system *enter(struct program *p, unsigned cpu, const char *name)
+struct engine_system *engine_system_enter(struct program *p, unsigned cpu, const char *name)
 {
 	struct engine_system *s = engine_system_of_program(p);
 
@@ -223,80 +226,129 @@ static struct engine_system *enter(struct program *p, unsigned cpu, const char *
 	return s;
 }
 
-static void leave(struct engine_system *s)
+void engine_system_leave(struct engine_system *s)
 {
 	ledger_cross(s->kernel, &lab_program, BY_RETURN, "the call returns");
 }
 
 static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
 {
-	struct engine_system *s = enter(p, cpu, "mmap");
+	struct engine_system *s = engine_system_enter(p, cpu, "mmap");
 	s64 at = soft_program_ops.map(p, cpu, a);
 
-	leave(s);
+	engine_system_leave(s);
 	return at;
 }
 
 static int unmap(struct program *p, unsigned cpu, u64 addr, u64 len)
 {
-	struct engine_system *s = enter(p, cpu, "munmap");
+	struct engine_system *s = engine_system_enter(p, cpu, "munmap");
 	int err = soft_program_ops.unmap(p, cpu, addr, len);
 
-	leave(s);
+	engine_system_leave(s);
 	return err;
 }
 
 static int protect(struct program *p, unsigned cpu, u64 addr, u64 len, u32 prot)
 {
-	struct engine_system *s = enter(p, cpu, "mprotect");
+	struct engine_system *s = engine_system_enter(p, cpu, "mprotect");
 	int err = soft_program_ops.protect(p, cpu, addr, len, prot);
 
-	leave(s);
+	engine_system_leave(s);
 	return err;
 }
 
 static s64 remap(struct program *p, unsigned cpu, u64 addr, u64 len, u64 new_len, u32 flags, u64 to)
 {
-	struct engine_system *s = enter(p, cpu, "mremap");
+	struct engine_system *s = engine_system_enter(p, cpu, "mremap");
 	s64 at = soft_program_ops.remap(p, cpu, addr, len, new_len, flags, to);
 
-	leave(s);
+	engine_system_leave(s);
 	return at;
 }
 
 static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_advice advice)
 {
-	struct engine_system *s = enter(p, cpu, "madvise");
+	struct engine_system *s = engine_system_enter(p, cpu, "madvise");
 	int err = soft_program_ops.advise(p, cpu, addr, len, advice);
 
-	leave(s);
+	engine_system_leave(s);
 	return err;
 }
 
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
 {
-	struct engine_system *s = enter(p, cpu, "fork");
+	struct engine_system *s = engine_system_enter(p, cpu, "fork");
 	int err = soft_program_ops.fork(p, cpu, child);
 
-	leave(s);
+	engine_system_leave(s);
 	return err;
+}
+
+unsigned lab_cpu_of(struct program *p, const struct ledger *l, unsigned process)
+{
+	for (unsigned i = 0; i < p->nr_cpus; i++)
+		if (p->ops->running(p, i) == process)
+			return i;
+	return ledger_current() == l && ledger_cpu() < p->nr_cpus ? ledger_cpu() : 0;
+}
+
+void lab_other_process_runs(void)
+{
+	ledger_cross(&lab_kernel, &other_kernel, BY_SWITCH,
+		     "loads CR3 with the other process's table");
+	ledger_cross(&other_kernel, &other_program, BY_RETURN, "the other process goes on");
+}
+
+static void run_process(struct program *p, unsigned cpu, unsigned process)
+{
+	if (p->ops->running(p, cpu) == process)
+		return;
+	engine_system_enter(p, cpu, "sched_yield: another process is to run");
+	soft_program_ops.run(p, cpu, process);
+	lab_other_process_runs();
+}
+
+static void exit_process(struct program *p, unsigned process)
+{
+	const struct ledger *l = engine_system_of_program(p)->system.ledger;
+	unsigned cpu = lab_cpu_of(p, l, process);
+	bool itself = p->ops->running(p, cpu) == process;
+	struct engine_system *s =
+		engine_system_enter(p, cpu, itself ? "exit" : "kill: another process ends");
+
+	soft_program_ops.exit(p, process);
+	if (itself)
+		lab_other_process_runs();
+	else
+		engine_system_leave(s);
+}
+
+static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	struct engine_system *s = engine_system_enter(p, cpu, "madvise: MADV_PAGEOUT");
+
+	soft_program_ops.pageout(p, cpu, addr, len);
+	engine_system_leave(s);
 }
 
 static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
 {
-	struct engine_system *s = enter(p, cpu, "write: the kernel reads the program's memory");
+	struct engine_system *s =
+		engine_system_enter(p, cpu, "write: the kernel reads the program's memory");
 	u64 left = soft_program_ops.copy_in(p, cpu, to, va, n);
 
-	leave(s);
+	engine_system_leave(s);
 	return left;
 }
 
 static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u64 n)
 {
-	struct engine_system *s = enter(p, cpu, "read: the kernel writes the program's memory");
+	struct engine_system *s =
+		engine_system_enter(p, cpu, "read: the kernel writes the program's memory");
 	u64 left = soft_program_ops.copy_out(p, cpu, va, from, n);
 
-	leave(s);
+	engine_system_leave(s);
 	return left;
 }
 
@@ -448,6 +500,9 @@ int engine_system_init(struct engine_system *s, const struct system_type *type,
 	s->ops.remap = remap;
 	s->ops.advise = advise;
 	s->ops.fork = fork_process;
+	s->ops.run = run_process;
+	s->ops.exit = exit_process;
+	s->ops.pageout = pageout;
 	s->ops.copy_in = copy_in;
 	s->ops.copy_out = copy_out;
 	s->ops.access = access_page;

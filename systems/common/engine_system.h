@@ -55,6 +55,14 @@ void engine_system_tell_step(const struct ledger_actor *who, enum engine_step st
 /* The kernel's part of a fault on that CPU: the exception, the engine with those flags
  * (FAULT_FLAG_USER, or 0), the return. */
 struct fault_result engine_system_field(struct soft_cpu *cpu, u64 cr2, u32 code, unsigned flags);
+/* The thread drives the CPU, and its program makes a system call; the call returns. */
+struct engine_system *engine_system_enter(struct program *p, unsigned cpu, const char *name);
+void engine_system_leave(struct engine_system *s);
+/* Of a process that ends: the CPU that runs it; where none does, the one that the thread drives (an
+ * other ends it). */
+unsigned lab_cpu_of(struct program *p, const struct ledger *l, unsigned process);
+/* lab_kernel, which one process has entered, goes over to another's space, and returns there. */
+void lab_other_process_runs(void);
 /* All but the memory of `s`. */
 void engine_system_fini(struct engine_system *s);
 

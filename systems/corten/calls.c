@@ -380,15 +380,16 @@ static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
 	struct corten_space *s = space_on(p, cpu);
 	struct corten_cursor cur;
 
-	ledger_begin(c->system.ledger, cpu);
 	if (!is_range(addr, len) || !is_inside(addr, len))
 		return;
+	enter(p, cpu, "madvise: MADV_PAGEOUT");
 	corten_lock(&cur, s, cpu, addr, addr + len);
 	corten_walk(&cur, addr, addr + len, false, drop_file_page, c);
 	corten_unlock(&cur);
 	for (u64 va = addr; va < addr + len; va += PAGE_SIZE)
 		if (corten_evict_at(&c->memory, cpu, s, va) < 0)
 			break;
+	leave();
 }
 
 /* Pages of files that are mapped, or differ from the disk, go when nothing else can. */
@@ -517,24 +518,38 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 	return err;
 }
 
+static void load_space(struct corten *c, unsigned cpu, unsigned process)
+{
+	soft_load_mm(&c->machine->cpus[cpu], &c->spaces[process]->mm);
+}
+
 static void run_process(struct program *p, unsigned cpu, unsigned process)
 {
 	struct corten *c = corten_of_program(p);
 
-	if (space_on(p, cpu) != c->spaces[process])
-		soft_load_mm(&c->machine->cpus[cpu], &c->spaces[process]->mm);
+	if (space_on(p, cpu) == c->spaces[process])
+		return;
+	enter(p, cpu, "sched_yield: another process is to run");
+	load_space(c, cpu, process);
+	lab_other_process_runs();
 }
 
 static void exit_process(struct program *p, unsigned process)
 {
-	struct corten *c = corten_of_program(p);
+	unsigned cpu = lab_cpu_of(p, corten_of_program(p)->system.ledger, process);
+	bool itself = p->ops->running(p, cpu) == process;
+	struct corten *c = enter(p, cpu, itself ? "exit" : "kill: another process ends");
 
 	for (unsigned i = 0; i < p->nr_cpus; i++)
 		if (space_on(p, i) == c->spaces[process])
-			run_process(p, i, 0);
+			load_space(c, i, 0);
 	corten_space_fini(c->spaces[process], c->machine->nr_cpus);
 	free(c->spaces[process]);
 	c->spaces[process] = NULL;
+	if (itself)
+		lab_other_process_runs();
+	else
+		leave();
 }
 
 static unsigned running(struct program *p, unsigned cpu)

@@ -81,6 +81,11 @@ static int advise(struct program *p, unsigned cpu, u64 addr, u64 len, enum vm_ad
 	return soft_program_ops.advise(begin(p, cpu), cpu, addr, len, advice);
 }
 
+static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	soft_program_ops.pageout(begin(p, cpu), cpu, addr, len);
+}
+
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
 {
 	struct exokernel *x = of_program(begin(p, cpu));
@@ -155,6 +160,7 @@ static void become_a_library(struct exokernel *x)
 	b->ops.protect = protect;
 	b->ops.remap = remap;
 	b->ops.advise = advise;
+	b->ops.pageout = pageout;
 	b->ops.fork = fork_process;
 	b->ops.check = check;
 	b->ops.run = run_process;

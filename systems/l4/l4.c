@@ -314,16 +314,56 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 	return err;
 }
 
-static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
+static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	ask(p, cpu, "madvise, as a message");
+	soft_program_ops.pageout(p, cpu, addr, len);
+	answered();
+}
+
+static void call_the_kernel(struct program *p, unsigned cpu, const char *what)
 {
 	ledger_begin(engine_system_of_program(p)->system.ledger, cpu);
-	return soft_program_ops.copy_in(p, cpu, to, va, n);
+	ledger_cross(&lab_program, &kernel_here, BY_SYSTEM_CALL, what);
+}
+
+static void run_process(struct program *p, unsigned cpu, unsigned process)
+{
+	if (p->ops->running(p, cpu) == process)
+		return;
+	call_the_kernel(p, cpu, "thread_switch: a thread of another process is to run");
+	soft_program_ops.run(p, cpu, process);
+	lab_other_process_runs();
+}
+
+static void exit_process(struct program *p, unsigned process)
+{
+	const struct ledger *l = engine_system_of_program(p)->system.ledger;
+
+	ask(p, lab_cpu_of(p, l, process), "exit, as a message");
+	soft_program_ops.exit(p, process);
+	answered();
+}
+
+/* The string of a message: the kernel copies it, and who faults is the kernel. */
+static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
+{
+	u64 left;
+
+	call_the_kernel(p, cpu, "send: the kernel reads the string");
+	left = soft_program_ops.copy_in(p, cpu, to, va, n);
+	ledger_cross(&kernel_here, &lab_program, BY_RETURN, "the call returns");
+	return left;
 }
 
 static u64 copy_out(struct program *p, unsigned cpu, u64 va, const void *from, u64 n)
 {
-	ledger_begin(engine_system_of_program(p)->system.ledger, cpu);
-	return soft_program_ops.copy_out(p, cpu, va, from, n);
+	u64 left;
+
+	call_the_kernel(p, cpu, "receive: the kernel writes the string");
+	left = soft_program_ops.copy_out(p, cpu, va, from, n);
+	ledger_cross(&kernel_here, &lab_program, BY_RETURN, "the call returns");
+	return left;
 }
 
 /* Mappings of the space, each of which the database has. */
@@ -455,6 +495,9 @@ static void become_a_pager(struct l4 *l)
 	b->ops.remap = remap;
 	b->ops.advise = advise;
 	b->ops.fork = fork_process;
+	b->ops.pageout = pageout;
+	b->ops.run = run_process;
+	b->ops.exit = exit_process;
 	b->ops.copy_in = copy_in;
 	b->ops.copy_out = copy_out;
 	b->ops.check = check;

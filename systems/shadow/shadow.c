@@ -337,20 +337,26 @@ static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 
 static void run_process(struct program *p, unsigned cpu, unsigned process)
 {
-	struct engine_system *base = engine_system_of_program(p);
+	struct engine_system *base;
 
-	ledger_begin(base->system.ledger, cpu);
+	if (p->ops->running(p, cpu) == process)
+		return;
+	base = engine_system_enter(p, cpu, "sched_yield: another process is to run");
 	shadow_lock(&of(base)->shadow);
 	guest_loads_cr3(of(base));
 	shadow_unlock(&of(base)->shadow);
 	soft_program_ops.run(p, cpu, process);
+	lab_other_process_runs();
 }
 
 /* CPUs that ran it run the first process then. */
 static void exit_process(struct program *p, unsigned process)
 {
 	struct shadowed *s = of(engine_system_of_program(p));
+	unsigned cpu = lab_cpu_of(p, s->base.system.ledger, process);
+	bool itself = p->ops->running(p, cpu) == process;
 
+	engine_system_enter(p, cpu, itself ? "exit" : "kill: another process ends");
 	for (unsigned i = 0; i < p->nr_cpus; i++) {
 		if (p->ops->running(p, i) != process)
 			continue;
@@ -359,6 +365,10 @@ static void exit_process(struct program *p, unsigned process)
 		shadow_unlock(&s->shadow);
 	}
 	soft_program_ops.exit(p, process);
+	if (itself)
+		lab_other_process_runs();
+	else
+		engine_system_leave(&s->base);
 }
 
 static void check(struct program *p)

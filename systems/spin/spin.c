@@ -302,12 +302,14 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 
 static void exit_process(struct program *p, unsigned process)
 {
-	spin_lua_end_space(spin_of(p), process);
-	spin_services_end_space(spin_of(p), process);
-	uninstall_for(spin_of(p), process);
-	spin_of(p)->owners[process] = SPIN_KERNEL;
-	spin_of(p)->keys[process] = SPIN_ANY_KEY;
-	spin_of(p)->base.engine_ops.exit(p, process);
+	struct spin *s = spin_of(p);
+
+	spin_lua_end_space(s, process);
+	spin_services_end_space(s, process);
+	uninstall_for(s, process);
+	s->owners[process] = SPIN_KERNEL;
+	s->keys[process] = SPIN_ANY_KEY;
+	s->base.engine_ops.exit(p, process);
 }
 
 /* Asked by an extension that is in the kernel, and has the map. */

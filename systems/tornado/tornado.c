@@ -106,6 +106,13 @@ static void leave(struct tornado *t, unsigned cpu)
 	co_collect(&t->objects);
 }
 
+static void leave_to_another(struct tornado *t, unsigned cpu)
+{
+	co_exit(&t->objects, cpu);
+	lab_other_process_runs();
+	co_collect(&t->objects);
+}
+
 static struct process *running_on(struct tornado *t, unsigned cpu)
 {
 	return tornado_process(t, atomic_load(&t->base.machine->cpus[cpu].mm));
@@ -239,11 +246,35 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 
 static void exit_process(struct program *p, unsigned process)
 {
-	struct tornado *t = tornado(p);
+	unsigned cpu = lab_cpu_of(p, tornado(p)->base.system.ledger, process);
+	bool itself = p->ops->running(p, cpu) == process;
+	struct tornado *t = enter(p, cpu, itself ? "exit" : "kill: another process ends");
 
 	end_process(t, process);
 	soft_program_ops.exit(p, process);
-	co_collect(&t->objects);
+	if (itself)
+		leave_to_another(t, cpu);
+	else
+		leave(t, cpu);
+}
+
+static void run_process(struct program *p, unsigned cpu, unsigned process)
+{
+	struct tornado *t;
+
+	if (p->ops->running(p, cpu) == process)
+		return;
+	t = enter(p, cpu, "yield: another process is to run");
+	soft_program_ops.run(p, cpu, process);
+	leave_to_another(t, cpu);
+}
+
+static void pageout(struct program *p, unsigned cpu, u64 addr, u64 len)
+{
+	struct tornado *t = enter(p, cpu, "madvise: MADV_PAGEOUT");
+
+	soft_program_ops.pageout(p, cpu, addr, len);
+	leave(t, cpu);
 }
 
 /* ---- files ---- */
@@ -367,6 +398,8 @@ static void set_ops(struct program_ops *ops)
 	ops->remap = remap;
 	ops->fork = fork_process;
 	ops->exit = exit_process;
+	ops->run = run_process;
+	ops->pageout = pageout;
 	ops->file_create = create_file;
 	ops->check = check;
 }

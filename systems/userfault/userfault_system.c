@@ -14,11 +14,12 @@
  *   7. The thread goes back to the access, which is made again.
  *
  * What a monitor is for is private anonymous memory: each area that a program maps is registered,
- * and the monitor gives zeros.  Files and shared memory are the kernel's.  A page that the kernel
- * has evicted is in its swap area, and comes back without the monitor.  A child has a monitor of
- * its own, which it gets by the event FORK.  When the kernel has no frame for what the monitor
- * hands over, the monitor gives the page back to it: the access is made again, and the kernel says
- * why it fails.
+ * by a call after mmap(), and the monitor gives zeros.  A process has one from its first area on:
+ * userfaultfd(), UFFDIO_API, and a thread.  Files and shared memory are the kernel's.  A page that
+ * the kernel has evicted is in its swap area, and comes back without the monitor.  A child has a
+ * monitor of its own, which it gets by the event FORK.  When the kernel has no frame for what the
+ * monitor hands over, the monitor gives the page back to it: the access is made again, and the
+ * kernel says why it fails.
  *
  * Each monitor is a thread of the host.  With one CPU it runs until it sleeps before the thread
  * that it has woken goes on, as it would there; so what is counted is the same in every run.
@@ -53,6 +54,17 @@ struct userfault {
 static struct userfault *userfault_of(struct program *p)
 {
 	return container_of(engine_system_of_program(p), struct userfault, base);
+}
+
+/* A call that the program makes for its monitor. */
+static void call(const char *what)
+{
+	ledger_cross(&lab_program, &lab_kernel, BY_SYSTEM_CALL, what);
+}
+
+static void returns(const char *what)
+{
+	ledger_cross(&lab_kernel, &lab_program, BY_RETURN, what);
 }
 
 /* ---- the monitor ---- */
@@ -108,6 +120,8 @@ static void *watch(void *argument)
 	struct userfault_msg msg;
 
 	ledger_begin(m->system->base.system.ledger, m->system->base.machine->nr_cpus);
+	ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH, "the monitor's thread runs");
+	ledger_cross(&lab_kernel, &monitor_actor, BY_RETURN, "it begins");
 	while (read_message(m, &msg)) {
 		if (msg.event == UAPI_UFFD_EVENT_PAGEFAULT)
 			serve(m, msg.arg.pagefault.address & PAGE_MASK);
@@ -115,6 +129,11 @@ static void *watch(void *argument)
 			atomic_store(&m->system->newborn, msg.arg.fork.ctx);
 	}
 	return NULL;
+}
+
+static void monitor_sleeps(const char *and_who_runs)
+{
+	ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH, and_who_runs);
 }
 
 /* It has done all that it was asked for, and sleeps. */
@@ -137,13 +156,17 @@ static int start(struct userfault *u, unsigned process, struct userfaultfd_ctx *
 
 	*m = (struct monitor){ .system = u, .ctx = ctx };
 	userfaultfd_ctx_get(ctx); /* the thread's, which is inside when the other is dropped */
+	call("clone: a thread for the monitor");
 	if (pthread_create(&m->thread, NULL, watch, m)) {
 		userfaultfd_release(ctx);
 		userfaultfd_ctx_put(ctx);
 		m->ctx = NULL;
+		returns("clone fails");
 		return -ENOMEM;
 	}
 	wait_until_it_reads(m);
+	monitor_sleeps("the monitor sleeps, the program runs");
+	returns("clone returns");
 	return 0;
 }
 
@@ -151,11 +174,16 @@ static int start_new(struct userfault *u, unsigned process)
 {
 	u64 features = UAPI_UFFD_FEATURE_EVENT_FORK, ioctls;
 	struct userfaultfd_ctx *ctx;
-	int err = userfaultfd_create(u->base.program.mms[process], 0, &ctx);
+	int err;
 
+	call("userfaultfd: a descriptor for this space");
+	err = userfaultfd_create(u->base.program.mms[process], 0, &ctx);
+	returns("userfaultfd returns");
 	if (err)
 		return err;
+	call("UFFDIO_API: the features that are wanted");
 	err = userfaultfd_api(ctx, UAPI_UFFD_API, &features, &ioctls);
+	returns("UFFDIO_API returns");
 	if (err) {
 		userfaultfd_release(ctx);
 		return err;
@@ -191,8 +219,7 @@ static void resolved(struct engine_system *base)
 		return;
 	if (base->machine->nr_cpus == 1)
 		wait_for_monitors(container_of(base, struct userfault, base));
-	ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH,
-		     "the monitor sleeps, the thread that faulted runs");
+	monitor_sleeps("the monitor sleeps, the thread that faulted runs");
 }
 
 static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
@@ -203,12 +230,22 @@ static struct fault_result trap(struct soft_cpu *cpu, u64 cr2, u32 code)
 
 /* ---- the program's calls ---- */
 
+static int register_area(struct userfaultfd_ctx *ctx, u64 at, u64 len)
+{
+	u64 ioctls;
+	int err;
+
+	call("UFFDIO_REGISTER: the area is the monitor's");
+	err = userfaultfd_register(ctx, at, len, UAPI_UFFDIO_REGISTER_MODE_MISSING, &ioctls);
+	returns("UFFDIO_REGISTER returns");
+	return err;
+}
+
 static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
 {
 	struct userfault *u = userfault_of(p);
 	unsigned process = p->ops->running(p, cpu);
 	s64 at = u->base.engine_ops.map(p, cpu, a);
-	u64 ioctls;
 	int err = 0;
 
 	if (at < 0 || a->file >= 0)
@@ -216,8 +253,7 @@ static s64 map(struct program *p, unsigned cpu, const struct program_map *a)
 	if (!u->monitors[process].ctx)
 		err = start_new(u, process);
 	if (!err)
-		err = userfaultfd_register(u->monitors[process].ctx, (u64)at, a->len,
-					   UAPI_UFFDIO_REGISTER_MODE_MISSING, &ioctls);
+		err = register_area(u->monitors[process].ctx, (u64)at, a->len);
 	if (err) {
 		p->ops->unmap(p, cpu, (u64)at, a->len);
 		return err;
@@ -243,17 +279,24 @@ static bool is_watched(struct mm *mm)
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
 {
 	struct userfault *u = userfault_of(p);
+	bool told;
 	int err;
 
 	atomic_store(&u->newborn, NULL);
-	err = u->base.engine_ops.fork(p, cpu, child);
-	if (err || !is_watched(u->base.program.mms[child]))
-		return err;
-	while (!atomic_load(&u->newborn))
+	engine_system_enter(p, cpu, "fork");
+	err = soft_program_ops.fork(p, cpu, child);
+	told = !err && is_watched(u->base.program.mms[child]);
+	while (told && !atomic_load(&u->newborn))
 		sched_yield();
-	return start(u, child, atomic_load(&u->newborn));
+	if (told) {
+		wait_until_it_reads(&u->monitors[p->ops->running(p, cpu)]);
+		monitor_sleeps("the monitor sleeps, the thread that forks runs");
+	}
+	engine_system_leave(&u->base);
+	return told ? start(u, child, atomic_load(&u->newborn)) : err;
 }
 
+/* Its monitor ends with it, in the call that it sleeps in. */
 static void exit_process(struct program *p, unsigned process)
 {
 	stop(&userfault_of(p)->monitors[process]);

@@ -198,12 +198,11 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 	return err;
 }
 
-static void run_process(struct program *p, unsigned cpu, unsigned process)
+static void switch_to(struct program *p, unsigned cpu, unsigned process)
 {
 	struct guest *g = of_program(p);
 	u64 root = g->base.program.mms[process]->pgd_phys >> PAGE_SHIFT;
 
-	ledger_begin(g->base.system.ledger, cpu);
 	xen_hypercall("multicall: new bases, for kernel and user", 2);
 	if (xen_new_baseptr(&g->xen, cpu, root))
 		vmf_panic("xen: a process's root is refused");
@@ -211,17 +210,37 @@ static void run_process(struct program *p, unsigned cpu, unsigned process)
 	xen_return();
 }
 
+static void run_process(struct program *p, unsigned cpu, unsigned process)
+{
+	struct guest *g;
+
+	if (p->ops->running(p, cpu) == process)
+		return;
+	g = enter(p, cpu, "sched_yield: another process is to run");
+	switch_to(p, cpu, process);
+	leave(g, cpu);
+}
+
 /* Its tables go as plain memory. */
-static void exit_process(struct program *p, unsigned process)
+static void end_process(struct program *p, unsigned process)
 {
 	struct guest *g = of_program(p);
 	struct mm *mm = g->base.program.mms[process];
 
 	for (unsigned i = 0; i < p->nr_cpus; i++)
 		if (atomic_load(&g->base.machine->cpus[i].mm) == mm)
-			run_process(p, i, 0);
+			switch_to(p, i, 0);
 	guest_unpin(g, mm);
 	soft_program_ops.exit(p, process);
+}
+
+static void exit_process(struct program *p, unsigned process)
+{
+	unsigned cpu = lab_cpu_of(p, of_program(p)->base.system.ledger, process);
+	struct guest *g = enter(p, cpu, "exit");
+
+	end_process(p, process);
+	leave(g, cpu);
 }
 
 /* What Xen has counted is what the tables say. */
@@ -272,7 +291,7 @@ static void destroy(struct system *s)
 	ledger_begin(s->ledger, 0);
 	for (unsigned i = 1; i < PROGRAM_PROCESSES; i++)
 		if (g->base.program.mms[i])
-			exit_process(p, i);
+			end_process(p, i);
 	for (unsigned i = 0; i < p->nr_cpus; i++)
 		xen_new_baseptr(&g->xen, i, g->kernel.pgd_phys >> PAGE_SHIFT);
 	guest_unpin(g, g->base.mm);
