@@ -253,7 +253,7 @@ int lab_do(const struct lab_order *o, struct lab_result *result)
 			 "no machine of %llu frames can be made: too few, or no memory for it",
 			 (unsigned long long)needs.frames);
 	} else {
-		result->cpus = job.n * (unsigned)needs.cpus;
+		result->cpus = (unsigned)needs.cpus;
 		run_job(o, &job, result);
 		tear_down(job.system);
 	}

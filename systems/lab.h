@@ -37,7 +37,7 @@ struct lab_result {
 	enum lab_verdict verdict;
 	char message[SCRIPT_MESSAGE];
 	char says[EXTENSION_SAYS];	/* what went wrong with its extension; "": nothing did */
-	unsigned cpus;			/* that the machine had */
+	unsigned cpus;			/* that the program had */
 	u64 counts[NR_LEDGER_COUNTERS]; /* if LAB_OK */
 	/* Of a system that runs several programs: each one's; `counts` are the first's. */
 	u64 parts[SYSTEM_MOST_PARTS][NR_LEDGER_COUNTERS];
@@ -48,7 +48,8 @@ struct lab_result {
 int lab_run(const struct system_type *type, const struct workload *w, unsigned cpus,
 	    struct lab_result *result);
 
-/* Called for each event of the measured part, in order; ledger and events live until it returns. */
+/* Called for each event of the measured part, of the first program's CPUs, in order; ledger and
+ * events live until it returns. */
 typedef void (*lab_walk_fn)(void *arg, const struct ledger_event *events, unsigned n);
 /* The same, and what happened is told. */
 int lab_walk(const struct system_type *type, const struct workload *w, unsigned cpus,

@@ -45,10 +45,13 @@ void ledger_begin(struct ledger *l, unsigned cpu)
 	here = (struct ledger_payer){ .ledger = l, .told = l, .cpu = cpu, .at = cpu };
 }
 
-struct ledger_payer ledger_charge(struct ledger *l)
+struct ledger_payer ledger_charge(struct ledger *l, const struct ledger_actor *actor,
+				  const struct ledger_actor *as)
 {
 	struct ledger_payer was = here;
 
+	here.actor = actor;
+	here.as = as;
 	if (l) {
 		here.ledger = l;
 		here.cpu = l->nr_cpus - 1;
@@ -86,6 +89,11 @@ void ledger_add(enum ledger_counter counter, u64 n)
 				      memory_order_relaxed);
 }
 
+static const struct ledger_actor *who_acts(const struct ledger_actor *actor)
+{
+	return here.as && actor == here.actor ? here.as : actor;
+}
+
 static void note(const struct ledger_event *event)
 {
 	struct ledger *l = here.told;
@@ -110,6 +118,8 @@ void ledger_cross(const struct ledger_actor *from, const struct ledger_actor *to
 		[BY_SWITCH] = PAID_CONTEXT_SWITCHES,
 	};
 
+	from = who_acts(from);
+	to = who_acts(to);
 	if (way != BY_RETURN)
 		ledger_count(counters[way]);
 	if (from->ring != to->ring)
@@ -121,7 +131,7 @@ void ledger_cross(const struct ledger_actor *from, const struct ledger_actor *to
 
 void ledger_step(const struct ledger_actor *who, const char *text, u64 va)
 {
-	note(&(struct ledger_event){ .from = who, .text = text, .va = va });
+	note(&(struct ledger_event){ .from = who_acts(who), .text = text, .va = va });
 }
 
 u64 ledger_sum(const struct ledger *l, enum ledger_counter counter)

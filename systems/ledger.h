@@ -102,13 +102,18 @@ void ledger_destroy(struct ledger *l);
 /* The calling thread drives that CPU, until it says otherwise; ledger NULL: none.  Threads that
  * drive none may count as nr_cpus. */
 void ledger_begin(struct ledger *l, unsigned cpu);
-/* What this thread does from now on is done for whom that ledger is, of no CPU of its, and is paid
- * there; events are told where they were.  NULL: nothing changes.  Until ledger_charge_again(). */
+/*
+ * What this thread does from now on is done for whom that ledger is, of no CPU of its, and is paid
+ * there (NULL: where it was); events are told where they were.  What code does in the name of
+ * `actor` is meanwhile `as`'s, another of its kind (NULL: its own).  Until ledger_charge_again().
+ */
 struct ledger_payer {
 	struct ledger *ledger, *told;
 	unsigned cpu, at;
+	const struct ledger_actor *actor, *as;
 };
-struct ledger_payer ledger_charge(struct ledger *l);
+struct ledger_payer ledger_charge(struct ledger *l, const struct ledger_actor *actor,
+				  const struct ledger_actor *as);
 void ledger_charge_again(const struct ledger_payer *p);
 /* The ledger of the CPU that this thread drives; NULL: none. */
 struct ledger *ledger_current(void);

@@ -219,7 +219,7 @@ static bool install(struct library *l, struct mm *mm, u64 va, u32 *code)
 		spin_lock(ptl);
 		found = look_up(ptep, code, &pte);
 		if (found) {
-			library_call(l, "TLBwr: here is the capability for the frame", 1);
+			library_call("TLBwr: here is the capability for the frame", 1);
 			err = aegis_tlbwr(a, env, LIBRARY_CAP, env, va & PAGE_MASK, pte);
 			if (err != -EACCES || !library_lost(l, pte_pfn(pte)))
 				must(err, va);
@@ -227,7 +227,7 @@ static bool install(struct library *l, struct mm *mm, u64 va, u32 *code)
 				    "checks the capability against the frame, and writes the "
 				    "translation into TLB and software TLB",
 				    va);
-			library_returns(l);
+			library_returns();
 		}
 		spin_unlock(ptl);
 	}
@@ -249,42 +249,40 @@ static struct fault_result fault(void *arg, struct mm *mm, u64 cr2, u32 code)
 	return r;
 }
 
-static void delete_page(struct library *l, struct aegis *a, unsigned env, u64 va)
+static void delete_page(struct aegis *a, unsigned env, u64 va)
 {
-	library_call(l, "TLBvadelete: this page's translation is to go", 1);
+	library_call("TLBvadelete: this page's translation is to go", 1);
 	must(aegis_vadelete(a, env, env, va), va);
-	library_returns(l);
+	library_returns();
 }
 
 static void delete_range(struct mm *mm, u64 start, u64 end)
 {
 	struct aegis *a = of_mm(mm);
-	struct library *l = library_of(mm);
-	unsigned env = library_env(l, mm);
+	unsigned env = library_env(library_of(mm), mm);
 
 	/* A child that has not run yet has none. */
 	if (env == XOK_ENVS)
 		return;
 	if (end - start <= DELETE_MOST * PAGE_SIZE) {
 		for (u64 va = start & PAGE_MASK; va < end; va += PAGE_SIZE)
-			delete_page(l, a, env, va);
+			delete_page(a, env, va);
 		return;
 	}
-	library_call(l, "all translations of this space are to go", 1);
+	library_call("all translations of this space are to go", 1);
 	must(aegis_delete_all(a, env, env), start);
-	library_returns(l);
+	library_returns();
 }
 
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
 	struct aegis *a = of_mm(mm);
-	struct library *l = library_of(mm);
-	unsigned env = library_env(l, mm);
+	unsigned env = library_env(library_of(mm), mm);
 	unsigned taken = a->hardware.take(mm, takes, n);
 
 	for (unsigned i = 0; i < n && env < XOK_ENVS; i++)
 		if (!takes[i].result)
-			delete_page(l, a, env, takes[i].va);
+			delete_page(a, env, takes[i].va);
 	return taken;
 }
 

@@ -150,9 +150,8 @@ static void measured(struct program *p)
 
 static void step(struct engine_observer *o, enum engine_step step, u64 va, u64 n)
 {
-	struct side *s = container_of(o, struct side, observer);
-
-	engine_system_tell_step(s->beside->xok.holders[s->library.resource].actor, step, va, n);
+	(void)o;
+	engine_system_tell_step(&library_actor, step, va, n);
 }
 
 /* ---- time slices ---- */
@@ -298,6 +297,8 @@ static void start_program(struct beside *b, const struct beside_options *o, unsi
 		soft_load_mm(&b->machine->cpus[i * o->cpus + k], s->mm);
 }
 
+static const struct ledger_actor *const who_transfers = &library_actor;
+
 static int start_library(struct beside *b, const struct beside_options *o, unsigned i)
 {
 	const struct mmu_ops counted = lab_counted_mmu_ops();
@@ -308,7 +309,7 @@ static int start_library(struct beside *b, const struct beside_options *o, unsig
 		return err;
 	s->library.wish = o->wish;
 	b->xok.holders[s->library.resource].ledger = s->ledger;
-	s->store.who = &b->xok.holders[s->library.resource].actor;
+	s->store.who = &who_transfers;
 	s->mru.choose = newest_first;
 	return o->policies[i] == &policy_chosen ? chosen_begin(s->engine, &s->mru) : 0;
 }

@@ -16,20 +16,15 @@ const struct ledger_actor library_actor = { .name = "the library OS", .ring = 3,
 /* Times that a page is tried whose frame is lost and that somebody is at. */
 #define REPAIR_TRIES 8
 
-static const struct ledger_actor *actor_of(const struct library *l)
+void library_call(const char *what, u64 operations)
 {
-	return l->xok->holders[l->resource].actor;
-}
-
-void library_call(const struct library *l, const char *what, u64 operations)
-{
-	ledger_cross(actor_of(l), &lab_kernel, BY_SYSTEM_CALL, what);
+	ledger_cross(&library_actor, &lab_kernel, BY_SYSTEM_CALL, what);
 	ledger_add(PAID_OPERATIONS, operations);
 }
 
-void library_returns(const struct library *l)
+void library_returns(void)
 {
-	ledger_cross(&lab_kernel, actor_of(l), BY_RETURN, "the call returns");
+	ledger_cross(&lab_kernel, &library_actor, BY_RETURN, "the call returns");
 }
 
 /* ---- entries ---- */
@@ -80,12 +75,12 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 	unsigned env = library_env(l, mm);
 	int done;
 
-	library_call(l, "insert_pte: here is the capability for the frame", n);
+	library_call("insert_pte: here is the capability for the frame", n);
 	done = xok_insert_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, ptes, pages, n);
 	done = must(l, done, va, *lost_one(l, ptes, n));
 	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
 		    va);
-	library_returns(l);
+	library_returns();
 	return done;
 }
 
@@ -96,11 +91,11 @@ static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	struct library *l = library_of(mm);
 	unsigned env = library_env(l, mm);
 
-	library_call(l, "mod_pte: the entry is to allow this", 1);
+	library_call("mod_pte: the entry is to allow this", 1);
 	must(l, xok_mod_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte), va, pte);
 	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
 		    va);
-	library_returns(l);
+	library_returns();
 }
 
 /* A call that takes n entries away from the table.  A child that is no environment yet has them
@@ -110,7 +105,7 @@ static struct library *removes(struct mm *mm, u64 va, const char *what, unsigned
 	struct library *l = library_of(mm);
 	unsigned env = library_env(l, mm);
 
-	library_call(l, what, n);
+	library_call(what, n);
 	if (env < XOK_ENVS)
 		must(l, xok_check_removal(l->xok, env, LIBRARY_CAP, env), va, (pte_t){ 0 });
 	return l;
@@ -121,7 +116,7 @@ static pte_t clean(struct mm *mm, u64 va, pte_t *ptep)
 	struct library *l = removes(mm, va, "mod_pte: the entry is to be read-only and clean", 1);
 	pte_t old = l->xok->hardware.clean(mm, va, ptep);
 
-	library_returns(l);
+	library_returns();
 	return old;
 }
 
@@ -130,7 +125,7 @@ static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 	struct library *l = removes(mm, va, "mod_pte: the entry is to go", 1);
 	pte_t old = l->xok->hardware.clear(mm, va, ptep, left);
 
-	library_returns(l);
+	library_returns();
 	return old;
 }
 
@@ -141,12 +136,12 @@ static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	unsigned env = library_env(l, mm);
 	int err;
 
-	library_call(l, "insert_pte: the entry is here now", 1);
+	library_call("insert_pte: the entry is here now", 1);
 	err = xok_put_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte);
 	if (must(l, err, va, pte)) /* lost: what is to be moved is still to be found */
 		xok_put_pte(l->xok, env, LIBRARY_CAP, env, va, ptep,
 			    pte_with(pte_without(pte, PTE_PRESENT), PTE_GLOBAL));
-	library_returns(l);
+	library_returns();
 }
 
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
@@ -154,7 +149,7 @@ static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 	struct library *l = removes(mm, takes[0].va, "mod_pte_range: these entries are to go", n);
 	unsigned taken = l->xok->hardware.take(mm, takes, n);
 
-	library_returns(l);
+	library_returns();
 	return taken;
 }
 
@@ -164,13 +159,13 @@ void library_ask_for_entries(struct library *l, unsigned env)
 	pte_t pte;
 	u64 n = 0;
 
-	ledger_cross(actor_of(l), &lab_kernel, BY_SYSTEM_CALL,
+	ledger_cross(&library_actor, &lab_kernel, BY_SYSTEM_CALL,
 		     "mod_pte_range: the child's entries, as the parent has them");
 	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE, n++)
 		must(l, xok_check_pte(l->xok, env, LIBRARY_CAP, env, va, pte), va, pte);
 	ledger_add(PAID_OPERATIONS, n);
 	ledger_add(PAID_ENTRY_WRITES, n);
-	library_returns(l);
+	library_returns();
 }
 
 /* The bytes of a page whose frame is lost are where the kernel wrote them. */
@@ -253,9 +248,9 @@ static u64 give_some(struct library *l, u64 n)
 	}
 	if (!k)
 		return 0;
-	library_call(l, "give_frames: these are yours again", k);
+	library_call("give_frames: these are yours again", k);
 	err = xok_give_frames(l->xok, l->env, LIBRARY_CAP, pfns, k);
-	library_returns(l);
+	library_returns();
 	if (err)
 		vmf_panic("exokernel: the kernel does not take frames back: %d", err);
 	into_the_balloon(l, pages, k);
@@ -267,7 +262,7 @@ static void revoke(void *arg, u64 n)
 	struct library *l = arg;
 	u64 given;
 
-	ledger_step(actor_of(l), "lets its policy choose pages, and writes them out", 0);
+	ledger_step(&library_actor, "lets its policy choose pages, and writes them out", 0);
 	do {
 		given = give_some(l, n);
 		n -= given;
@@ -310,9 +305,9 @@ u64 library_ask(struct library *l, u64 n)
 		k = find_free(l, pages, pfns, min_of(n - got, (u64)GIVEN_AT_ONCE));
 		if (!k)
 			break;
-		library_call(l, "take_frames: these, which nobody has", k);
+		library_call("take_frames: these, which nobody has", k);
 		err = xok_take_list(l->xok, l->env, LIBRARY_CAP, pfns, k);
-		library_returns(l);
+		library_returns();
 		if (err) { /* somebody else was faster */
 			into_the_balloon(l, pages, k);
 			break;
@@ -338,9 +333,9 @@ static void want_frames(struct library *l)
 
 	if (likely(!is_short(l)) || library_ask(l, l->wish))
 		return;
-	library_call(l, "want_frames: who can spare some?", l->wish);
+	library_call("want_frames: who can spare some?", l->wish);
 	came_free = xok_want_frames(l->xok, l->env, LIBRARY_CAP, l->wish);
-	library_returns(l);
+	library_returns();
 	if (came_free <= 0 || !library_ask(l, (u64)came_free))
 		atomic_store(&l->refused, true);
 }
@@ -389,9 +384,9 @@ void library_read_vector(struct library *l)
 	for (u64 i = 0; atomic_load(&h->nr_vector) && i < l->xok->nr_frames; i++) {
 		if (!atomic_load(&h->vector[i]) || !leave_frame(l, first + i))
 			continue;
-		library_call(l, "forget: the block is free", 1);
+		library_call("forget: the block is free", 1);
 		xok_forget(l->xok, l->env, LIBRARY_CAP, first + i);
-		library_returns(l);
+		library_returns();
 	}
 	spin_unlock(&l->repairing);
 }

@@ -61,7 +61,7 @@ void library_read_vector(struct library *l);
 void library_ask_for_entries(struct library *l, unsigned env);
 
 /* It makes a call of the kernel with so many operations, which returns. */
-void library_call(const struct library *l, const char *what, u64 operations);
-void library_returns(const struct library *l);
+void library_call(const char *what, u64 operations);
+void library_returns(void);
 
 #endif

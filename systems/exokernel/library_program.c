@@ -13,9 +13,9 @@ int library_fork(struct library *l, struct program *p, unsigned cpu, unsigned ch
 
 	if (err)
 		return err;
-	library_call(l, "env_alloc: a new environment", 1);
+	library_call("env_alloc: a new environment", 1);
 	err = xok_env_create(l->xok, env, l->env + child, soft(p)->mms[child]);
-	library_returns(l);
+	library_returns();
 	if (err)
 		soft_program_ops.exit(p, child);
 	return err;
@@ -35,10 +35,10 @@ void library_exit(struct library *l, struct program *p, unsigned process)
 		if (xok_current(l->xok, soft(p)->first_cpu + i) == env)
 			library_run(l, p, i, 0);
 	soft_program_ops.exit(p, process);
-	library_call(l, "env_free: the environment ends", 1);
+	library_call("env_free: the environment ends", 1);
 	if (xok_env_destroy(l->xok, l->env, LIBRARY_CAP, env))
 		vmf_panic("exokernel: the kernel does not let a library's environment end");
-	library_returns(l);
+	library_returns();
 }
 
 u64 library_copy(struct program *p, unsigned cpu, u64 va, char *bytes, u64 n, u32 access)

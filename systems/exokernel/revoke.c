@@ -291,14 +291,14 @@ static u64 repossess(struct xok *x, u32 resource, u64 n)
 	return taken;
 }
 
-static void enter(const struct xok_holder *h, const char *why)
+static void enter(const char *why)
 {
-	ledger_cross(&lab_kernel, h->actor, BY_UPCALL, why);
+	ledger_cross(&lab_kernel, &library_actor, BY_UPCALL, why);
 }
 
-static void comes_back(const struct xok_holder *h)
+static void comes_back(void)
 {
-	ledger_cross(h->actor, &lab_kernel, BY_RETURN, "the upcall ends");
+	ledger_cross(&library_actor, &lab_kernel, BY_RETURN, "the upcall ends");
 }
 
 /* It is asked, so many times at most.  How many it gave. */
@@ -308,9 +308,9 @@ static u64 ask(struct xok_holder *h, u64 n, unsigned times)
 
 	for (unsigned i = 0; h->entries && given < n && i < times; i++) {
 		ledger_count(PAID_REVOCATIONS);
-		enter(h, "revocation: so many frames are to be given back");
+		enter("revocation: so many frames are to be given back");
 		h->entries->revoke(h->arg, n - given);
-		comes_back(h);
+		comes_back();
 		given = atomic_load(&h->given) - before;
 	}
 	return given;
@@ -319,15 +319,15 @@ static u64 ask(struct xok_holder *h, u64 n, unsigned times)
 u64 xok_revoke(struct xok *x, u32 resource, u64 n)
 {
 	struct xok_holder *h = &x->holders[resource];
-	struct ledger_payer was = ledger_charge(h->ledger);
+	struct ledger_payer was = ledger_charge(h->ledger, NULL, NULL);
 	u64 given = ask(h, n, XOK_PATIENCE), taken = 0;
 
 	if (given < n)
 		taken = repossess(x, resource, n - given);
 	if (taken && h->entries) {
-		enter(h, "frames were repossessed: their names are in the vector");
+		enter("frames were repossessed: their names are in the vector");
 		h->entries->repossessed(h->arg);
-		comes_back(h);
+		comes_back();
 	}
 	ledger_charge_again(&was);
 	return given + taken;
@@ -380,7 +380,6 @@ static struct xok_holder *who_can_spare(struct xok *x, const struct xok_holder *
 s64 xok_want_frames(struct xok *x, unsigned env, unsigned cap, u64 n)
 {
 	const struct xok_capability *c = xok_capability(x, env, cap);
-	const struct ledger_actor *actor;
 	struct xok_holder *wants, *h;
 	struct ledger_payer was;
 	u64 given = 0;
@@ -395,12 +394,9 @@ s64 xok_want_frames(struct xok *x, unsigned env, unsigned cap, u64 n)
 	down_write(&x->wanting);
 	h = who_can_spare(x, wants, n);
 	if (h) {
-		actor = h->actor;
-		h->actor = &other_library;
-		was = ledger_charge(h->ledger);
+		was = ledger_charge(h->ledger, &library_actor, &other_library);
 		given = ask(h, n, 1);
 		ledger_charge_again(&was);
-		h->actor = actor;
 	}
 	up_write(&x->wanting);
 	return (s64)given;

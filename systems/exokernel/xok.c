@@ -39,8 +39,6 @@ int xok_hold(struct xok *x, u32 resource, const struct xok_entries *entries, voi
 
 	h->entries = entries;
 	h->arg = arg;
-	if (!h->actor)
-		h->actor = &library_actor;
 	if (!h->vector)
 		h->vector = calloc(x->nr_frames, sizeof(*h->vector));
 	return h->vector ? 0 : -ENOMEM;

@@ -57,12 +57,9 @@ struct xok_entries {
 struct xok_holder {
 	const struct xok_entries *entries; /* NULL: it cannot be asked */
 	void *arg;
-	/* As whom it is entered, and who pays for what it does when it is asked for frames; NULL:
-	 * who asks. */
-	const struct ledger_actor *actor;
-	struct ledger *ledger;
-	_Atomic u64 frames; /* that it has */
-	_Atomic u64 given;  /* that it has given back, ever */
+	struct ledger *ledger; /* who pays for what it does when it is asked; NULL: who asks */
+	_Atomic u64 frames;    /* that it has */
+	_Atomic u64 given;     /* that it has given back, ever */
 	/* It has wanted frames in this slice, or in its last one: xok_end_slice(). */
 	_Atomic bool wants, wanted;
 	u64 guaranteed[XOK_GUARANTEED]; /* pfns; 0: none */

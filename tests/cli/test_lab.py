@@ -235,6 +235,7 @@ class Beside(Case):
         at = [done.stdout.find(word) for word in order]
         self.assertEqual(at, sorted(at))
         self.assertGreater(at[0], 0)
+        self.assertNotIn("CPU 0", done.stdout)  # it has one, and the other library's is not told of
 
     def test_what_differs_beside_is_said(self):
         path = self.write("wrong", "map any 1P rw as A\nread A 1P 2\n")

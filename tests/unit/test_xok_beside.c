@@ -400,6 +400,43 @@ static void frames_flow_between_two_that_run(void **state)
 	assert_int_equal(frames(FIFO) + frames(MRU) + nobodys(), BESIDE * FRAMES);
 }
 
+static bool taken_enough(void)
+{
+	u64 n = ledger_sum(ledgers[FIFO], PAID_FRAMES_TAKEN) +
+		ledger_sum(ledgers[MRU], PAID_FRAMES_TAKEN);
+
+	return n > 4 * FRAMES;
+}
+
+/* Slices of the one or the other end, while both are in the middle of something. */
+static void each_wants_frames_of_the_other_while_both_run(void **state)
+{
+	pthread_t threads[BESIDE];
+
+	(void)state;
+	begin_loops();
+	wish(8);
+	atomic_store(&stop, false);
+	start(threads, run_until_stopped);
+	for (unsigned i = 0; !taken_enough(); i++) {
+		unsigned side = i % BESIDE;
+		u64 round = atomic_load(&rounds[side]);
+
+		xok_end_slice(&b->xok, beside_resource(b, side));
+		xok_end_slice(&b->xok, beside_resource(b, side));
+		atomic_store(&b->sides[!side].library.refused, false);
+		while (atomic_load(&rounds[side]) < round + 1)
+			sched_yield();
+	}
+	atomic_store(&stop, true);
+	join(threads);
+	assert_int_equal(frames(FIFO) + frames(MRU) + nobodys(), BESIDE * FRAMES);
+	assert_true(ledger_sum(ledgers[FIFO], PAID_FRAMES_GIVEN) > FRAMES);
+	assert_true(ledger_sum(ledgers[MRU], PAID_FRAMES_GIVEN) > FRAMES);
+	assert_int_equal(ledger_sum(ledgers[FIFO], PAID_REPOSSESSED), 0);
+	assert_int_equal(ledger_sum(ledgers[MRU], PAID_REPOSSESSED), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -413,6 +450,7 @@ int main(void)
 		TEST(who_is_short_gets_what_the_other_can_spare),
 		TEST(two_that_are_short_have_the_same),
 		TEST(frames_flow_between_two_that_run),
+		TEST(each_wants_frames_of_the_other_while_both_run),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
