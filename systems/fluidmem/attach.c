@@ -57,18 +57,40 @@ void fluidmem_destroy(struct fluidmem *fm)
 	free_monitor(fm);
 }
 
-int fm_open_context(struct mm *mm, u64 features, struct userfaultfd_ctx **ctx)
+int fm_open_context(struct fluidmem *fm, struct mm *mm, u64 features, struct userfaultfd_ctx **ctx)
 {
 	u64 ioctls;
-	int err = userfaultfd_create(mm, 0, ctx);
+	int err;
 
-	return err ? err : userfaultfd_api(*ctx, UAPI_UFFD_API, &features, &ioctls);
+	fm_called(fm, FLUIDMEM_OPEN);
+	err = userfaultfd_create(mm, 0, ctx);
+	fm_returned(fm, FLUIDMEM_OPEN);
+	if (err)
+		return err;
+	fm_called(fm, FLUIDMEM_API);
+	err = userfaultfd_api(*ctx, UAPI_UFFD_API, &features, &ioctls);
+	fm_returned(fm, FLUIDMEM_API);
+	return err;
+}
+
+static int register_range(struct fluidmem *fm, struct userfaultfd_ctx *ctx, u64 start, u64 len)
+{
+	u64 ioctls;
+	int err;
+
+	fm_called(fm, FLUIDMEM_REGISTER);
+	err = userfaultfd_register(ctx, start, len, UAPI_UFFDIO_REGISTER_MODE_MISSING, &ioctls);
+	fm_returned(fm, FLUIDMEM_REGISTER);
+	return err;
 }
 
 static int make_stage(struct fluidmem_space *s)
 {
-	s64 at = vm_map(s->mm, 0, PAGE_SIZE, VM_READ | VM_WRITE, 0, 0);
+	s64 at;
 
+	fm_called(s->fm, FLUIDMEM_MAP_STAGE);
+	at = vm_map(s->mm, 0, PAGE_SIZE, VM_READ | VM_WRITE, 0, 0);
+	fm_returned(s->fm, FLUIDMEM_MAP_STAGE);
 	if (at < 0)
 		return (int)at;
 	s->stage = (u64)at;
@@ -77,10 +99,7 @@ static int make_stage(struct fluidmem_space *s)
 
 int fm_register_stage(struct fluidmem_space *s)
 {
-	u64 ioctls;
-
-	return userfaultfd_register(s->stage_ctx, s->stage, PAGE_SIZE,
-				    UAPI_UFFDIO_REGISTER_MODE_MISSING, &ioctls);
+	return register_range(s->fm, s->stage_ctx, s->stage, PAGE_SIZE);
 }
 
 void fm_free_space(struct fluidmem_space *s)
@@ -100,12 +119,25 @@ void fm_free_space(struct fluidmem_space *s)
 	free(s);
 }
 
+/* Who watches sees the handler begin within the call that makes it. */
+static int make_handler(struct fluidmem_space *s)
+{
+	int err;
+
+	fm_called(s->fm, FLUIDMEM_CLONE);
+	err = pthread_create(&s->handler, NULL, fm_handler, s) ? -ENOMEM : 0;
+	while (!err && s->fm->config.watch && !atomic_load(&s->sleeps))
+		sched_yield();
+	fm_returned(s->fm, FLUIDMEM_CLONE);
+	return err;
+}
+
 int fm_start(struct fluidmem_space *s)
 {
 	struct fluidmem *fm = s->fm;
 
 	userfaultfd_ctx_get(s->ctx); /* the handler's, while it reads */
-	if (pthread_create(&s->handler, NULL, fm_handler, s)) {
+	if (make_handler(s)) {
 		userfaultfd_ctx_put(s->ctx);
 		return -ENOMEM;
 	}
@@ -128,13 +160,13 @@ int fluidmem_attach(struct fluidmem *fm, struct mm *mm, fluidmem_read_fn read, v
 	s->read = read;
 	s->arg = arg;
 	pthread_mutex_init(&s->stage_lock, NULL);
-	err = fm_open_context(mm,
+	err = fm_open_context(fm, mm,
 			      UAPI_UFFD_FEATURE_EVENT_FORK | UAPI_UFFD_FEATURE_EVENT_REMAP |
 				      UAPI_UFFD_FEATURE_EVENT_REMOVE |
 				      UAPI_UFFD_FEATURE_EVENT_UNMAP,
 			      &s->ctx);
 	if (!err)
-		err = fm_open_context(mm, 0, &s->stage_ctx);
+		err = fm_open_context(fm, mm, 0, &s->stage_ctx);
 	if (!err)
 		err = make_stage(s);
 	if (!err)
@@ -165,14 +197,13 @@ struct fm_region *fm_region_new(struct fluidmem_space *s, u64 start, u64 nr)
 int fluidmem_add_region(struct fluidmem_space *s, u64 start, u64 len)
 {
 	struct fm_region *r = fm_region_new(s, start, len >> PAGE_SHIFT);
-	u64 ioctls;
 	int err;
 
 	if (!r)
 		return -ENOMEM;
 	/* Its faults can come as soon as it is registered: they wait for the lock. */
 	pthread_mutex_lock(&s->fm->lock);
-	err = userfaultfd_register(s->ctx, start, len, UAPI_UFFDIO_REGISTER_MODE_MISSING, &ioctls);
+	err = register_range(s->fm, s->ctx, start, len);
 	if (!err) {
 		r->next = s->regions;
 		s->regions = r;

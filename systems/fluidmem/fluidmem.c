@@ -597,6 +597,7 @@ void *fm_handler(void *arg)
 	struct userfault_msg msg;
 
 	begin_thread(s->fm);
+	fm_returned(s->fm, FLUIDMEM_BEGIN);
 	while (read_message(s, &msg)) {
 		if (msg.event == UAPI_UFFD_EVENT_PAGEFAULT)
 			serve(s, &msg);

@@ -76,6 +76,13 @@ enum fluidmem_call {
 	FLUIDMEM_WAKE,
 	FLUIDMEM_POISON,
 	FLUIDMEM_UNREGISTER,
+	FLUIDMEM_OPEN, /* userfaultfd() */
+	FLUIDMEM_API,
+	FLUIDMEM_MAP_STAGE,
+	FLUIDMEM_EMPTY_STAGE, /* of a child, which has its parent's */
+	FLUIDMEM_REGISTER,
+	FLUIDMEM_CLONE, /* of a handler, until it sleeps */
+	FLUIDMEM_BEGIN, /* the handler's; it only returns */
 	FLUIDMEM_STORE_READ,
 	FLUIDMEM_STORE_WRITE,
 	NR_FLUIDMEM_CALLS

@@ -82,6 +82,14 @@ static const struct {
 			      "UFFDIO_POISON returns; the thread is woken" },
 	[FLUIDMEM_UNREGISTER] = { "UFFDIO_UNREGISTER: the kernel is to say why it has no frame",
 				  "UFFDIO_UNREGISTER returns; the thread is woken" },
+	[FLUIDMEM_OPEN] = { "userfaultfd: a descriptor for this space", "userfaultfd returns" },
+	[FLUIDMEM_API] = { "UFFDIO_API: the features that are wanted", "UFFDIO_API returns" },
+	[FLUIDMEM_MAP_STAGE] = { "mmap: a page that others pass through", "mmap returns" },
+	[FLUIDMEM_EMPTY_STAGE] = { "madvise: the child's stage is to be empty", "madvise returns" },
+	[FLUIDMEM_REGISTER] = { "UFFDIO_REGISTER: the area is the monitor's",
+				"UFFDIO_REGISTER returns" },
+	[FLUIDMEM_CLONE] = { "clone: a thread for the monitor", "clone returns" },
+	[FLUIDMEM_BEGIN] = { NULL, "it begins" },
 	[FLUIDMEM_STORE_READ] = { "asks the store for the page", "the store's answer has come" },
 	[FLUIDMEM_STORE_WRITE] = { "sends a page to the store", "the store has it" },
 };
@@ -102,6 +110,11 @@ static void called(struct fluidmem_watch *w, enum fluidmem_call call)
 static void returned(struct fluidmem_watch *w, enum fluidmem_call call)
 {
 	(void)w;
+	if (call == FLUIDMEM_BEGIN)
+		ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH, "the monitor's thread runs");
+	if (call == FLUIDMEM_CLONE)
+		ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH,
+			     "the monitor sleeps, the program runs");
 	if (call == FLUIDMEM_READ)
 		ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH,
 			     "the thread that faulted sleeps, the monitor's runs");

@@ -168,11 +168,13 @@ static void follow_fork(struct fluidmem_space *s, struct userfaultfd_ctx *ctx)
 /* The child's stage is a copy of its parent's, with what was there in that moment. */
 static int give_stage(struct fluidmem_space *child)
 {
-	int err = fm_open_context(child->mm, 0, &child->stage_ctx);
+	int err = fm_open_context(child->fm, child->mm, 0, &child->stage_ctx);
 
 	if (err)
 		return err;
+	fm_called(child->fm, FLUIDMEM_EMPTY_STAGE);
 	vm_advise(child->mm, child->stage, PAGE_SIZE, VADV_DONTNEED);
+	fm_returned(child->fm, FLUIDMEM_EMPTY_STAGE);
 	return fm_register_stage(child);
 }
 

@@ -109,7 +109,7 @@ void fm_returned(struct fluidmem *fm, enum fluidmem_call call);
 struct fm_region *fm_region_new(struct fluidmem_space *s, u64 start, u64 nr);
 /* The handler runs from here on.  0, -ENOMEM. */
 int fm_start(struct fluidmem_space *s);
-int fm_open_context(struct mm *mm, u64 features, struct userfaultfd_ctx **ctx);
+int fm_open_context(struct fluidmem *fm, struct mm *mm, u64 features, struct userfaultfd_ctx **ctx);
 int fm_register_stage(struct fluidmem_space *s);
 void fm_free_space(struct fluidmem_space *s);
 

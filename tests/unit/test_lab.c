@@ -246,6 +246,11 @@ static void a_monitor_has_to_be_made(void **state)
 	assert_int_equal(lab_run(system_find("userfault"), &two, 0, &r), 0);
 	assert_int_equal(r.counts[PAID_SYSTEM_CALLS], 10);
 	assert_int_equal(r.counts[PAID_CROSSINGS], 22);
+	/* Of those before the fault, two contexts, and a page of its own that is registered. */
+	assert_int_equal(lab_run(system_find("fluidmem"), &one, 0, &r), 0);
+	assert_int_equal(r.counts[PAID_SYSTEM_CALLS], 12);
+	assert_int_equal(r.counts[PAID_CROSSINGS], 26);
+	assert_int_equal(r.counts[PAID_CONTEXT_SWITCHES], 4);
 }
 
 /* Engler et al., SOSP 1995: a library's protection of many pages costs a call for each. */
