@@ -35,6 +35,7 @@
 
 /* Threads of the program's process, since UFFDIO_MOVE is for the space of who calls it. */
 static const struct ledger_actor monitor = { .name = "the monitor", .ring = 3, .domain = 1 };
+static const struct ledger_actor writer = { .name = "the writer", .ring = 3, .domain = 1 };
 
 struct fluidmem_lab {
 	struct engine_system base;
@@ -101,10 +102,16 @@ static void begin_thread(struct fluidmem_watch *w)
 	ledger_begin(f->base.system.ledger, f->base.machine->nr_cpus);
 }
 
+/* Whose call that is: nobody else writes to the store. */
+static const struct ledger_actor *caller(enum fluidmem_call call)
+{
+	return call == FLUIDMEM_STORE_WRITE ? &writer : &monitor;
+}
+
 static void called(struct fluidmem_watch *w, enum fluidmem_call call)
 {
 	(void)w;
-	ledger_cross(&monitor, &lab_kernel, BY_SYSTEM_CALL, texts[call].call);
+	ledger_cross(caller(call), &lab_kernel, BY_SYSTEM_CALL, texts[call].call);
 }
 
 static void returned(struct fluidmem_watch *w, enum fluidmem_call call)
@@ -118,7 +125,19 @@ static void returned(struct fluidmem_watch *w, enum fluidmem_call call)
 	if (call == FLUIDMEM_READ)
 		ledger_cross(&lab_kernel, &lab_kernel, BY_SWITCH,
 			     "the thread that faulted sleeps, the monitor's runs");
-	ledger_cross(&lab_kernel, &monitor, BY_RETURN, texts[call].result);
+	ledger_cross(&lab_kernel, caller(call), BY_RETURN, texts[call].result);
+}
+
+/* The monitor faults, as any program; nobody serves it but the kernel. */
+static bool fault_of_monitor(struct mm *mm, u64 va)
+{
+	bool good;
+
+	ledger_cross(&monitor, &lab_kernel, BY_EXCEPTION,
+		     "page fault: the kernel has paged out the monitor's own page");
+	good = resolve_fault(mm, va, PF_USER, FAULT_FLAG_USER).reason == FAULT_OK;
+	ledger_cross(&lab_kernel, &monitor, BY_RETURN, "iret: the access is made again");
+	return good;
 }
 
 /* The monitor reads a page of its own, which may be in the kernel's swap area by now. */
@@ -142,8 +161,7 @@ static bool read_page(void *arg, u64 va, void *bytes)
 			ledger_count(PAID_PAGES_COPIED);
 			return true;
 		}
-		if (pte_none(pte) ||
-		    resolve_fault(mm, va, PF_USER, FAULT_FLAG_USER).reason != FAULT_OK)
+		if (pte_none(pte) || !fault_of_monitor(mm, va))
 			return false;
 	}
 }

@@ -73,6 +73,52 @@ static void the_thread_is_woken_before_room_is_made(void **state)
 	assert_int_equal(r.counts[PAID_IO_WRITES], 0); /* the batch is not full */
 }
 
+/* Two threads: in a walk the writer's steps may come between any of the monitor's. */
+static void note_writer(void *arg, const struct ledger_event *events, unsigned n)
+{
+	unsigned *sent = arg;
+
+	for (unsigned i = 0; i < n; i++) {
+		bool sends = strstr(events[i].text, "sends a page to the store");
+
+		assert_int_equal(!strcmp(events[i].from->name, "the writer"), sends);
+		*sent += sends;
+	}
+}
+
+static void the_writer_is_told_from_the_monitor(void **state)
+{
+	struct lab_result r;
+	unsigned sent = 0;
+
+	(void)state;
+	lab_walk(&fluidmem_system, workload_find("pressure"), 0, note_writer, &sent, &r);
+	assert_int_equal(r.verdict, LAB_OK);
+	assert_true(sent > 0);
+}
+
+/* A page of the monitor's own, which the kernel has paged out. */
+static void note_monitors_faults(void *arg, const struct ledger_event *events, unsigned n)
+{
+	unsigned *faults = arg;
+
+	for (unsigned i = 0; i < n; i++)
+		*faults += events[i].way == BY_EXCEPTION && events[i].to &&
+			   !strcmp(events[i].from->name, "the monitor");
+}
+
+static void the_monitor_faults_on_its_own_pages(void **state)
+{
+	struct lab_result r;
+	unsigned faults = 0;
+
+	(void)state;
+	lab_walk(&fluidmem_system, workload_find("14-out-of-frames"), 0, note_monitors_faults,
+		 &faults, &r);
+	assert_int_equal(r.verdict, LAB_OK);
+	assert_true(faults > 0);
+}
+
 static void pages_of_zeros_are_not_sent(void **state)
 {
 	struct lab_result r = run_text("# zeros\n"
@@ -251,6 +297,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_hit_in_the_store_is_three_calls),
 		cmocka_unit_test(the_thread_is_woken_before_room_is_made),
+		cmocka_unit_test(the_writer_is_told_from_the_monitor),
+		cmocka_unit_test(the_monitor_faults_on_its_own_pages),
 		cmocka_unit_test(pages_of_zeros_are_not_sent),
 		cmocka_unit_test(what_waits_to_be_written_is_stolen),
 		cmocka_unit_test(what_is_unmapped_is_forgotten),
