@@ -29,6 +29,11 @@ bool workload_is_conformance(const struct workload *w)
 	return w->name[0] >= '0' && w->name[0] <= '9';
 }
 
+bool workload_is_expected(const struct workload *w, const struct system_type *type)
+{
+	return !strcmp(w->name, type->expected_of ? type->expected_of : "minor-fault");
+}
+
 const char *workload_title(const struct workload *w, char *buf, size_t size)
 {
 	const char *end = strchr(w->text, '\n');

@@ -26,6 +26,9 @@ bool workload_is_conformance(const struct workload *w);
 /* Its first comment, without the mark.  size bytes, returns buf. */
 const char *workload_title(const struct workload *w, char *buf, size_t size);
 
+/* Is it the one that the system's expectations are for? */
+bool workload_is_expected(const struct workload *w, const struct system_type *type);
+
 enum lab_verdict {
 	LAB_OK,
 	LAB_DIFFERS,	 /* message says in which line, and how */

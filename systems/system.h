@@ -36,8 +36,8 @@ struct system_attack {
 	int refused;		     /* what has to: a negative errno */
 };
 
-/* What the first write to a fresh page, whose table is there, is expected to cost: as published, or
- * by going through the published steps on paper. */
+/* What a fault is expected to cost: as published, or by going through the published steps on
+ * paper. */
 struct system_expectation {
 	enum ledger_counter counter;
 	u64 value;
@@ -60,6 +60,9 @@ struct system_type {
 	unsigned nr_attacks;
 	const struct system_expectation *expected;
 	unsigned nr_expected;
+	/* The workload with the one fault that they are for; NULL: "minor-fault", the first write
+	 * to a fresh page whose table is there. */
+	const char *expected_of;
 	bool takes_extension;
 	const char *const *parts; /* names; nr_parts 0: it runs one program */
 	unsigned nr_parts;

@@ -297,7 +297,7 @@ static void tell(void *arg, const struct ledger_event *events, unsigned n)
 		return;
 	snprintf(title, sizeof(title), "%s: %s", w->options->systems[0]->name,
 		 w->options->workload->name);
-	w->err = lab_walk_svg(w->options->svg, title, events, n);
+	w->err = lab_walk_svg(w->options->svg, title, events, n, w->result.cpus);
 }
 
 static int walk(const struct lab_options *o)
@@ -338,6 +338,24 @@ bool lab_is_paid(const struct lab_report *r, unsigned workload, enum ledger_coun
 		if (lab_result(r, workload, i)->counts[counter])
 			return true;
 	return false;
+}
+
+struct lab_expected lab_expected(const struct lab_report *r, unsigned workload, unsigned system)
+{
+	const struct system_type *t = r->options->systems[system];
+	const struct lab_result *result = lab_result(r, workload, system);
+	struct lab_expected x = { .counts = t->expected, .paid = result->counts };
+
+	if (result->verdict == LAB_OK && workload_is_expected(r->workloads[workload], t))
+		x.n = t->nr_expected;
+	for (unsigned i = 0; i < x.n; i++)
+		x.met += lab_is_met(&x, i);
+	return x;
+}
+
+const char *lab_why(const struct system_expectation *e)
+{
+	return e->why ? e->why : "nobody knows why it is not";
 }
 
 bool lab_shows_parts(const struct lab_report *r, unsigned system)

@@ -45,16 +45,31 @@ const char *lab_verdict_name(enum lab_verdict verdict);
 /* Does any system pay anything of this for the workload? */
 bool lab_is_paid(const struct lab_report *r, unsigned workload, enum ledger_counter counter);
 
+/* What a system was expected to pay for a workload, and what it did. */
+struct lab_expected {
+	const struct system_expectation *counts;
+	const u64 *paid; /* [NR_LEDGER_COUNTERS] */
+	unsigned n;	 /* 0: nothing is expected, or the system has not done it */
+	unsigned met;
+};
+struct lab_expected lab_expected(const struct lab_report *r, unsigned workload, unsigned system);
+static inline bool lab_is_met(const struct lab_expected *x, unsigned i)
+{
+	return x->paid[x->counts[i].counter] == x->counts[i].value;
+}
+/* Why it is not. */
+const char *lab_why(const struct system_expectation *e);
+
 /* To stdout.  False: it could not be written. */
 bool lab_print_table(const struct lab_report *r);
 bool lab_print_json(const struct lab_report *r);
 bool lab_print_csv(const struct lab_report *r);
 bool lab_print_html(const struct lab_report *r);
 
-/* A fault's journey on so many CPUs, as text; and as a sequence diagram, of no more than 400 steps.
- * 0, or a negative errno. */
+/* A fault's journey on so many CPUs, as text; and as a sequence diagram, of no more than 400 steps,
+ * which says so if there are more.  0, or a negative errno. */
 void lab_walk_text(const struct ledger_event *events, unsigned n, unsigned nr_cpus);
-int lab_walk_svg(const char *path, const char *title, const struct ledger_event *events,
-		 unsigned n);
+int lab_walk_svg(const char *path, const char *title, const struct ledger_event *events, unsigned n,
+		 unsigned nr_cpus);
 
 #endif

@@ -8,10 +8,12 @@
 static const char style[] =
 	"body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:130em;padding:0 1em;"
 	"color:#222;background:#fff}"
-	"h1{font-size:1.6em}h2{font-size:1.15em;margin:2em 0 .2em}p{margin:.2em 0 .8em;color:#555}"
+	"h1{font-size:1.6em}h2{font-size:1.15em;margin:2em 0 .2em}h3{font-size:1em;margin:1em 0 "
+	".2em}p{margin:.2em 0 .8em;color:#555}"
 	".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
 	"th,td{padding:.2em .7em;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}"
 	"th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:#fff}"
+	"th.why,td.why{text-align:left;white-space:normal;min-width:20em}"
 	"summary{cursor:pointer}thead th{border-bottom:2px solid #888}"
 	".ok{color:#17692b}.bad{color:#fff;background:#b3261e}.none{color:#777}"
 	".bar{display:inline-block;height:.6em;background:#7a9cc6;margin-left:.5em}"
@@ -187,12 +189,66 @@ static void attacks(const struct lab_report *r)
 	printf("</tbody></table></div></details>\n");
 }
 
+static void expected_rows(const struct lab_report *r, unsigned w, bool met)
+{
+	for (unsigned s = 0; s < r->options->nr_systems; s++) {
+		const struct lab_expected x = lab_expected(r, w, s);
+
+		for (unsigned i = 0; i < x.n; i++) {
+			const struct system_expectation *e = &x.counts[i];
+
+			if (lab_is_met(&x, i) != met)
+				continue;
+			printf("<tr><td>%s<td>%s<td>%llu<td>%llu", r->options->systems[s]->name,
+			       ledger_name(e->counter), (unsigned long long)e->value,
+			       (unsigned long long)x.paid[e->counter]);
+			if (!met) {
+				printf("<td class=why>");
+				escaped(lab_why(e));
+			}
+			printf("\n");
+		}
+	}
+}
+
+static void expected_table(const struct lab_report *r, unsigned w, bool met)
+{
+	printf("<div class=wide><table><thead><tr><th>system<th>counter<th>expected<th>counted%s"
+	       "</thead><tbody>\n",
+	       met ? "" : "<th class=why>why");
+	expected_rows(r, w, met);
+	table_end();
+}
+
+/* What differs is shown; the rest is folded. */
+static void expectations(const struct lab_report *r, unsigned w)
+{
+	unsigned n = 0, met = 0;
+
+	for (unsigned s = 0; s < r->options->nr_systems; s++) {
+		const struct lab_expected x = lab_expected(r, w, s);
+
+		n += x.n;
+		met += x.met;
+	}
+	if (!n)
+		return;
+	printf("<h3>As expected?</h3><p>As published, or by going through the published steps on "
+	       "paper.</p>\n");
+	if (met < n)
+		expected_table(r, w, false);
+	printf("<details><summary>%u of %u counts are as expected.</summary>\n", met, n);
+	expected_table(r, w, true);
+	printf("</details>\n");
+}
+
 static void ledger_and_parts(const struct lab_report *r, unsigned w)
 {
 	ledger(r, w);
 	for (unsigned s = 0; s < r->options->nr_systems; s++)
 		if (r->options->systems[s]->nr_parts && lab_result(r, w, s)->verdict == LAB_OK)
 			parts(r, w, s);
+	expectations(r, w);
 }
 
 bool lab_print_html(const struct lab_report *r)

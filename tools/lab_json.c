@@ -25,8 +25,29 @@ static json_t *parts(const struct system_type *t, const struct lab_result *r)
 	return o;
 }
 
-static json_t *result(const struct system_type *t, const struct lab_result *r)
+static json_t *expected(const struct lab_expected *x)
 {
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < x->n; i++) {
+		const struct system_expectation *e = &x->counts[i];
+		json_t *o = json_object();
+
+		json_object_set_new(o, "counter", json_string(ledger_name(e->counter)));
+		json_object_set_new(o, "expected", json_integer((json_int_t)e->value));
+		json_object_set_new(o, "counted", json_integer((json_int_t)x->paid[e->counter]));
+		json_object_set_new(o, "why",
+				    lab_is_met(x, i) ? json_null() : json_string(lab_why(e)));
+		json_array_append_new(list, o);
+	}
+	return list;
+}
+
+static json_t *result(const struct lab_report *report, unsigned w, unsigned s)
+{
+	const struct system_type *t = report->options->systems[s];
+	const struct lab_result *r = lab_result(report, w, s);
+	const struct lab_expected x = lab_expected(report, w, s);
 	json_t *o = json_object();
 	char plain[SCRIPT_MESSAGE];
 
@@ -37,6 +58,8 @@ static json_t *result(const struct system_type *t, const struct lab_result *r)
 	json_object_set_new(o, "counts", counts(r->counts));
 	if (t->nr_parts)
 		json_object_set_new(o, "parts", parts(t, r));
+	if (x.n)
+		json_object_set_new(o, "expected", expected(&x));
 	return o;
 }
 
@@ -71,8 +94,7 @@ bool lab_print_json(const struct lab_report *r)
 		json_t *systems = json_object();
 
 		for (unsigned s = 0; s < r->options->nr_systems; s++)
-			json_object_set_new(systems, r->options->systems[s]->name,
-					    result(r->options->systems[s], lab_result(r, w, s)));
+			json_object_set_new(systems, r->options->systems[s]->name, result(r, w, s));
 		json_object_set_new(all, json_plain(r->workloads[w]->name, plain, sizeof(plain)),
 				    systems);
 	}

@@ -156,22 +156,17 @@ static void all_parts(const struct lab_report *r, unsigned w)
 static void expectations(const struct lab_report *r, unsigned w)
 {
 	for (unsigned s = 0; s < r->options->nr_systems; s++) {
-		const struct system_type *t = r->options->systems[s];
-		const struct lab_result *result = lab_result(r, w, s);
-		unsigned met = 0;
+		const struct lab_expected x = lab_expected(r, w, s);
+		const char *name = r->options->systems[s]->name;
 
-		if (result->verdict != LAB_OK)
-			continue;
-		for (unsigned i = 0; i < t->nr_expected; i++) {
-			const struct system_expectation *e = &t->expected[i];
-
-			met += result->counts[e->counter] == e->value;
-			if (result->counts[e->counter] != e->value)
-				printf("  %s: %s is expected to be %llu; %s\n", t->name,
-				       ledger_name(e->counter), (unsigned long long)e->value,
-				       e->why ? e->why : "nobody knows why it is not");
-		}
-		printf("  %s: %u of %u counts are as expected\n", t->name, met, t->nr_expected);
+		for (unsigned i = 0; i < x.n; i++)
+			if (!lab_is_met(&x, i))
+				printf("  %s: %s is expected to be %llu; %s\n", name,
+				       ledger_name(x.counts[i].counter),
+				       (unsigned long long)x.counts[i].value,
+				       lab_why(&x.counts[i]));
+		if (x.n)
+			printf("  %s: %u of %u counts are as expected\n", name, x.met, x.n);
 	}
 }
 
@@ -205,8 +200,7 @@ bool lab_print_table(const struct lab_report *r)
 			continue;
 		ledger(r, w);
 		all_parts(r, w);
-		if (!strcmp(r->workloads[w]->name, "minor-fault"))
-			expectations(r, w);
+		expectations(r, w);
 		printf("\n");
 	}
 	return !ferror(stdout);

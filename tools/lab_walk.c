@@ -75,6 +75,7 @@ void lab_walk_text(const struct ledger_event *events, unsigned n, unsigned nr_cp
 struct cast {
 	const struct ledger_actor *actors[MOST_ACTORS];
 	unsigned n;
+	unsigned nr_cpus;
 };
 
 static unsigned place_of(struct cast *c, const struct ledger_actor *a)
@@ -157,23 +158,51 @@ static void draw_event(FILE *f, struct cast *c, const struct ledger_event *e, un
 	fprintf(f, "</text>\n");
 }
 
-int lab_walk_svg(const char *path, const char *title, const struct ledger_event *events, unsigned n)
+/* Beside the row, if there are several. */
+static void draw_cpu(FILE *f, const struct cast *c, unsigned cpu, unsigned row)
 {
+	unsigned y = TOP + row * ROW + 22;
+
+	if (c->nr_cpus == 1)
+		return;
+	if (cpu < c->nr_cpus)
+		fprintf(f, "<text class=\"n\" x=\"8\" y=\"%u\">CPU %u</text>\n", y, cpu);
+	else
+		fprintf(f, "<text class=\"n\" x=\"8\" y=\"%u\">beside</text>\n", y);
+}
+
+/* What is not drawn. */
+static void draw_rest(FILE *f, unsigned n)
+{
+	fprintf(f, "<text class=\"h\" x=\"16\" y=\"%u\">", TOP + MOST_ROWS * ROW + 18);
+	fprintf(f, "steps %u to %u are not drawn; the walk as text has them", MOST_ROWS + 1, n);
+	if (n == LEDGER_EVENTS)
+		fprintf(f, ", and what came after them is not kept");
+	fprintf(f, "</text>\n");
+}
+
+int lab_walk_svg(const char *path, const char *title, const struct ledger_event *events,
+		 unsigned all, unsigned nr_cpus)
+{
+	unsigned n = min_of(all, (unsigned)MOST_ROWS);
+	struct cast c = { .nr_cpus = nr_cpus };
 	FILE *f = fopen(path, "we");
-	struct cast c = { .n = 0 };
 	bool good;
 
 	if (!f)
 		return -errno;
-	n = min_of(n, (unsigned)MOST_ROWS);
 	for (unsigned i = 0; i < n; i++) {
 		place_of(&c, events[i].from);
 		if (events[i].to)
 			place_of(&c, events[i].to);
 	}
-	draw_head(f, &c, title, n);
-	for (unsigned i = 0; i < n; i++)
+	draw_head(f, &c, title, n + (all > n));
+	for (unsigned i = 0; i < n; i++) {
+		draw_cpu(f, &c, events[i].cpu, i);
 		draw_event(f, &c, &events[i], i);
+	}
+	if (all > n)
+		draw_rest(f, all);
 	fprintf(f, "</svg>\n");
 	good = !ferror(f);
 	if (fclose(f) || !good)

@@ -61,6 +61,15 @@ struct program_ops {
 	u64 (*copy_in)(struct program *p, unsigned cpu, void *to, u64 va, u64 n);
 	u64 (*copy_out)(struct program *p, unsigned cpu, u64 va, const void *from, u64 n);
 
+	/* The kernel takes `len` bytes (whole pages) of memory of its own that can be paged out:
+	 * *va, until the machine ends.  0, -ENOMEM, or what the kernel stopped for.  Offered where
+	 * a kernel has such memory. */
+	int (*kernel_map)(struct program *p, unsigned cpu, u64 len, u64 *va);
+	/* Its own code accesses that memory, up to a page, within one: PF_WRITE or 0.  0, -EFAULT,
+	 * or what the kernel stopped for. */
+	int (*kernel_access)(struct program *p, unsigned cpu, u64 va, u32 access, void *bytes,
+			     size_t n);
+
 	/* Has the page at va been written to since its translation was made?  1, 0; -ENOENT: it has
 	 * none.  Offered where a program may ask that. */
 	int (*dirty)(struct program *p, unsigned cpu, u64 va);

@@ -17,6 +17,9 @@
  *                               process
  *   copyin ADDR LEN [BYTE]      the kernel reads it for the program, as in write(2)
  *   copyout ADDR LEN BYTE       the kernel fills it, as in read(2)
+ *   kmap LEN as X               the kernel takes memory of its own that can be paged out
+ *   kread ADDR LEN [BYTE]       the kernel's own code reads it, for nobody, within no call
+ *   kwrite ADDR LEN BYTE        the same, fills it
  *   dirty ADDR LEN 0|1          each page has a translation, by which it was written to, or not
  *   pageout ADDR LEN            reclaim what can be and is mapped once
  *   reclaim N                   reclaim N pages of whoever, if there are so many

@@ -32,7 +32,8 @@ static const char *const verbs[] = {
 	[OP_FAIL] = "fail",	  [OP_CLOSE] = "close",	    [OP_CPU] = "cpu",
 	[OP_CHECK] = "check",	  [OP_EXPECT] = "expect",   [OP_TOGETHER] = "together",
 	[OP_COPYIN] = "copyin",	  [OP_COPYOUT] = "copyout", [OP_MEASURE] = "measure",
-	[OP_DIRTY] = "dirty",
+	[OP_DIRTY] = "dirty",	  [OP_KMAP] = "kmap",	    [OP_KREAD] = "kread",
+	[OP_KWRITE] = "kwrite",
 };
 
 static const char *const counters[] = {
@@ -341,6 +342,17 @@ static int parse_map(struct line *l, struct script_op *op)
 	return accept_as(l, &op->as);
 }
 
+static int parse_kernel_map(struct line *l, struct script_op *op)
+{
+	int err = want_number(l, "a length", &op->len);
+
+	if (!err && (!op->len || op->len % PAGE_SIZE))
+		return complain_there(l, "the length is not one of pages", l->words[l->at - 1]);
+	if (!err && !accept(l, "as"))
+		return complain_next(l, "as what?");
+	return err ? err : want_name(l, &op->as);
+}
+
 static int parse_remap(struct line *l, struct script_op *op)
 {
 	int err = want_range(l, op);
@@ -505,6 +517,8 @@ static int parse_arguments(struct line *l, struct script_op *op)
 	switch (op->verb) {
 	case OP_MAP:
 		return parse_map(l, op);
+	case OP_KMAP:
+		return parse_kernel_map(l, op);
 	case OP_UNMAP:
 	case OP_PAGEOUT:
 		return want_range(l, op);
@@ -517,10 +531,12 @@ static int parse_arguments(struct line *l, struct script_op *op)
 		return parse_advise(l, op);
 	case OP_READ:
 	case OP_COPYIN:
+	case OP_KREAD:
 		err = want_range(l, op);
 		return err ? err : accept_byte(l, &op->byte);
 	case OP_WRITE:
 	case OP_COPYOUT:
+	case OP_KWRITE:
 		err = want_range(l, op);
 		return err ? err : want_byte(l, &op->byte);
 	case OP_DIRTY:

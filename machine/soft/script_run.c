@@ -80,24 +80,31 @@ static u64 part(u64 va, u64 end)
 	return min_of(end - va, PAGE_SIZE - page_offset(va));
 }
 
+/* By the program, or by its kernel's own code. */
+static struct outcome access_part(struct run *r, const struct script_op *op, u64 va, u32 access,
+				  void *bytes, size_t n)
+{
+	if (op->verb == OP_KREAD || op->verb == OP_KWRITE)
+		return of_errno(r->ops->kernel_access(r->p, r->cpu, va, access, bytes, n));
+	return of_access(r->ops->access(r->p, r->cpu, va, access, bytes, n));
+}
+
 static int run_read(struct run *r, const struct script_op *op, struct outcome *out)
 {
 	u64 va = resolve(r, &op->addr), end = va + op->len, n, i;
-	enum fault_reason reason = FAULT_OK;
 	u8 bytes[PAGE_SIZE];
 	char what[80];
 
-	for (; va < end && reason == FAULT_OK; va += n) {
+	for (; va < end && out->kind == OUT_OK; va += n) {
 		n = part(va, end);
-		reason = r->ops->access(r->p, r->cpu, va, 0, bytes, n);
-		for (i = 0; reason == FAULT_OK && op->byte >= 0 && i < n; i++)
+		*out = access_part(r, op, va, 0, bytes, n);
+		for (i = 0; out->kind == OUT_OK && op->byte >= 0 && i < n; i++)
 			if (bytes[i] != op->byte) {
 				snprintf(what, sizeof(what), "0x%llx holds %u, not %d",
 					 (unsigned long long)(va + i), bytes[i], op->byte);
 				return fail(r, op, what);
 			}
 	}
-	*out = of_access(reason);
 	return 0;
 }
 
@@ -119,18 +126,16 @@ static int run_dirty(struct run *r, const struct script_op *op)
 	return 0;
 }
 
-static struct outcome run_write(struct run *r, const struct script_op *op)
+static void run_write(struct run *r, const struct script_op *op, struct outcome *out)
 {
 	u64 va = resolve(r, &op->addr), end = va + op->len, n;
-	enum fault_reason reason = FAULT_OK;
 	u8 bytes[PAGE_SIZE];
 
 	memset(bytes, op->byte, sizeof(bytes));
-	for (; va < end && reason == FAULT_OK; va += n) {
+	for (; va < end && out->kind == OUT_OK; va += n) {
 		n = part(va, end);
-		reason = r->ops->access(r->p, r->cpu, va, PF_WRITE, bytes, n);
+		*out = access_part(r, op, va, PF_WRITE, bytes, n);
 	}
-	return of_access(reason);
 }
 
 static enum fault_reason touch(struct run *r, unsigned cpu, u64 va, u32 access)
@@ -358,6 +363,16 @@ static struct outcome run_map(struct run *r, const struct script_op *op)
 	return of_address(r->ops->map(r->p, r->cpu, &map));
 }
 
+static struct outcome run_kernel_map(struct run *r, const struct script_op *op)
+{
+	u64 va = 0;
+	int err = r->ops->kernel_map(r->p, r->cpu, op->len, &va);
+
+	if (err)
+		return of_errno(err);
+	return (struct outcome){ .kind = OUT_ADDRESS, .address = va };
+}
+
 static int run_expect(struct run *r, const struct script_op *op)
 {
 	char what[80];
@@ -430,6 +445,11 @@ static bool is_offered(const struct program_ops *o, const struct script_op *op)
 		return o->copy_in;
 	case OP_COPYOUT:
 		return o->copy_out;
+	case OP_KMAP:
+		return o->kernel_map;
+	case OP_KREAD:
+	case OP_KWRITE:
+		return o->kernel_access;
 	case OP_DIRTY:
 		return o->dirty;
 	case OP_PAGEOUT:
@@ -483,9 +503,14 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 		*out = of_errno(r->ops->advise(r->p, r->cpu, addr, op->len, op->advice));
 		return 0;
 	case OP_READ:
+	case OP_KREAD:
 		return run_read(r, op, out);
 	case OP_WRITE:
-		*out = run_write(r, op);
+	case OP_KWRITE:
+		run_write(r, op, out);
+		return 0;
+	case OP_KMAP:
+		*out = run_kernel_map(r, op);
 		return 0;
 	case OP_TOUCH:
 		*out = of_access(touch_all(r, r->cpu, op));

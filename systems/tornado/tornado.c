@@ -360,21 +360,13 @@ static void check(struct program *p)
 		vmf_panic("tornado: objects are waited for, and nobody is in a call");
 }
 
+/* Of a page that is in core. */
 static const struct system_expectation expected[] = {
-	{ PAID_EXCEPTIONS, 1, NULL },
-	{ PAID_CROSSINGS, 2, NULL },
-	{ PAID_DOMAINS, 0, NULL },
-	{ PAID_SYSTEM_CALLS, 0, NULL },
-	{ PAID_MESSAGES, 0, NULL },
-	{ PAID_PAGES_COPIED, 0, NULL },
-	{ PAID_PAGES_ZEROED, 1, NULL },
-	{ PAID_ENTRY_WRITES, 1, NULL },
-	{ PAID_REMOTE, 0, NULL },
-	{ PAID_HANDLERS, 4,
-	  "that is for a page in core; a fresh one asks the DRAM manager and the COR, too" },
-	{ PAID_LOCKS_OBJECT, 2,
-	  "that is for a page in core; of a fresh one the FCM's lock is taken again when it is "
-	  "filled" },
+	{ PAID_EXCEPTIONS, 1, NULL },	{ PAID_CROSSINGS, 2, NULL },	{ PAID_DOMAINS, 0, NULL },
+	{ PAID_SYSTEM_CALLS, 0, NULL }, { PAID_MESSAGES, 0, NULL },	{ PAID_UPCALLS, 0, NULL },
+	{ PAID_PAGES_COPIED, 0, NULL }, { PAID_PAGES_ZEROED, 0, NULL }, { PAID_IO_READS, 0, NULL },
+	{ PAID_ENTRY_WRITES, 1, NULL }, { PAID_REMOTE, 0, NULL },	{ PAID_HANDLERS, 4, NULL },
+	{ PAID_LOCKS_OBJECT, 2, NULL },
 };
 
 /* ---- its life ---- */
@@ -443,6 +435,7 @@ const struct system_type tornado_system = {
 	.nr_attacks = NR_TORNADO_ATTACKS,
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
+	.expected_of = "in-core",
 	.create = create,
 };
 
@@ -453,5 +446,6 @@ const struct system_type tornado_shared_system = {
 	.nr_attacks = NR_TORNADO_ATTACKS,
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
+	.expected_of = "in-core",
 	.create = create,
 };

@@ -117,6 +117,10 @@ static void bad_input_gets_one_line_that_says_where_and_what(void **state)
 	expect_complaint("write 0 1 256", "line 1, column 11: not a byte: '256'");
 	expect_complaint("dirty 0 1P 2", "line 1, column 12: neither 0 nor 1: '2'");
 	expect_complaint("dirty 0 1P", "line 1, column 11: 0 or 1 is missing");
+	expect_complaint("kmap 1 as A", "line 1, column 6: the length is not one of pages");
+	expect_complaint("kmap 0 as A", "line 1, column 6: the length is not one of pages");
+	expect_complaint("kmap 1P", "line 1, column 8: as what?");
+	expect_complaint("kwrite 0 1P", "line 1, column 12: a byte is missing");
 	expect_complaint("touch 0 1 rw", "line 1, column 11: not an access (r, w or x): 'rw'");
 	expect_complaint("advise 0 1 please", "line 1, column 12: not an advice: 'please'");
 	expect_complaint("cpu 1000", "line 1, column 5: not a CPU: '1000'");

@@ -373,6 +373,20 @@ static void an_in_core_fault_is_four_calls_and_two_locks(void **state)
 	}
 }
 
+/* A fresh one asks the DRAM manager and the COR, too, and the FCM is told when it is filled. */
+static void a_fresh_page_is_six_calls_and_three_locks(void **state)
+{
+	(void)state;
+	run("tornado", workload_text("minor-fault"));
+	assert_int_equal(counts[PAID_EXCEPTIONS], 1);
+	assert_int_equal(counts[PAID_CROSSINGS], 2);
+	assert_int_equal(counts[PAID_HANDLERS], 4 + 2);
+	assert_int_equal(counts[PAID_LOCKS_OBJECT], 2 + 1);
+	assert_int_equal(counts[PAID_PAGES_ZEROED], 1);
+	assert_int_equal(counts[PAID_ENTRY_WRITES], 1);
+	assert_int_equal(counts[PAID_REMOTE], 0);
+}
+
 static void a_page_that_must_be_read_costs_a_call_of_the_server_and_an_upcall(void **state)
 {
 	(void)state;
@@ -745,6 +759,7 @@ int main(void)
 		OBJECT_TEST(what_could_not_be_filled_is_filled_by_the_next),
 		OBJECT_TEST(frames_are_at_home_where_they_were_taken_last),
 		cmocka_unit_test(an_in_core_fault_is_four_calls_and_two_locks),
+		cmocka_unit_test(a_fresh_page_is_six_calls_and_three_locks),
 		cmocka_unit_test(a_page_that_must_be_read_costs_a_call_of_the_server_and_an_upcall),
 		cmocka_unit_test(only_a_shared_fcm_is_remote),
 		cmocka_unit_test(pages_of_the_other_s_part_are_remote),
