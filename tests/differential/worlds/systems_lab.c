@@ -178,17 +178,39 @@ static bool make_files(struct program *p)
 	return true;
 }
 
+/* Where a system runs several programs, each does the step, one after the other: nothing else may
+ * come of it than of the first's. */
+static void do_beside(const struct side *side, unsigned i, const struct systems_step *op)
+{
+	const struct system *s = side->system;
+	char why[120];
+
+	for (unsigned k = 1; k < s->nr_parts; k++) {
+		s64 got = do_step(s->parts[k].program, op);
+
+		if (got == side->results[i])
+			continue;
+		snprintf(why, sizeof(why), "step %u gives %lld, and %lld in its program %s", i,
+			 (long long)side->results[i], (long long)got, side->type->parts[k]);
+		guard_give_up(why);
+	}
+}
+
 static void do_script(void *arg)
 {
 	struct side *side = arg;
 	struct program *p = side->system->program;
+	bool made = make_files(p);
 
-	if (!make_files(p))
+	for (unsigned k = 1; made && k < side->system->nr_parts; k++)
+		made = make_files(side->system->parts[k].program);
+	if (!made)
 		guard_give_up("no memory for files");
 	for (unsigned i = 0; i < side->script->n; i++) {
 		struct systems_step op = systems_step(side->script, i);
 
 		side->results[i] = do_step(p, &op);
+		do_beside(side, i, &op);
 	}
 	p->ops->check(p);
 }
