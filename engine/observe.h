@@ -13,7 +13,7 @@ enum engine_step {
 	STEP_LOCK_SPACE,   /* mmap_lock taken for reading */
 	STEP_ACCESS_ERROR, /* the VMA forbids the access, or there is none */
 	STEP_HANDLE_FAULT,
-	STEP_READ_TABLES, /* n entries, down to the one looked for */
+	STEP_READ_TABLES, /* by a walk, or of its end: n entries; where a table is missing, too */
 	STEP_ALLOC_TABLE,
 	STEP_ANONYMOUS, /* the four ways on */
 	STEP_FILE,

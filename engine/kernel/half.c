@@ -57,9 +57,11 @@ static pte_t *table_below(struct kernel *kernel, pte_t *slot, bool make)
 static pte_t *walk_to_leaf(struct kernel *kernel, u64 va, bool make)
 {
 	pte_t *table = kernel->pgd;
+	unsigned read = 0;
 
-	for (enum mmu_level level = LEVEL_P4D; table && level > LEVEL_PTE; level--)
+	for (enum mmu_level level = LEVEL_P4D; table && level > LEVEL_PTE; level--, read++)
 		table = table_below(kernel, &table[level_index(level, va)], make);
+	observe(kernel->engine, STEP_READ_TABLES, va, read);
 	return table ? &table[level_index(LEVEL_PTE, va)] : NULL;
 }
 

@@ -62,21 +62,29 @@ void tables_fini(struct mm *mm)
 	mm->pgd = NULL;
 }
 
+/* On its way down a walk reads an entry, one of *n. */
+static pte_t read_on_way(const pte_t *entry, unsigned *n)
+{
+	(*n)++;
+	return pte_read(entry);
+}
+
 pte_t *entry_find(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 {
 	struct engine *e = mm->engine;
 	pte_t *entries = mm->pgd;
 	u64 pfn = mm->pgd_phys >> PAGE_SHIFT;
+	unsigned read = 0;
 
-	for (unsigned level = LEVEL_P4D; level > to; level--) {
-		pte_t entry = pte_read(&entries[level_index(level, va)]);
+	for (unsigned level = LEVEL_P4D; entries && level > to; level--) {
+		pte_t entry = read_on_way(&entries[level_index(level, va)], &read);
 
-		if (!pmd_is_table(entry))
-			return NULL;
 		pfn = pte_pfn(entry);
-		entries = table_bytes(e, pfn);
+		entries = pmd_is_table(entry) ? table_bytes(e, pfn) : NULL;
 	}
-	observe(e, STEP_READ_TABLES, va, LEVEL_P4D - to);
+	observe(e, STEP_READ_TABLES, va, read);
+	if (!entries)
+		return NULL;
 	*ptl = &e->pages[pfn].ptl;
 	return &entries[level_index(to, va)];
 }
@@ -125,31 +133,41 @@ static bool is_pools(const struct engine *e, pte_t pmd)
 	return pmd_is_huge(pmd) && is_of_pool(pfn_page(e, pte_pfn(pmd)));
 }
 
+/* There is to be a table below the slot, which had that entry.  False: no memory. */
+static bool make_table(struct mm *mm, u64 va, pte_t *slot, pte_t entry, spinlock_t *lock)
+{
+	if (unlikely(is_pools(mm->engine, entry)))
+		vmf_panic("a table is wanted at %lx, where a page of a pool is", (unsigned long)va);
+	if (!pte_huge(entry))
+		return add_table(mm, slot, lock);
+	split_huge_pmd(mm, va);
+	return true;
+}
+
 pte_t *entry_alloc(struct mm *mm, u64 va, enum mmu_level to, spinlock_t **ptl)
 {
 	struct engine *e = mm->engine;
 	pte_t *entries = mm->pgd;
 	u64 pfn = mm->pgd_phys >> PAGE_SHIFT;
+	unsigned read = 0;
 
-	for (unsigned level = LEVEL_P4D; level > to; level--) {
+	for (unsigned level = LEVEL_P4D; entries && level > to; level--) {
+		spinlock_t *lock = level == LEVEL_PMD ? &e->pages[pfn].ptl : &mm->table_lock;
 		pte_t *slot = &entries[level_index(level, va)];
-		pte_t entry = pte_read(slot);
+		pte_t entry = read_on_way(slot, &read);
+		bool made = true;
 
-		while (unlikely(!pmd_is_table(entry))) {
-			if (unlikely(is_pools(e, entry)))
-				vmf_panic("a table is wanted at %lx, where a page of a pool is",
-					  (unsigned long)va);
-			if (pte_huge(entry))
-				split_huge_pmd(mm, va);
-			else if (!add_table(mm, slot,
-					    level == LEVEL_PMD ? &e->pages[pfn].ptl
-							       : &mm->table_lock))
-				return NULL;
-			entry = pte_read(slot);
+		while (unlikely(!pmd_is_table(entry)) && made) {
+			made = make_table(mm, va, slot, entry, lock);
+			if (made)
+				entry = read_on_way(slot, &read);
 		}
 		pfn = pte_pfn(entry);
-		entries = table_bytes(e, pfn);
+		entries = made ? table_bytes(e, pfn) : NULL;
 	}
+	observe(e, STEP_READ_TABLES, va, read);
+	if (!entries)
+		return NULL;
 	*ptl = &e->pages[pfn].ptl;
 	return &entries[level_index(to, va)];
 }
@@ -174,12 +192,19 @@ pte_t *pmd_alloc(struct mm *mm, u64 va, spinlock_t **ptl)
 	return entry_alloc(mm, va, LEVEL_PMD, ptl);
 }
 
+/* What a walk was for. */
+static pte_t read_end(struct mm *mm, u64 va, const pte_t *entry)
+{
+	observe(mm->engine, STEP_READ_TABLES, va, 1);
+	return pte_read(entry);
+}
+
 /* Where there is no PMD table: a page of a pool may be as large as what one maps. */
 static pte_t pud_peek(struct mm *mm, u64 va)
 {
 	spinlock_t *ptl;
 	const pte_t *pudp = entry_find(mm, va, LEVEL_PUD, &ptl);
-	pte_t pud = pudp ? pte_read(pudp) : (pte_t){ 0 };
+	pte_t pud = pudp ? read_end(mm, va, pudp) : (pte_t){ 0 };
 
 	if (pmd_is_huge(pud))
 		return pmd_small(pud, (va & (PUD_SIZE - 1)) >> PAGE_SHIFT);
@@ -194,43 +219,51 @@ pte_t pte_peek(struct mm *mm, u64 va)
 
 	if (unlikely(!pmdp))
 		return pud_peek(mm, va);
-	pmd = pte_read(pmdp);
+	pmd = read_end(mm, va, pmdp);
 	if (pte_huge(pmd))
 		return pmd_small(pmd_is_huge(pmd) ? pmd : pmd_unsplitting(pmd),
 				 level_index(LEVEL_PTE, va));
 	if (!pte_present(pmd)) /* nothing, or a marker in an area of a pool's pages */
 		return pmd;
-	return pte_read(&table_bytes(mm->engine, pte_pfn(pmd))[level_index(LEVEL_PTE, va)]);
+	return read_end(mm, va, &table_bytes(mm->engine, pte_pfn(pmd))[level_index(LEVEL_PTE, va)]);
+}
+
+/* Down to the huge entry for va, or to that in a last-level table: NULL, if a table is missing;
+ * *level: where it ends. */
+static pte_t *pmd_walk(struct mm *mm, u64 va, unsigned *level, spinlock_t **ptl, bool *huge)
+{
+	struct engine *e = mm->engine;
+	pte_t *table = mm->pgd, *slot = NULL;
+	struct page *page = NULL;
+	unsigned read = 0;
+
+	*huge = false;
+	for (*level = LEVEL_P4D; *level > LEVEL_PTE; (*level)--) {
+		pte_t entry;
+
+		slot = &table[level_index(*level, va)];
+		entry = read_on_way(slot, &read);
+		*huge = pte_huge(entry);
+		if (*huge || !pte_present(entry))
+			break;
+		page = &e->pages[pte_pfn(entry)];
+		table = table_bytes(e, pte_pfn(entry));
+	}
+	observe(e, STEP_READ_TABLES, va, read);
+	if (*level > LEVEL_PTE && !*huge)
+		return NULL;
+	*ptl = &page->ptl;
+	return *huge ? slot : &table[level_index(LEVEL_PTE, va)];
 }
 
 pte_t *pmd_next(struct mm *mm, u64 *va, u64 end, spinlock_t **ptl, bool *huge)
 {
-	struct engine *e = mm->engine;
-
 	while (*va < end) {
-		pte_t *table = mm->pgd, *slot;
-		struct page *page = NULL;
 		unsigned level;
+		pte_t *found = pmd_walk(mm, *va, &level, ptl, huge);
 
-		for (level = LEVEL_P4D; level > LEVEL_PTE; level--) {
-			pte_t entry;
-
-			slot = &table[level_index(level, *va)];
-			entry = pte_read(slot);
-			*huge = pte_huge(entry);
-			if (*huge) {
-				*ptl = &page->ptl;
-				return slot;
-			}
-			if (!pte_present(entry))
-				break;
-			page = &e->pages[pte_pfn(entry)];
-			table = table_bytes(e, pte_pfn(entry));
-		}
-		if (level == LEVEL_PTE) {
-			*ptl = &page->ptl;
-			return &table[level_index(LEVEL_PTE, *va)];
-		}
+		if (found)
+			return found;
 		*va = ((*va >> level_shift(level)) + 1) << level_shift(level);
 	}
 	return NULL;

@@ -107,10 +107,12 @@ bool engine_system_next_entry(struct mm *mm, u64 *va, pte_t *pte)
 	pte_t *ptep;
 
 	while ((ptep = pte_next_table(mm, va, mm->high, &ptl))) {
-		*pte = pte_read(ptep);
-		if (pte_mapped(*pte))
-			return true;
-		*va += PAGE_SIZE;
+		do { /* to the table's end */
+			*pte = pte_read(ptep++);
+			if (pte_mapped(*pte))
+				return true;
+			*va += PAGE_SIZE;
+		} while (*va < mm->high && *va & ~PMD_MASK);
 	}
 	return false;
 }
@@ -123,8 +125,10 @@ int lab_page_dirty(struct mm *mm, u64 va)
 
 	down_read(&mm->mmap_lock); /* under which no table goes */
 	ptep = pte_find(mm, va, &ptl);
-	if (ptep)
+	if (ptep) {
 		pte = pte_read(ptep);
+		ledger_count(PAID_SOFTWARE_READS);
+	}
 	up_read(&mm->mmap_lock);
 	return pte_present(pte) ? pte_dirty(pte) : -ENOENT;
 }

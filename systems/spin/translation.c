@@ -238,8 +238,10 @@ static pte_t peek_range(struct spin_services *m, struct mm *mm, u64 va)
 
 	spin_lock(&m->lock);
 	ptep = entry_of(m, mm, va, false);
-	if (ptep)
+	if (ptep) {
 		pte = pte_read(ptep);
+		ledger_count(PAID_SOFTWARE_READS);
+	}
 	spin_unlock(&m->lock);
 	return pte;
 }
@@ -255,8 +257,10 @@ static int peek_area(struct mm *mm, u64 va, pte_t *pte)
 	if (!down_read_trylock(&mm->mmap_lock))
 		return -EAGAIN;
 	ptep = pte_find(mm, va, &ptl);
-	if (ptep)
+	if (ptep) {
 		*pte = pte_read(ptep);
+		ledger_count(PAID_SOFTWARE_READS);
+	}
 	up_read(&mm->mmap_lock);
 	return 0;
 }

@@ -20,8 +20,6 @@
 #include "engine/base/errno.h"
 #include "systems/windows/pages.h"
 
-#define TABLE_READS 4 /* down to the entry */
-
 int ke_bug_check(struct nt *k, enum bugcheck_code code, u64 p1, u64 p2, u64 p3, u64 p4)
 {
 	const u64 parameters[4] = { p1, p2, p3, p4 };
@@ -204,11 +202,10 @@ int ki_enter_trap(struct nt *k, unsigned cpu)
 {
 	const struct nt_cpu *c = &k->cpus[cpu];
 	u64 at = atomic_load_explicit(&c->stack, memory_order_relaxed);
-	const pte_t *stack = mi_entry_at(k, at);
 
 	if (bugcheck_errno(&k->bugcheck))
 		return bugcheck_errno(&k->bugcheck);
-	if (!stack || !pte_present(pte_read(stack)))
+	if (!mi_can_be_pushed_to(k, at))
 		return ke_bug_check(k, UNEXPECTED_KERNEL_MODE_TRAP, TRAP_DOUBLE_FAULT, at, 0, 0);
 	return 0;
 }
@@ -248,7 +245,7 @@ static int access_fault(struct nt *k, unsigned cpu, u32 code, u64 va)
 
 	if (ptep) {
 		entry = pte_read(ptep);
-		ledger_add(PAID_SOFTWARE_READS, TABLE_READS);
+		ledger_count(PAID_SOFTWARE_READS); /* the walk down to it has counted its own */
 	}
 	if (mi_state(entry) == MI_VALID) {
 		if (!permits(entry, code))

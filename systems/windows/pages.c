@@ -27,6 +27,21 @@ pte_t *mi_entry_at(const struct nt *k, u64 va)
 	return kernel_pte(&k->half, va & PAGE_MASK);
 }
 
+static pte_t *table_at(void *ctx, u64 phys)
+{
+	struct soft_machine *m = ctx;
+
+	return (pte_t *)(m->memory + phys);
+}
+
+bool mi_can_be_pushed_to(struct nt *k, u64 va)
+{
+	struct walk_result w;
+
+	return mmu_walk(&k->machine->control, k->half.pgd_phys, va, PF_WRITE, table_at, k->machine,
+			&w) == WALK_OK;
+}
+
 struct mi_frame *mi_frame_of(struct nt *k, pte_t entry)
 {
 	return &k->frames[mi_number(entry) - k->first_pfn];

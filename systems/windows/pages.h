@@ -19,6 +19,9 @@ void nt_unlock(struct nt *k);
 
 /* The entry of an address in one of the regions, NULL: it is in none.  No lock. */
 pte_t *mi_entry_at(const struct nt *k, u64 va);
+/* Does the hardware find a page there to push a trap frame to?  Its walk, not ours: nothing is
+ * counted.  No lock. */
+bool mi_can_be_pushed_to(struct nt *k, u64 va);
 /* Of an entry that is valid or transition. */
 struct mi_frame *mi_frame_of(struct nt *k, pte_t entry);
 void *mi_bytes(const struct nt *k, const struct mi_frame *f);
