@@ -345,6 +345,17 @@ static struct tlb_entry *translate(struct soft_cpu *cpu, const struct mm *mm, u6
 	return *status == WALK_FAULT ? fault(cpu, va, w.error_code) : NULL;
 }
 
+static _Thread_local struct {
+	void (*fn)(void *arg);
+	void *arg;
+} on_fault;
+
+void soft_on_fault(void (*fn)(void *arg), void *arg)
+{
+	on_fault.fn = fn;
+	on_fault.arg = arg;
+}
+
 /* FAULT_OK: the CPU is inside and *host is the byte at va; soft_leave() when done with it.
  * Otherwise it is outside, and the access cannot be made. */
 static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, const struct access *a,
@@ -373,6 +384,8 @@ static enum fault_reason begin_access(struct soft_cpu *cpu, u64 va, const struct
 			return FAULT_MAPERR;
 		}
 		runs_here(cpu);
+		if (unlikely(on_fault.fn))
+			on_fault.fn(on_fault.arg);
 		if (unlikely(status == WALK_UNREACHABLE))
 			reason = cpu->machine->second->resolve(cpu->machine->second, cpu);
 		else

@@ -141,6 +141,10 @@ enum fault_reason soft_kernel_fetch(struct soft_cpu *cpu, u64 va, void *buf, siz
 /* As the CPU reads a descriptor by itself. */
 enum fault_reason soft_implicit_read(struct soft_cpu *cpu, u64 va, void *buf, size_t len);
 
+/* This thread's accesses: fn(arg) at each fault of theirs, before anybody fields it; no lock is
+ * held.  NULL: nobody is told.  For tests, which have CPUs fault at the same time. */
+void soft_on_fault(void (*fn)(void *arg), void *arg);
+
 /* ---- for the machine itself ---- */
 
 void soft_cpu_init(struct soft_cpu *cpu, struct soft_machine *m, unsigned number);

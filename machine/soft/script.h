@@ -14,7 +14,7 @@
  *   write ADDR LEN BYTE         fill
  *   touch ADDR LEN r|w|x        one access to each page; leaves its bytes as they are
  *   together ADDR LEN r|w|x     the same, by all CPUs at once, of which each runs a thread of this
- *                               process
+ *                               process; who faults on a page waits until all have come to it
  *   copyin ADDR LEN [BYTE]      the kernel reads it for the program, as in write(2)
  *   copyout ADDR LEN BYTE       the kernel fills it, as in read(2)
  *   kmap LEN as X               the kernel takes memory of its own that can be paged out

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Running the operations of a script on a program's machine; script.h has the language. */
-#include <pthread.h>
 #include <stdio.h>
 
 #include "engine/base/errno.h"
 #include "engine/base/text.h"
 #include "machine/soft/script_ops.h"
+#include "machine/soft/together.h"
 
 struct run {
 	struct program *p;
@@ -138,70 +138,14 @@ static void run_write(struct run *r, const struct script_op *op, struct outcome 
 	}
 }
 
-static enum fault_reason touch(struct run *r, unsigned cpu, u64 va, u32 access)
-{
-	u64 old;
-	u8 byte;
-
-	if (access & PF_WRITE) /* a write that changes nothing, whoever else writes */
-		return r->ops->add(r->p, cpu, va & ~(u64)7, 0, &old);
-	return r->ops->access(r->p, cpu, va, access, &byte, 1);
-}
-
-static enum fault_reason touch_all(struct run *r, unsigned cpu, const struct script_op *op)
-{
-	u64 va = resolve(r, &op->addr), end = va + op->len;
-	enum fault_reason reason = FAULT_OK;
-
-	for (; va < end && reason == FAULT_OK; va = (va & PAGE_MASK) + PAGE_SIZE)
-		reason = touch(r, cpu, va, op->access);
-	return reason;
-}
-
-/* ---- all CPUs at once ---- */
-
-struct toucher {
-	struct run *r;
-	const struct script_op *op;
-	unsigned cpu;
-	pthread_barrier_t *start;
-	enum fault_reason reason;
-};
-
-static void *touch_with_others(void *argument)
-{
-	struct toucher *t = argument;
-
-	pthread_barrier_wait(t->start);
-	t->reason = touch_all(t->r, t->cpu, t->op);
-	return NULL;
-}
-
 /* The first outcome that is not ok. */
-static int run_together(struct run *r, const struct script_op *op, struct outcome *out)
+static enum fault_reason run_together(struct run *r, const struct script_op *op)
 {
-	unsigned n = r->p->nr_cpus, started, process = r->ops->running(r->p, r->cpu);
-	enum fault_reason reason = FAULT_OK;
-	struct toucher touchers[SOFT_MAX_CPUS];
-	pthread_t threads[SOFT_MAX_CPUS];
-	pthread_barrier_t start;
+	unsigned process = r->ops->running(r->p, r->cpu);
 
-	pthread_barrier_init(&start, NULL, n);
-	for (started = 0; started < n; started++) {
-		r->ops->run(r->p, started, process);
-		touchers[started] =
-			(struct toucher){ .r = r, .op = op, .cpu = started, .start = &start };
-		if (pthread_create(&threads[started], NULL, touch_with_others, &touchers[started]))
-			vmf_panic("no thread for CPU %u", started);
-	}
-	for (unsigned i = 0; i < n; i++) {
-		pthread_join(threads[i], NULL);
-		if (reason == FAULT_OK)
-			reason = touchers[i].reason;
-	}
-	pthread_barrier_destroy(&start);
-	*out = of_access(reason);
-	return 0;
+	for (unsigned i = 0; i < r->p->nr_cpus; i++)
+		r->ops->run(r->p, i, process);
+	return program_touch_together(r->p, resolve(r, &op->addr), op->len, op->access);
 }
 
 /* ---- the kernel's copies ---- */
@@ -513,10 +457,11 @@ static int run_op(struct run *r, const struct script_op *op, struct outcome *out
 		*out = run_kernel_map(r, op);
 		return 0;
 	case OP_TOUCH:
-		*out = of_access(touch_all(r, r->cpu, op));
+		*out = of_access(program_touch(r->p, r->cpu, addr, op->len, op->access));
 		return 0;
 	case OP_TOGETHER:
-		return run_together(r, op, out);
+		*out = of_access(run_together(r, op));
+		return 0;
 	case OP_COPYIN:
 		return run_copy_in(r, op, out);
 	case OP_COPYOUT:

@@ -163,6 +163,24 @@ static void each_pays_what_is_expected_or_says_why_not(void **state)
 	}
 }
 
+/* By whatever way a system has a CPU's fault: nobody has a fresh page before all CPUs want it. */
+static void cpus_that_touch_at_once_overlap(void **state)
+{
+	struct lab_result r;
+
+	(void)state;
+	for (unsigned k = 0; k < nr_system_types; k++) {
+		u64 faults;
+
+		assert_int_equal(lab_run(system_types[k], workload_find("parallel"), 0, &r), 0);
+		assert_int_equal(r.verdict, LAB_OK);
+		faults = r.counts[PAID_EXCEPTIONS] + r.counts[PAID_VM_EXITS];
+		if (faults < 4 * 256)
+			fail_msg("%s: %llu faults", system_types[k]->name,
+				 (unsigned long long)faults);
+	}
+}
+
 /* A workload that is about one fault must have one, on every system; where a guest's stores to its
  * page tables are emulated, one more for each. */
 static void what_is_to_fault_once_does(void **state)
@@ -557,6 +575,7 @@ int main(void)
 		cmocka_unit_test(linux_pays_for_a_minor_fault_what_is_known),
 		cmocka_unit_test(a_walk_that_ends_at_a_missing_table_has_read),
 		cmocka_unit_test(each_pays_what_is_expected_or_says_why_not),
+		cmocka_unit_test(cpus_that_touch_at_once_overlap),
 		cmocka_unit_test(what_is_to_fault_once_does),
 		cmocka_unit_test(a_copy_costs_a_copy_and_a_flush),
 		cmocka_unit_test(every_page_that_is_protected_traps),

@@ -228,6 +228,36 @@ static void all_cpus_touch_at_once(void **state)
 	       "check\n");
 }
 
+/* However the host runs their threads: nobody has a fresh page before all have faulted on it. */
+static void all_cpus_fault_on_each_fresh_page(void **state)
+{
+	u64 before[SOFT_MAX_CPUS];
+
+	(void)state;
+	for (unsigned i = 0; i < w.m->nr_cpus; i++)
+		before[i] = atomic_load(&w.m->cpus[i].faults);
+	passes("map any 64P rw as A\ntogether A 64P w\nexpect rss 64\ncheck\n");
+	for (unsigned i = 0; i < w.m->nr_cpus; i++)
+		assert_true(atomic_load(&w.m->cpus[i].faults) - before[i] >= 64);
+}
+
+/* Some are never waited for: they end early, or have what others fault on. */
+static void who_does_not_come_is_not_waited_for(void **state)
+{
+	(void)state;
+	passes("map any 64P rw as A\n"
+	       "touch A+1P 1P w\n"
+	       "touch A+3P 60P w\n"
+	       "together A 64P w\n"
+	       "protect A+8P 1P r\n"
+	       "together A 64P w -> segv accerr\n"
+	       "cpu 1\n"
+	       "touch A 8P w\n"
+	       "together A 8P r\n"
+	       "together A+8P 1 x -> segv accerr\n"
+	       "check\n");
+}
+
 static void a_stack_grows_down(void **state)
 {
 	(void)state;
@@ -329,6 +359,8 @@ int main(void)
 		script_test(bad_arguments_are_refused),
 		script_test(the_kernel_copies_for_the_program),
 		script_test(all_cpus_touch_at_once),
+		script_test(all_cpus_fault_on_each_fresh_page),
+		script_test(who_does_not_come_is_not_waited_for),
 		script_test(a_stack_grows_down),
 		script_test(what_is_not_offered_is_said),
 		script_test(what_was_written_to_is_asked_where_it_can_be),
