@@ -456,7 +456,7 @@ static int create_machine(struct engine_system *s, const struct system_options *
 	struct engine_config config = engine_system_config(o->frames, s->policy);
 	struct soft_options so = {
 		.table_frames = o->frames / 8 + 512,
-		.user_frames = o->frames,
+		.user_frames = o->frames + s->own_frames,
 		.nr_cpus = o->cpus,
 		.store = &s->store.store,
 		.config = &config,

@@ -25,7 +25,8 @@ struct engine_system {
 	struct mm *mm; /* the first process's */
 	struct lab_store store;
 	const struct reclaim_policy *policy; /* set before engine_system_init(); NULL: fifo */
-	struct mmu_ops mmu;		     /* the soft machine's, counted */
+	u64 own_frames;	    /* the same: that the machine has beside those of programs */
+	struct mmu_ops mmu; /* the soft machine's, counted */
 	struct engine_observer observer;
 	const struct ledger_actor *kernel; /* whose steps the engine's are */
 	/* By the thread that faulted, when the engine is done with it and before it goes back.

@@ -69,7 +69,7 @@ static void bind(void *arg, u64 va, pte_t pte)
 	const struct binding *b = arg;
 
 	stlb_write(&b->aegis->stlb, b->env, va, pte);
-	if (!this_cpu || xok_current(b->aegis->xok, this_cpu->number) != b->env)
+	if (!this_cpu || xok_faulting(b->aegis->xok, this_cpu) != b->env)
 		return;
 	/* What the library has had deleted goes first: it may be the page's old translation. */
 	soft_take_mail(this_cpu);
@@ -123,11 +123,12 @@ static enum walk_status miss(struct soft_second_stage *t, struct soft_cpu *cpu,
 
 static enum fault_reason enter_library(struct aegis *a, struct soft_cpu *cpu)
 {
+	struct soft_cpu *before = this_cpu; /* a handler's fault, or nobody's */
 	enum fault_reason reason;
 
 	this_cpu = cpu;
 	reason = xok_trap(a->xok, cpu, cpu->cr2, cpu->error_code, "TLB miss").reason;
-	this_cpu = NULL;
+	this_cpu = before;
 	return reason;
 }
 
@@ -137,7 +138,7 @@ static enum fault_reason tlb_miss(struct soft_second_stage *t, struct soft_cpu *
 	struct aegis *a = container_of(t, struct aegis, translation);
 	u64 va = a->missed[cpu->number].va;
 	u32 access = a->missed[cpu->number].access;
-	unsigned env = xok_current(a->xok, cpu->number);
+	unsigned env = xok_faulting(a->xok, cpu);
 	pte_t pte;
 
 	cpu->cr2 = va;
@@ -163,9 +164,15 @@ static void unbind(struct xok *x)
 	stlb_delete_if(&a->stlb, goes, x);
 }
 
+static void unbind_env(struct xok *x, unsigned env)
+{
+	stlb_delete_all(&container_of(x, struct exokernel, xok)->aegis->stlb, env);
+}
+
 void aegis_init(struct aegis *a, struct exokernel *x)
 {
 	x->xok.unbind = unbind;
+	x->xok.unbind_env = unbind_env;
 	a->xok = &x->xok;
 	a->hardware = x->base.mmu;
 	stlb_init(&a->stlb);
@@ -193,11 +200,19 @@ static bool look_up(pte_t *ptep, u32 *code, pte_t *pte)
 	return true;
 }
 
-/* Its own library is refused nothing but a frame that was repossessed. */
+/* Its own library is refused nothing but a frame that was repossessed, and all of an environment
+ * that was killed. */
 static void must(int err, u64 va)
 {
 	if (err)
 		vmf_panic("aegis: the kernel refuses its library %lx: %d", (unsigned long)va, err);
+}
+
+static bool may_be_refused(const struct library *l, unsigned env, int err, pte_t pte)
+{
+	if (err == -EBADF)
+		return env == XOK_ENVS || !l->xok->envs[env].used;
+	return err == -EACCES && library_lost(l, pte_pfn(pte));
 }
 
 /* Has the translation installed if the table allows the access. */
@@ -221,7 +236,7 @@ static bool install(struct library *l, struct mm *mm, u64 va, u32 *code)
 		if (found) {
 			library_call("TLBwr: here is the capability for the frame", 1);
 			err = aegis_tlbwr(a, env, LIBRARY_CAP, env, va & PAGE_MASK, pte);
-			if (err != -EACCES || !library_lost(l, pte_pfn(pte)))
+			if (!may_be_refused(l, env, err, pte))
 				must(err, va);
 			ledger_step(&lab_kernel,
 				    "checks the capability against the frame, and writes the "
@@ -235,17 +250,18 @@ static bool install(struct library *l, struct mm *mm, u64 va, u32 *code)
 	return found;
 }
 
-static struct fault_result fault(void *arg, struct mm *mm, u64 cr2, u32 code)
+static struct fault_result fault(void *arg, struct mm *mm, const struct xok_trap_frame *f)
 {
 	struct fault_result r = { .reason = FAULT_OK };
+	u32 code = (u32)f->code;
 
 	library_read_vector(arg);
-	if (install(arg, mm, cr2, &code))
+	if (install(arg, mm, f->va, &code))
 		return r;
 	this_cpu->error_code = code; /* for the program's handler */
-	r = resolve_fault(mm, cr2, code, FAULT_FLAG_USER);
+	r = resolve_fault(mm, f->va, code, FAULT_FLAG_USER);
 	if (r.reason == FAULT_OK)
-		install(arg, mm, cr2, &code);
+		install(arg, mm, f->va, &code);
 	return r;
 }
 
@@ -408,6 +424,7 @@ static const struct system_attack attacks[] = {
 	{ "a translation that names no page", absent_entry, -EINVAL },
 	{ "another's translation is deleted", another_s_translation_goes, -EACCES },
 	{ "all of another's are deleted", another_s_translations_go, -EACCES },
+	ENV_ATTACKS,
 };
 
 static const struct system_expectation expected[] = {

@@ -215,6 +215,8 @@ static int no_answer_at_all(struct system *s)
 	xok_hold(x, LIBRARY_RESOURCE, &deaf, &exokernel_of(s)->library);
 	if (xok_revoke(x, LIBRARY_RESOURCE, 5) != 5)
 		return 1;
+	while (atomic_load(xok_owner(x, last)) == LIBRARY_RESOURCE) /* guaranteed, or a stack */
+		last--;
 	return insert(s, LIBRARY_CAP, 0, AT, last, PTE_USER);
 }
 
@@ -247,4 +249,5 @@ const struct system_attack xok_attacks[XOK_ATTACKS] = {
 	{ "a translation that is kept when the frame goes", stale_translation, -EFAULT },
 	{ "a library that never answers keeps its frames", no_answer_at_all, -EACCES },
 	{ "all frames are guaranteed", too_many_guarantees, -ENOSPC },
+	ENV_ATTACKS,
 };

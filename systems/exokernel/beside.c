@@ -225,7 +225,8 @@ static int create_machine(struct beside *b, const struct beside_options *o)
 {
 	struct engine_config configs[BESIDE];
 	struct soft_options so = {
-		.user_frames = o->frames[0] + o->frames[1],
+		.user_frames =
+			o->frames[0] + o->frames[1] + BESIDE * xok_stack_pages(BESIDE * o->cpus),
 		.nr_cpus = BESIDE * o->cpus,
 		.store = &b->sides[0].store.store,
 		.config = &configs[0],
@@ -255,16 +256,19 @@ static int create_machine(struct beside *b, const struct beside_options *o)
 /* Frames, and a capability for them, for the environment of side i. */
 static int divide(struct beside *b, const struct beside_options *o, unsigned i)
 {
-	u64 first = b->machine->nr_table + (i ? o->frames[0] : 0);
+	u64 own = b->xok.stack_pages; /* for the exception stack */
+	u64 first = b->machine->nr_table + (i ? o->frames[0] + own : 0);
 	unsigned env = i * PROGRAM_PROCESSES;
 
-	b->xok.envs[env] = (struct xok_env){ .used = true, .mm = b->sides[i].mm };
+	b->xok.envs[env] = (struct xok_env){ .used = true,
+					     .mm = b->sides[i].mm,
+					     .resource = XOK_KERNEL + 1 + i };
 	b->xok.envs[env].caps[LIBRARY_CAP] =
 		(struct xok_capability){ .resource = XOK_KERNEL + 1 + i,
 					 .rights = XOK_READ | XOK_WRITE | XOK_GRANT };
 	for (unsigned k = 0; k < o->cpus; k++)
-		b->xok.slices[i * o->cpus + k] = env;
-	return xok_take_frames(&b->xok, env, LIBRARY_CAP, first, o->frames[i]);
+		xok_first_slice(&b->xok, i * o->cpus + k, env);
+	return xok_take_frames(&b->xok, env, LIBRARY_CAP, first, o->frames[i] + own);
 }
 
 static void start_program(struct beside *b, const struct beside_options *o, unsigned i)

@@ -6,7 +6,8 @@
  *   1. The program faults; the kernel fields it.
  *   2. It finds the library operating system that must handle it by the time-slice vector: whose
  * slice is this CPU in?
- *   3. It enters it at the handler of its processor environment, on a stack of its own.
+ *   3. It enters it at the handler of its processor environment, on a level of its exception stack
+ * (env.c).
  *   4. The library operating system decides: it looks up the area, reads the page table (which it
  * may), and takes one of its frames, which it fills.
  *   5. It asks the kernel to install the mapping, and presents the capability for the frame.
@@ -98,16 +99,12 @@ static int fork_process(struct program *p, unsigned cpu, unsigned child)
 
 static void run_process(struct program *p, unsigned cpu, unsigned process)
 {
-	library_run(&of_program(p)->library, p, cpu, process);
+	library_run(&of_program(begin(p, cpu))->library, p, cpu, process);
 }
 
 static void exit_process(struct program *p, unsigned process)
 {
-	struct exokernel *x = of_program(p);
-
-	library_exit(&x->library, p, process);
-	if (x->aegis)
-		stlb_delete_all(&x->aegis->stlb, process);
+	library_exit(&of_program(p)->library, p, process);
 }
 
 static u64 copy_in(struct program *p, unsigned cpu, void *to, u64 va, u64 n)
@@ -187,7 +184,10 @@ static int start(struct exokernel *x)
 	struct soft_machine *m = x->base.machine;
 	int err;
 
-	x->xok.envs[0] = (struct xok_env){ .used = true, .mm = x->base.mm };
+	x->xok.envs[0] =
+		(struct xok_env){ .used = true, .mm = x->base.mm, .resource = LIBRARY_RESOURCE };
+	for (unsigned i = 0; i < m->nr_cpus; i++)
+		xok_first_slice(&x->xok, i, 0);
 	x->xok.envs[0].caps[LIBRARY_CAP] =
 		(struct xok_capability){ .resource = LIBRARY_RESOURCE,
 					 .rights = XOK_READ | XOK_WRITE | XOK_GRANT };
@@ -207,6 +207,7 @@ int exokernel_create(const struct system_type *type, const struct system_options
 
 	if (!x)
 		return -ENOMEM;
+	x->base.own_frames = xok_stack_pages(o->cpus);
 	err = engine_system_init(&x->base, type, o, trap);
 	if (err) {
 		free(x);

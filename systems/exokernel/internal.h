@@ -28,7 +28,27 @@ static inline struct exokernel *exokernel_of(struct system *s)
 #define XOK_EXPECTED 9
 extern const struct system_expectation xok_expected[XOK_EXPECTED];
 
-#define XOK_ATTACKS 19
+/* env_attacks.c: on both. */
+int attack_fault_in_handler(struct system *s);
+int attack_kill_in_handler(struct system *s);
+int attack_stack_of_another(struct system *s);
+int attack_stack_read_only(struct system *s);
+int attack_stack_for_another(struct system *s);
+int attack_stack_goes_back(struct system *s);
+
+#define ENV_ATTACKS                                                                                \
+	{ "a handler faults in itself without end", attack_fault_in_handler, -EBADF },             \
+		{ "an environment is killed as its handler runs", attack_kill_in_handler,          \
+		  -EACCES },                                                                       \
+		{ "an exception stack in another's frame", attack_stack_of_another, -EACCES },     \
+		{ "an exception stack that is read-only", attack_stack_read_only, -EACCES },       \
+		{ "an exception stack for another environment", attack_stack_for_another,          \
+		  -EACCES },                                                                       \
+	{                                                                                          \
+		"a frame of the exception stack is given back", attack_stack_goes_back, -EBUSY     \
+	}
+
+#define XOK_ATTACKS 25
 extern const struct system_attack xok_attacks[XOK_ATTACKS];
 
 #endif

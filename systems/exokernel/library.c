@@ -48,11 +48,20 @@ bool library_lost(const struct library *l, u64 pfn)
 	       atomic_load(&h->vector[pfn - first]);
 }
 
-/* It must not refuse its own library, but for frames that it has taken away. */
-static int must(const struct library *l, int result, u64 va, pte_t pte)
+/* Was it killed, as this thread runs in it? */
+static bool is_killed(const struct library *l, unsigned env)
+{
+	return env == XOK_ENVS || !l->xok->envs[env].used;
+}
+
+/* It must not refuse its own library, but for frames that it has taken away, and an environment
+ * that has been killed (-ESRCH). */
+static int must(const struct library *l, unsigned env, int result, u64 va, pte_t pte)
 {
 	if (result == -EACCES && library_lost(l, pte_pfn(pte)))
 		return -EAGAIN;
+	if (result == -EBADF && is_killed(l, env))
+		return -ESRCH;
 	if (result == -EBADF || result == -EACCES || result == -EINVAL)
 		vmf_panic("exokernel: the kernel refuses the library an entry at %lx: %d",
 			  (unsigned long)va, result);
@@ -77,7 +86,7 @@ static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct pag
 
 	library_call("insert_pte: here is the capability for the frame", n);
 	done = xok_insert_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, ptes, pages, n);
-	done = must(l, done, va, *lost_one(l, ptes, n));
+	done = must(l, env, done, va, *lost_one(l, ptes, n));
 	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
 		    va);
 	library_returns();
@@ -92,7 +101,7 @@ static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 	unsigned env = library_env(l, mm);
 
 	library_call("mod_pte: the entry is to allow this", 1);
-	must(l, xok_mod_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte), va, pte);
+	must(l, env, xok_mod_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte), va, pte);
 	ledger_step(&lab_kernel, "checks the capability against the frame, and writes the entry",
 		    va);
 	library_returns();
@@ -107,7 +116,7 @@ static struct library *removes(struct mm *mm, u64 va, const char *what, unsigned
 
 	library_call(what, n);
 	if (env < XOK_ENVS)
-		must(l, xok_check_removal(l->xok, env, LIBRARY_CAP, env), va, (pte_t){ 0 });
+		must(l, env, xok_check_removal(l->xok, env, LIBRARY_CAP, env), va, (pte_t){ 0 });
 	return l;
 }
 
@@ -138,7 +147,7 @@ static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 
 	library_call("insert_pte: the entry is here now", 1);
 	err = xok_put_pte(l->xok, env, LIBRARY_CAP, env, va, ptep, pte);
-	if (must(l, err, va, pte)) /* lost: what is to be moved is still to be found */
+	if (must(l, env, err, va, pte)) /* lost: what is to be moved is still to be found */
 		xok_put_pte(l->xok, env, LIBRARY_CAP, env, va, ptep,
 			    pte_with(pte_without(pte, PTE_PRESENT), PTE_GLOBAL));
 	library_returns();
@@ -162,7 +171,7 @@ void library_ask_for_entries(struct library *l, unsigned env)
 	ledger_cross(&library_actor, &lab_kernel, BY_SYSTEM_CALL,
 		     "mod_pte_range: the child's entries, as the parent has them");
 	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE, n++)
-		must(l, xok_check_pte(l->xok, env, LIBRARY_CAP, env, va, pte), va, pte);
+		must(l, env, xok_check_pte(l->xok, env, LIBRARY_CAP, env, va, pte), va, pte);
 	ledger_add(PAID_OPERATIONS, n);
 	ledger_add(PAID_ENTRY_WRITES, n);
 	library_returns();
@@ -396,16 +405,53 @@ static void repossessed(void *arg)
 	library_read_vector(arg);
 }
 
-static struct fault_result fault(void *arg, struct mm *mm, u64 cr2, u32 code)
+static struct fault_result fault(void *arg, struct mm *mm, const struct xok_trap_frame *f)
 {
 	library_read_vector(arg);
 	want_frames(arg);
-	return resolve_fault(mm, cr2, code, FAULT_FLAG_USER);
+	return resolve_fault(mm, f->va, (u32)f->code, FAULT_FLAG_USER);
 }
 
 const struct xok_entries library_entries = { .revoke = revoke, .repossessed = repossessed };
 
 /* ---- its life ---- */
+
+/* Pages that the engine counts as a device's, as those of the balloon: no program has them. */
+int library_give_stack(struct library *l, unsigned env)
+{
+	struct page **pages = l->stacks[env - l->env];
+	pte_t ptes[XOK_STACK_PAGES];
+	unsigned n = l->xok->stack_pages;
+	int err;
+
+	for (unsigned i = 0; i < n; i++) {
+		pages[i] = sound_frame(l);
+		if (!pages[i]) {
+			library_free_stack(l, env);
+			return -ENOMEM;
+		}
+		atomic_fetch_add(&l->engine->nr_device_pages, 1);
+		ptes[i] = pte_make(page_pfn(l->engine, pages[i]),
+				   PTE_PRESENT | PTE_USER | PTE_WRITE | PTE_NX);
+	}
+	library_call("set_stack: faults are to be handled on these pages", n);
+	err = xok_set_stack(l->xok, env, LIBRARY_CAP, env, LIBRARY_STACK, ptes, n);
+	library_returns();
+	if (err)
+		vmf_panic("exokernel: the kernel refuses a library its exception stack: %d", err);
+	return 0;
+}
+
+void library_free_stack(struct library *l, unsigned env)
+{
+	struct page **pages = l->stacks[env - l->env];
+
+	for (unsigned i = 0; i < XOK_STACK_PAGES && pages[i]; i++) {
+		atomic_fetch_sub(&l->engine->nr_device_pages, 1);
+		page_put(l->engine, pages[i]);
+		pages[i] = NULL;
+	}
+}
 
 static bool is_own(const struct library *l, const struct page *page)
 {
@@ -476,7 +522,8 @@ int library_init(struct library *l, struct engine *e, struct xok *x, unsigned en
 	if (err)
 		return err;
 	fill_balloon(l);
-	return own_zero_page(l);
+	err = own_zero_page(l);
+	return err ? err : library_give_stack(l, env);
 }
 
 void library_fini(struct library *l)

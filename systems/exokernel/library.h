@@ -16,7 +16,8 @@
 #include "systems/common/engine_system.h"
 #include "systems/exokernel/xok.h"
 
-#define LIBRARY_CAP 0 /* where each environment has its capability */
+#define LIBRARY_CAP   0			/* where each environment has its capability */
+#define LIBRARY_STACK 0x7f8000000000ULL /* where its exception stack is: above all areas */
 
 struct library {
 	struct engine *engine;
@@ -30,6 +31,8 @@ struct library {
 	spinlock_t repairing;
 	u64 wish; /* frames that it asks for at a time when it is short; 0: it does not */
 	_Atomic bool refused; /* it got none, in this time slice */
+	/* Of each of its environments' exception stacks; NULL: it has none. */
+	struct page *stacks[PROGRAM_PROCESSES][XOK_STACK_PAGES];
 };
 
 extern const struct xok_entries library_entries;
@@ -48,7 +51,13 @@ static inline struct library *library_of(const struct mm *mm)
 	return container_of(mm->engine->mmu, struct library, mmu);
 }
 
-/* Whose table that is; XOK_ENVS: of a child that is just being made, or could not be. */
+/* An exception stack for that environment.  0, -ENOMEM. */
+int library_give_stack(struct library *l, unsigned env);
+/* The environment has ended: the pages are free. */
+void library_free_stack(struct library *l, unsigned env);
+
+/* Whose table that is; XOK_ENVS: of a child that is just being made, or could not be, or of an
+ * environment that was killed. */
 unsigned library_env(const struct library *l, const struct mm *mm);
 /* The library takes up to n frames that nobody has.  How many it got. */
 u64 library_ask(struct library *l, u64 n);

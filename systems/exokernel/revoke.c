@@ -42,12 +42,21 @@ static bool has_resource(const struct xok_env *env, u32 resource)
 	return false;
 }
 
-/* Does the entry let anybody reach a frame that goes?  Its page-table lock held. */
+/* Of an entry, its page-table lock held. */
+typedef bool (*entry_test_fn)(const struct xok *x, pte_t pte);
+
+/* Does it let anybody reach a frame that goes? */
 static bool leads_to_going(const struct xok *x, pte_t pte)
 {
 	const _Atomic u32 *owner = pte_present(pte) ? xok_owner(x, pte_pfn(pte)) : NULL;
 
 	return owner && atomic_load(owner) == XOK_GOING;
+}
+
+static bool leads_anywhere(const struct xok *x, pte_t pte)
+{
+	(void)x;
+	return pte_present(pte);
 }
 
 /* The present bit goes; who the page was is still to be read in the entry. */
@@ -58,8 +67,8 @@ static void break_entry(const struct xok *x, struct mm *mm, u64 va, pte_t *ptep)
 	x->hardware.change(mm, va, ptep, pte_with(pte_without(pte, PTE_PRESENT), PTE_GLOBAL));
 }
 
-/* Entries of the space that map frames that go; `breaks`: they do no more. */
-static u64 walk_space(const struct xok *x, struct mm *mm, bool breaks)
+/* Entries of the space of which f is true; `breaks`: it is no more. */
+static u64 walk_space(const struct xok *x, struct mm *mm, entry_test_fn f, bool breaks)
 {
 	spinlock_t *ptl;
 	pte_t *ptep;
@@ -69,7 +78,7 @@ static u64 walk_space(const struct xok *x, struct mm *mm, bool breaks)
 	down_read(&mm->mmap_lock);
 	for (u64 va = mm->low; (ptep = pte_next_table(mm, &va, mm->high, &ptl)); va += PAGE_SIZE) {
 		spin_lock(ptl);
-		if (leads_to_going(x, pte_read(ptep))) {
+		if (f(x, pte_read(ptep))) {
 			n++;
 			if (breaks)
 				break_entry(x, mm, va, ptep);
@@ -86,7 +95,7 @@ static u64 walk_spaces(const struct xok *x, u32 resource, bool breaks)
 
 	for (unsigned i = 0; i < XOK_ENVS; i++)
 		if (has_resource(&x->envs[i], resource))
-			n += walk_space(x, x->envs[i].mm, breaks);
+			n += walk_space(x, x->envs[i].mm, leads_to_going, breaks);
 	return n;
 }
 
@@ -111,6 +120,16 @@ static bool is_bound(struct xok *x, u32 resource, bool breaks)
 	return false;
 }
 
+void xok_break_bindings(struct xok *x, unsigned env, struct mm *mm)
+{
+	if (x->unbind_env)
+		x->unbind_env(x, env);
+	else if (mm)
+		walk_space(x, mm, leads_anywhere, true);
+	if (mm)
+		x->hardware.flush(mm, mm->low, mm->high);
+}
+
 /* ---- given back ---- */
 
 static void set_owners(struct xok *x, const u64 *pfns, u64 n, u32 owner)
@@ -121,7 +140,7 @@ static void set_owners(struct xok *x, const u64 *pfns, u64 n, u32 owner)
 	spin_unlock(&x->lock);
 }
 
-/* From `resource` on its way.  0, -EACCES, -EINVAL: then none is. */
+/* From `resource` on its way.  0, -EACCES, -EINVAL, -EBUSY: then none is. */
 static int begin_going(struct xok *x, u32 resource, const u64 *pfns, u64 n)
 {
 	int err = 0;
@@ -132,10 +151,12 @@ static int begin_going(struct xok *x, u32 resource, const u64 *pfns, u64 n)
 		_Atomic u32 *owner = xok_owner(x, pfns[i]);
 		u32 was = owner ? atomic_load(owner) : XOK_KERNEL;
 
-		if (was != resource) {
+		if (was != resource)
 			err = was == XOK_GOING ? -EINVAL : -EACCES;
+		else if (xok_is_stack(x, pfns[i]))
+			err = -EBUSY;
+		if (err)
 			break;
-		}
 		atomic_store(owner, XOK_GOING);
 	}
 	while (err && i--)
@@ -232,6 +253,8 @@ static u64 choose(struct xok *x, u32 resource, u64 *pfns, u64 n)
 
 		if (atomic_load(owner) != resource || is_guaranteed(&x->holders[resource], pfn))
 			continue;
+		if (xok_is_stack(x, pfn))
+			continue;
 		atomic_store(owner, XOK_GOING);
 		pfns[chosen++] = pfn;
 	}
@@ -289,6 +312,30 @@ static u64 repossess(struct xok *x, u32 resource, u64 n)
 	up_write(&h->inside);
 	free(pfns);
 	return taken;
+}
+
+static void forget_all(struct xok *x, struct xok_holder *h)
+{
+	for (u64 i = 0; h->vector && i < x->nr_frames; i++)
+		free(atomic_exchange(&h->vector[i], NULL));
+	atomic_store(&h->nr_vector, 0);
+}
+
+/* Nothing leads to them: all bindings were broken as its environments ended. */
+void xok_release(struct xok *x, u32 resource)
+{
+	struct xok_holder *h = &x->holders[resource];
+	u64 first = x->machine->nr_table;
+
+	down_write(&x->wanting);
+	down_write(&x->going);
+	h->entries = NULL;
+	for (u64 pfn = first; pfn < first + x->nr_frames; pfn++)
+		if (atomic_load(xok_owner(x, pfn)) == resource)
+			become_free(x, h, &pfn, 1);
+	forget_all(x, h);
+	up_write(&x->going);
+	up_write(&x->wanting);
 }
 
 static void enter(const char *why)

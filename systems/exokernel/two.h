@@ -17,7 +17,7 @@ static inline struct two *two_of(struct system *s)
 	return container_of(s, struct two, system);
 }
 
-#define TWO_ATTACKS 15
+#define TWO_ATTACKS 17
 extern const struct system_attack two_attacks[TWO_ATTACKS];
 
 #endif

@@ -103,13 +103,30 @@ static int environment_is_made_again(struct system *s)
 	return xok_env_create(kernel(s), 0, other_env(s), attacked(s)->sides[0].mm);
 }
 
+/* ---- the other's time ---- */
+
+static unsigned other_cpu(struct system *s)
+{
+	return attacked(s)->sides[1].program.first_cpu;
+}
+
+static int slice_is_taken(struct system *s)
+{
+	return xok_take_slice(kernel(s), 0, LIBRARY_CAP, 0, other_cpu(s));
+}
+
+static int slice_is_ended(struct system *s)
+{
+	return xok_yield(kernel(s), 0, LIBRARY_CAP, other_cpu(s), XOK_NOBODY);
+}
+
 /* ---- the other's faults ---- */
 
-static struct fault_result spy(void *arg, struct mm *mm, u64 cr2, u32 code)
+static struct fault_result spy(void *arg, struct mm *mm, const struct xok_trap_frame *f)
 {
 	bool *entered = arg;
 
-	(void)mm, (void)cr2, (void)code;
+	(void)mm, (void)f;
 	*entered = true;
 	return (struct fault_result){ .reason = FAULT_MAPERR };
 }
@@ -269,4 +286,6 @@ const struct system_attack two_attacks[TWO_ATTACKS] = {
 	{ "the other library's saved page is forgotten", block_is_forgotten, -ENOENT },
 	{ "all frames of a library that is calm are wanted", all_are_wanted, -ENOSPC },
 	{ "frames that the other library needs are wanted", needed_ones_are_wanted, -ENOSPC },
+	{ "a time slice on the other's CPU", slice_is_taken, -EACCES },
+	{ "the other's time slice is ended", slice_is_ended, -EACCES },
 };

@@ -12,6 +12,9 @@ int xok_init(struct xok *x, struct soft_machine *m, const struct mmu_ops *hardwa
 	x->machine = m;
 	x->hardware = *hardware;
 	x->nr_frames = m->nr_user;
+	x->stack_pages = xok_stack_pages(m->nr_cpus);
+	for (unsigned i = 0; i < SOFT_MAX_CPUS; i++)
+		x->slices[i].current = XOK_NOBODY;
 	spin_init(&x->lock);
 	rwsem_init(&x->wanting);
 	rwsem_init(&x->going);
@@ -42,33 +45,6 @@ int xok_hold(struct xok *x, u32 resource, const struct xok_entries *entries, voi
 	if (!h->vector)
 		h->vector = calloc(x->nr_frames, sizeof(*h->vector));
 	return h->vector ? 0 : -ENOMEM;
-}
-
-/* Frames are repossessed before a library is entered for a fault or after it has left. */
-struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code,
-			     const char *what)
-{
-	const struct xok_env *env = &x->envs[xok_current(x, cpu->number)];
-	rwsem_t *inside = &x->holders[env->caps[0].resource].inside;
-	struct fault_result r;
-
-	ledger_cross(&lab_program, &lab_kernel, BY_EXCEPTION, what);
-	ledger_step(&lab_kernel, "finds the library OS by the time-slice vector", cr2);
-	down_read(inside);
-	ledger_cross(&lab_kernel, &library_actor, BY_UPCALL,
-		     "enters it at the fault handler of its environment, on a stack of its own");
-	r = env->fault(env->arg, env->mm, cr2, code);
-	up_read(inside);
-	ledger_cross(&library_actor, &lab_program, BY_RETURN,
-		     r.reason == FAULT_OK || r.reason == FAULT_RETRY
-			     ? "restores the registers and jumps: the kernel has no part in it"
-			     : "to the program's handler of the signal");
-	return r;
-}
-
-unsigned xok_current(const struct xok *x, unsigned cpu)
-{
-	return x->slices[cpu];
 }
 
 const struct xok_capability *xok_capability(const struct xok *x, unsigned env, unsigned cap)
@@ -147,51 +123,6 @@ int xok_take_list(struct xok *x, unsigned env, unsigned cap, const u64 *pfns, u6
 	return take_all(x, env, cap, in_a_list, pfns, n);
 }
 
-int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm)
-{
-	if (child >= XOK_ENVS)
-		return -EINVAL;
-	if (x->envs[child].used)
-		return -EEXIST;
-	x->envs[child] = x->envs[env];
-	x->envs[child].mm = mm;
-	return 0;
-}
-
-/* Is `target` an environment of whoever has this capability?  0, -EBADF, -EACCES. */
-static int check_own_env(const struct xok *x, unsigned env, unsigned cap, unsigned target)
-{
-	const struct xok_capability *c = xok_capability(x, env, cap);
-
-	if (!c)
-		return -EBADF;
-	if (target >= XOK_ENVS || !x->envs[target].used ||
-	    x->envs[target].caps[0].resource != c->resource)
-		return -EACCES;
-	return 0;
-}
-
-int xok_env_destroy(struct xok *x, unsigned env, unsigned cap, unsigned target)
-{
-	int err = check_own_env(x, env, cap, target);
-
-	if (!err)
-		x->envs[target] = (struct xok_env){ 0 };
-	return err;
-}
-
-int xok_set_handler(struct xok *x, unsigned env, unsigned cap, unsigned target, xok_fault_fn f,
-		    void *arg)
-{
-	int err = check_own_env(x, env, cap, target);
-
-	if (!err) {
-		x->envs[target].fault = f;
-		x->envs[target].arg = arg;
-	}
-	return err;
-}
-
 /* One entry, with this capability.  Lock held. */
 static int check_entry(const struct xok *x, const struct xok_capability *c, pte_t pte)
 {
@@ -204,9 +135,8 @@ static int check_entry(const struct xok *x, const struct xok_capability *c, pte_
 	return c->rights & (pte_write(pte) ? XOK_WRITE : XOK_READ) ? 0 : -EACCES;
 }
 
-/* Lock held. */
-static int check_entries(const struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
-			 const pte_t *ptes, unsigned n)
+int xok_check_entries(const struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
+		      const pte_t *ptes, unsigned n)
 {
 	const struct xok_capability *c = xok_capability(x, env, cap);
 	int err = 0;
@@ -232,7 +162,7 @@ int xok_insert_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u
 	int done;
 
 	spin_lock(&x->lock);
-	done = check_entries(x, env, cap, target, va, ptes, n);
+	done = xok_check_entries(x, env, cap, target, va, ptes, n);
 	for (unsigned i = 0; !done && i < n; i++)
 		if (pte_mapped(pte_read(&ptep[i])))
 			done = -EEXIST;
@@ -248,7 +178,7 @@ int xok_mod_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 
 	int err;
 
 	spin_lock(&x->lock);
-	err = check_entries(x, env, cap, target, va, &pte, 1);
+	err = xok_check_entries(x, env, cap, target, va, &pte, 1);
 	if (!err && !pte_mapped(pte_read(ptep)))
 		err = -ENOENT;
 	if (!err)
@@ -264,7 +194,7 @@ int xok_put_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 
 
 	spin_lock(&x->lock);
 	if (pte_mapped(pte))
-		err = check_entries(x, env, cap, target, va, &pte, 1);
+		err = xok_check_entries(x, env, cap, target, va, &pte, 1);
 	if (!err) {
 		pte_store(ptep, pte);
 		ledger_count(PAID_ENTRY_WRITES);
@@ -278,7 +208,7 @@ int xok_check_pte(struct xok *x, unsigned env, unsigned cap, unsigned target, u6
 	int err;
 
 	spin_lock(&x->lock);
-	err = check_entries(x, env, cap, target, va, &pte, 1);
+	err = xok_check_entries(x, env, cap, target, va, &pte, 1);
 	spin_unlock(&x->lock);
 	return err;
 }
@@ -289,7 +219,7 @@ int xok_bind(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
 	int err;
 
 	spin_lock(&x->lock);
-	err = pte_present(pte) ? check_entries(x, env, cap, target, va, &pte, 1) : -EINVAL;
+	err = pte_present(pte) ? xok_check_entries(x, env, cap, target, va, &pte, 1) : -EINVAL;
 	if (!err)
 		bind(arg, va, pte);
 	spin_unlock(&x->lock);

@@ -24,7 +24,9 @@ extern const struct ledger_actor library_actor;
 #define XOK_GUARANTEED 4   /* frames that a library may name that are not repossessed */
 #define XOK_PATIENCE   3   /* time slices in which a library has to answer */
 /* Environments: of two libraries, each with as many processes as a program may have. */
-#define XOK_ENVS (2 * PROGRAM_PROCESSES)
+#define XOK_ENVS   (2 * PROGRAM_PROCESSES)
+#define XOK_NOBODY XOK_ENVS /* no environment's number */
+#define XOK_NESTED 6	    /* levels of an exception stack: a fault, and those of its handlers */
 
 enum xok_right { XOK_READ = 1, XOK_WRITE = 2, XOK_GRANT = 4 };
 
@@ -33,16 +35,47 @@ struct xok_capability {
 	u32 rights;   /* enum xok_right */
 };
 
-typedef struct fault_result (*xok_fault_fn)(void *arg, struct mm *mm, u64 cr2, u32 code);
+/* What the kernel leaves on the exception stack for the handler that it enters. */
+struct xok_trap_frame {
+	u64 va, code; /* what was touched, and the error code */
+	u64 level;    /* 0: the program's fault; n: that of a handler n deep */
+	u64 reserved; /* 0 */
+};
 
-/* A processor environment: where the kernel enters whom, and what that may touch. */
+#define XOK_STACK_CPUS	(PAGE_SIZE / (XOK_NESTED * sizeof(struct xok_trap_frame))) /* on a page */
+#define XOK_STACK_PAGES ((SOFT_MAX_CPUS + XOK_STACK_CPUS - 1) / XOK_STACK_CPUS)
+
+/* Of an exception stack for so many CPUs. */
+static inline unsigned xok_stack_pages(unsigned cpus)
+{
+	return (unsigned)((cpus + XOK_STACK_CPUS - 1) / XOK_STACK_CPUS);
+}
+
+/* The handler; the frame is on its stack. */
+typedef struct fault_result (*xok_fault_fn)(void *arg, struct mm *mm,
+					    const struct xok_trap_frame *frame);
+
+/* A processor environment: where the kernel enters whom, and what that may touch.  x->lock. */
 struct xok_env {
-	bool used;
-	struct mm *mm; /* whose page table is this environment's */
+	_Atomic bool used;	 /* it and mm: everybody may read them */
+	_Atomic(struct mm *) mm; /* whose page table is this environment's */
+	bool dying;		 /* it has been killed, and a handler of it has not come out yet */
+	u32 resource;		 /* whose it is */
 	/* Its handler of page faults: xok_set_handler(). */
 	xok_fault_fn fault;
 	void *arg;
 	struct xok_capability caps[XOK_CAPS];
+	/* Its exception stack, XOK_STACK_CPUS CPUs a page, which neither is repossessed nor can be
+	 * given back: pfns; 0: there is none.  And the levels that are taken, by CPU. */
+	u64 stack[XOK_STACK_PAGES];
+	u8 levels[SOFT_MAX_CPUS];
+};
+
+/* A CPU's time-slice vector: environments that run there in turn.  x->lock. */
+struct xok_slices {
+	unsigned n, at; /* at: whose slice it is */
+	unsigned envs[XOK_ENVS];
+	_Atomic unsigned current; /* envs[at]; XOK_NOBODY: it has none.  Everybody may read it */
 };
 
 /* Where the kernel enters a library operating system that has frames: by upcalls, no lock held. */
@@ -76,17 +109,19 @@ struct xok {
 	struct mmu_ops hardware; /* how the kernel writes entries, once it has checked */
 	_Atomic u32 *owners;	 /* of each frame of programs: a resource; everybody may read it */
 	u64 nr_frames;
+	unsigned stack_pages; /* of each exception stack */
 	/* Where page tables are the libraries' own, and the kernel does not look into them: no
-	 * binding that it has made leads to a frame that is XOK_GOING any more.  NULL: the entries
-	 * are the bindings. */
+	 * binding that it has made leads to a frame that is XOK_GOING any more; none of that
+	 * environment's is left.  NULL: the entries are the bindings. */
 	void (*unbind)(struct xok *x);
+	void (*unbind_env)(struct xok *x, unsigned env);
 	spinlock_t lock; /* owners change, or are what a check has seen until the entry is written
 			  */
 	rwsem_t going;	 /* for writing: some are XOK_GOING */
 	struct xok_holder holders[XOK_RESOURCES];
 	rwsem_t wanting; /* for writing: one library at a time is asked for what another wants */
 	struct xok_env envs[XOK_ENVS];
-	unsigned slices[SOFT_MAX_CPUS]; /* the time-slice vector: whose slice each CPU is in */
+	struct xok_slices slices[SOFT_MAX_CPUS];
 };
 
 /* 0, -ENOMEM. */
@@ -125,10 +160,24 @@ s64 xok_want_frames(struct xok *x, unsigned env, unsigned cap, u64 n);
  * -EACCES. */
 int xok_set_handler(struct xok *x, unsigned env, unsigned cap, unsigned target, xok_fault_fn f,
 		    void *arg);
-/* A new environment with the caller's capabilities.  0, -EEXIST, -EINVAL. */
+/* A new environment with the caller's capabilities and handler; no stack and no slice yet.  0,
+ * -EBADF, -EEXIST (also: a handler of who had that number still runs), -EINVAL. */
 int xok_env_create(struct xok *x, unsigned env, unsigned child, struct mm *mm);
-/* One of its own ends.  0, -EBADF, -EACCES. */
+/* One of its own ends, whatever it is doing: see xok_kill().  0, -EBADF, -EACCES. */
 int xok_env_destroy(struct xok *x, unsigned env, unsigned cap, unsigned target);
+/*
+ * The exception stack of `target`, the environment itself, are these n pages, at va: as
+ * xok_insert_pte() checks it, present and writable, and as many as the machine's CPUs take.  0,
+ * -EBADF, -EACCES, -EINVAL, -EBUSY (a handler is on the one that it has).
+ */
+int xok_set_stack(struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
+		  const pte_t *ptes, unsigned n);
+/* One of its own gets a slice of that CPU, on which its library has all or nobody has one; it is
+ * the last in the vector.  0, -EBADF, -EACCES, -EEXIST (it has one there). */
+int xok_take_slice(struct xok *x, unsigned env, unsigned cap, unsigned target, unsigned cpu);
+/* The slice that the CPU is in, its library's, is over: the one of `target` begins, one of its own;
+ * XOK_NOBODY: the next in the vector.  0, -EBADF, -EACCES, -ENOENT (it has none there). */
+int xok_yield(struct xok *x, unsigned env, unsigned cap, unsigned cpu, unsigned target);
 /*
  * The n entries from ptep on, at va in the page table of `target`, become these.  The frames'
  * resource is the capability's, with XOK_WRITE where an entry allows writing; entries are the
@@ -170,9 +219,21 @@ u64 xok_revoke(struct xok *x, u32 resource, u64 n);
 u32 xok_richest(const struct xok *x);
 /* A time slice of the resource's library is over. */
 void xok_end_slice(struct xok *x, u32 resource);
-/* Whose slice is the CPU in? */
+/* Whose slice is the CPU in?  XOK_NOBODY: nobody's. */
 unsigned xok_current(const struct xok *x, unsigned cpu);
-/* The CPU has met a fault of a program's: the kernel fields it.  `what` the hardware calls it. */
+/* The same, if that is what the CPU runs: a killed one may still be there. */
+unsigned xok_faulting(const struct xok *x, const struct soft_cpu *cpu);
+/* The CPU begins with that environment. */
+void xok_first_slice(struct xok *x, unsigned cpu, unsigned env);
+/*
+ * The environment ends: what it had installed is gone, its capabilities, slices and stack are no
+ * more its own, and from now on it is refused everything.  Its frames are its library's, or, if it
+ * was the last one of it, nobody's when no handler of it runs any more.  No lock held but what its
+ * own handlers hold.
+ */
+void xok_kill(struct xok *x, unsigned env);
+/* The CPU has met a fault of a program's, or of a handler's: the kernel fields it.  `what` the
+ * hardware calls it.  FAULT_KILLED: there is no environment any more to go back to. */
 struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code,
 			     const char *what);
 
@@ -180,6 +241,18 @@ struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2,
 
 /* The environment's capability of that index, counted.  NULL: it has none there. */
 const struct xok_capability *xok_capability(const struct xok *x, unsigned env, unsigned cap);
+/* No handler of a killed environment runs any more. */
+void xok_env_gone(struct xok *x, unsigned env);
+/* Is the frame in an exception stack?  Lock held. */
+bool xok_is_stack(const struct xok *x, u64 pfn);
+/* What xok_insert_pte() checks.  Lock held. */
+int xok_check_entries(const struct xok *x, unsigned env, unsigned cap, unsigned target, u64 va,
+		      const pte_t *ptes, unsigned n);
+/* Nothing that an environment had installed translates any more.  mm: its space, in which somebody
+ * runs; NULL: nobody does. */
+void xok_break_bindings(struct xok *x, unsigned env, struct mm *mm);
+/* Nobody has the resource any more: its frames are wiped, and nobody's. */
+void xok_release(struct xok *x, u32 resource);
 /* Where the frame's owner is kept; NULL: it is no frame of programs'. */
 _Atomic u32 *xok_owner(const struct xok *x, u64 pfn);
 

@@ -94,9 +94,10 @@ static u64 misses(unsigned side)
 	return program(side)->ops->count(program(side), 0, -1, COUNT_MAJOR);
 }
 
+/* That it has beside its exception stack. */
 static u64 frames(unsigned side)
 {
-	return atomic_load(&b->xok.holders[beside_resource(b, side)].frames);
+	return atomic_load(&b->xok.holders[beside_resource(b, side)].frames) - b->xok.stack_pages;
 }
 
 /* So often around; the pages that had to be brought back. */
