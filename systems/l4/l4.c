@@ -20,25 +20,29 @@
 #include "engine/base/errno.h"
 #include "engine/base/text.h"
 #include "systems/common/engine_system.h"
+#include "systems/l4/attacks.h"
 #include "systems/l4/l4.h"
-#include "systems/l4/mapdb.h"
-
-#define PAGER 1 /* the task's number */
 
 /* The kernel runs in whichever space was there when it was entered. */
 static const struct ledger_actor kernel_here = { .name = "the kernel", .ring = 0, .domain = 1 };
 static const struct ledger_actor kernel_there = { .name = "the kernel", .ring = 0, .domain = 2 };
 static const struct ledger_actor pager = { .name = "the pager", .ring = 3, .domain = 2 };
 
+const struct l4_task l4_pager = { .number = 1, .self = &pager, .kernel = &kernel_there };
+
 struct l4 {
 	struct engine_system base;
-	struct mapdb db;
-	struct mmu_ops counted; /* as engine_system made it: how the kernel writes entries */
+	struct l4_kernel kernel; /* its hardware: as engine_system made it */
 };
 
 static struct l4 *of(struct engine_system *base)
 {
 	return container_of(base, struct l4, base);
+}
+
+struct l4_kernel *l4_kernel_of(struct system *s)
+{
+	return &of(engine_system_of(s))->kernel;
 }
 
 static struct l4 *of_mm(struct mm *mm)
@@ -62,149 +66,60 @@ static void back_from_the_pager(const struct ledger_actor *to, const char *what)
 	ledger_cross(&kernel_there, to, BY_RETURN, what);
 }
 
-/* ---- the pager's calls of the kernel ---- */
-
-static void call(const char *what)
-{
-	ledger_cross(&pager, &kernel_there, BY_SYSTEM_CALL, what);
-}
-
-static void returns(void)
-{
-	ledger_cross(&kernel_there, &pager, BY_RETURN, "the call returns");
-}
-
-static u32 rights_of(pte_t pte)
-{
-	return pte_write(pte) ? L4_READ | L4_WRITE : L4_READ;
-}
+/* ---- the pager's calls of the kernel, which is to refuse it nothing ---- */
 
 static void must(int err, const char *what, u64 va)
 {
-	ledger_count(PAID_CAPABILITIES);
 	if (err)
 		vmf_panic("l4: the kernel refuses its pager to %s at %lx: %d", what,
 			  (unsigned long)va, err);
 }
 
-/* Those of [from, n) are not there after all. */
-static void forget_mappings(struct l4 *l, struct mm *mm, u64 va, const pte_t *ptes, unsigned from,
-			    unsigned n)
-{
-	for (unsigned i = from; i < n; i++)
-		mapdb_flush(&l->db, PAGER, pte_pfn(ptes[i]), mm, va + i * PAGE_SIZE);
-}
-
-/* Before the entries are written: what is not noted is not mapped.  0, -ENOMEM. */
-static int note_mappings(struct l4 *l, struct mm *mm, u64 va, const pte_t *ptes, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		int err = mapdb_map(&l->db, PAGER, pte_pfn(ptes[i]), mm, va + i * PAGE_SIZE,
-				    rights_of(ptes[i]));
-
-		if (err == -ENOMEM) {
-			forget_mappings(l, mm, va, ptes, 0, i);
-			return err;
-		}
-		must(err, "map", va);
-	}
-	return 0;
-}
-
 static int set(struct mm *mm, u64 va, pte_t *ptep, const pte_t *ptes, struct page **pages,
 	       unsigned n)
 {
-	struct l4 *l = of_mm(mm);
-	int done;
+	int done = l4_map(&of_mm(mm)->kernel, &l4_pager, mm, va, ptep, ptes, pages, n);
 
-	call("map: this frame of mine, there, with these rights");
-	done = note_mappings(l, mm, va, ptes, n);
-	if (!done) {
-		ledger_step(&kernel_there, "finds the frame to be the pager's, notes the mapping",
-			    va);
-		done = l->counted.set(mm, va, ptep, ptes, pages, n);
-		forget_mappings(l, mm, va, ptes, (unsigned)max_of(done, 0), n);
-	}
-	returns();
+	must(done == -EINVAL || done == -EACCES ? done : 0, "map", va);
 	return done;
-}
-
-/* From what it maps now to what it is to map; pfn the same, or another's frame. */
-static void note_change(struct l4 *l, struct mm *mm, u64 va, pte_t old, pte_t pte)
-{
-	if (pte_pfn(old) == pte_pfn(pte)) {
-		must(mapdb_set_rights(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)),
-		     "change rights", va);
-		return;
-	}
-	must(mapdb_flush(&l->db, PAGER, pte_pfn(old), mm, va), "flush", va);
-	must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map", va);
 }
 
 static void change(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 {
-	struct l4 *l = of_mm(mm);
-
-	call("map: the same with other rights");
-	note_change(l, mm, va, pte_read(ptep), pte);
-	l->counted.change(mm, va, ptep, pte);
-	returns();
+	must(l4_remap(&of_mm(mm)->kernel, &l4_pager, mm, va, ptep, pte), "map", va);
 }
 
 static pte_t clean(struct mm *mm, u64 va, pte_t *ptep)
 {
-	struct l4 *l = of_mm(mm);
 	pte_t old;
 
-	call("flush: the right to write");
-	old = l->counted.clean(mm, va, ptep);
-	must(mapdb_set_rights(&l->db, PAGER, pte_pfn(old), mm, va, L4_READ), "flush", va);
-	returns();
+	must(l4_flush_write(&of_mm(mm)->kernel, &l4_pager, mm, va, ptep, &old), "flush", va);
 	return old;
 }
 
 static pte_t clear(struct mm *mm, u64 va, pte_t *ptep, pte_t left)
 {
-	struct l4 *l = of_mm(mm);
 	pte_t old;
 
-	call("flush: this mapping");
-	old = l->counted.clear(mm, va, ptep, left);
-	if (pte_mapped(old))
-		must(mapdb_flush(&l->db, PAGER, pte_pfn(old), mm, va), "flush", va);
-	returns();
+	must(l4_flush(&of_mm(mm)->kernel, &l4_pager, mm, va, ptep, left, &old), "flush", va);
 	return old;
 }
 
 /* An entry that names no frame is the pager's own business. */
 static void put_back(struct mm *mm, u64 va, pte_t *ptep, pte_t pte)
 {
-	struct l4 *l = of_mm(mm);
-
-	if (!pte_mapped(pte)) {
+	if (pte_mapped(pte))
+		must(l4_place(&of_mm(mm)->kernel, &l4_pager, mm, va, ptep, pte), "map", va);
+	else
 		pte_store(ptep, pte);
-		return;
-	}
-	call("map: this frame of mine, there now");
-	must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map", va);
-	pte_store(ptep, pte);
-	ledger_count(PAID_ENTRY_WRITES);
-	returns();
 }
 
 static unsigned take(struct mm *mm, struct mmu_take *takes, unsigned n)
 {
-	struct l4 *l = of_mm(mm);
 	unsigned taken;
 
-	call("flush: these mappings");
-	taken = l->counted.take(mm, takes, n);
-	for (unsigned i = 0; i < n; i++)
-		if (!takes[i].result || takes[i].result == -ENOENT)
-			must(mapdb_flush(&l->db, PAGER, page_pfn(mm->engine, takes[i].page), mm,
-					 takes[i].va),
-			     "flush", takes[i].va);
-	returns();
+	must(l4_flush_many(&of_mm(mm)->kernel, &l4_pager, mm, takes, n, &taken), "flush",
+	     takes[0].va);
 	return taken;
 }
 
@@ -296,11 +211,8 @@ static void note_child(struct l4 *l, struct mm *mm)
 {
 	pte_t pte;
 
-	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE) {
-		call("map: the child has it, too");
-		must(mapdb_map(&l->db, PAGER, pte_pfn(pte), mm, va, rights_of(pte)), "map", va);
-		returns();
-	}
+	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE)
+		must(l4_place(&l->kernel, &l4_pager, mm, va, NULL, pte), "map", va);
 }
 
 static int fork_process(struct program *p, unsigned cpu, unsigned child)
@@ -373,7 +285,7 @@ static u64 check_space(struct l4 *l, struct mm *mm)
 	pte_t pte;
 
 	for (u64 va = mm->low; engine_system_next_entry(mm, &va, &pte); va += PAGE_SIZE, n++)
-		if (mapdb_rights(&l->db, pte_pfn(pte), mm, va) != rights_of(pte))
+		if (mapdb_rights(&l->kernel.db, pte_pfn(pte), mm, va) != l4_rights_of(pte))
 			vmf_panic("l4: the database differs at %lx", (unsigned long)va);
 	return n;
 }
@@ -383,7 +295,7 @@ static void check(struct program *p)
 {
 	struct engine_system *base = engine_system_of_program(p);
 	struct l4 *l = of(base);
-	u64 mapped = 0, noted = mapdb_count(&l->db);
+	u64 mapped = 0, noted = mapdb_count(&l->kernel.db);
 
 	soft_program_ops.check(p);
 	for (unsigned i = 0; i < PROGRAM_PROCESSES; i++)
@@ -394,70 +306,7 @@ static void check(struct program *p)
 			  (unsigned long)noted);
 }
 
-/* ---- attacks ---- */
-
-#define AT 0x20000000ULL
-
-static struct mapdb *db_of(struct system *s)
-{
-	return &of(engine_system_of(s))->db;
-}
-
-/* What was refused has left nothing in the database. */
-static int leaves(struct system *s, u64 mappings, int err)
-{
-	return mapdb_count(db_of(s)) == mappings ? err : 1;
-}
-
-static int frame_of_another(struct system *s)
-{
-	int err = mapdb_map(db_of(s), PAGER + 1, db_of(s)->first, s, AT, L4_READ);
-
-	return leaves(s, 0, err);
-}
-
-static int frame_that_is_none(struct system *s)
-{
-	return leaves(s, 0, mapdb_map(db_of(s), PAGER, 0, s, AT, L4_READ));
-}
-
-static int more_rights(struct system *s)
-{
-	struct mapdb *db = db_of(s);
-
-	db->frames[0].rights = L4_READ;
-	if (leaves(s, 0, mapdb_map(db, PAGER, db->first, s, AT, L4_READ | L4_WRITE)) != -EACCES)
-		return 1;
-	/* With those that it has it may; but they do not grow afterwards. */
-	if (mapdb_map(db, PAGER, db->first, s, AT, L4_READ))
-		return 1;
-	return mapdb_set_rights(db, PAGER, db->first, s, AT, L4_READ | L4_WRITE);
-}
-
-/* It is not whose it was asked to be: that one may not map it. */
-static int frame_that_is_taken(struct system *s)
-{
-	int err = mapdb_give(db_of(s), db_of(s)->first, PAGER + 1, L4_READ);
-
-	return mapdb_map(db_of(s), PAGER + 1, db_of(s)->first, s, AT, L4_READ) ? err : 1;
-}
-
-static int flush_of_another(struct system *s)
-{
-	struct mapdb *db = db_of(s);
-
-	if (mapdb_map(db, PAGER, db->first, s, AT, L4_READ))
-		return 1;
-	return leaves(s, 1, mapdb_flush(db, PAGER + 1, db->first, s, AT));
-}
-
-static const struct system_attack attacks[] = {
-	{ "a task maps a frame that another has", frame_of_another, -EACCES },
-	{ "a pager maps the kernel's own frame", frame_that_is_none, -EINVAL },
-	{ "a pager maps with a right that it has not", more_rights, -EACCES },
-	{ "a frame that somebody has is asked for", frame_that_is_taken, -EBUSY },
-	{ "a task flushes another's mapping", flush_of_another, -EACCES },
-};
+/* ---- what is expected ---- */
 
 static const struct system_expectation expected[] = {
 	{ PAID_EXCEPTIONS, 1, NULL },	{ PAID_SYSTEM_CALLS, 2, NULL }, /* map, reply */
@@ -473,7 +322,7 @@ static void destroy(struct system *s)
 	struct l4 *l = of(engine_system_of(s));
 
 	engine_system_fini(&l->base);
-	mapdb_fini(&l->db);
+	mapdb_fini(&l->kernel.db);
 	free(l);
 }
 
@@ -481,7 +330,7 @@ static void become_a_pager(struct l4 *l)
 {
 	struct engine_system *b = &l->base;
 
-	l->counted = b->mmu;
+	l->kernel.hardware = b->mmu;
 	b->mmu.set = set;
 	b->mmu.change = change;
 	b->mmu.clean = clean;
@@ -520,9 +369,10 @@ static int create(const struct system_type *type, const struct system_options *o
 	}
 	become_a_pager(l);
 	m = l->base.machine;
-	err = mapdb_init(&l->db, m->nr_table, m->nr_user);
+	err = mapdb_init(&l->kernel.db, m->nr_table, m->nr_user);
 	for (u64 i = 0; !err && i < m->nr_user; i++)
-		err = mapdb_give(&l->db, m->nr_table + i, PAGER, L4_READ | L4_WRITE);
+		err = mapdb_give(&l->kernel.db, m->nr_table + i, l4_pager.number,
+				 L4_READ | L4_WRITE);
 	if (err)
 		destroy(&l->base.system);
 	else
@@ -534,8 +384,8 @@ const struct system_type l4_system = {
 	.name = "l4",
 	.summary = "the microkernel makes a message of it; a pager decides, supplies, and has it "
 		   "mapped",
-	.attacks = attacks,
-	.nr_attacks = ARRAY_SIZE(attacks),
+	.attacks = l4_attacks,
+	.nr_attacks = NR_L4_ATTACKS,
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
 	.create = create,

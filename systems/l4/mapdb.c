@@ -138,6 +138,19 @@ int mapdb_set_rights(struct mapdb *db, u32 task, u64 pfn, const void *space, u64
 	return err;
 }
 
+int mapdb_owns(struct mapdb *db, u32 task, u64 pfn, const void *space, u64 va)
+{
+	struct l4_frame *f;
+	int err;
+
+	spin_lock(&db->lock);
+	f = owned(db, task, pfn, 0, &err);
+	if (f && !find(f, space, va))
+		err = -ENOENT;
+	spin_unlock(&db->lock);
+	return err;
+}
+
 u32 mapdb_rights(struct mapdb *db, u64 pfn, const void *space, u64 va)
 {
 	struct l4_frame *f = frame_of(db, pfn);

@@ -41,6 +41,8 @@ int mapdb_give(struct mapdb *db, u64 pfn, u32 task, u32 rights);
 int mapdb_map(struct mapdb *db, u32 task, u64 pfn, const void *space, u64 va, u32 rights);
 /* It takes this mapping back.  0, -EINVAL, -EACCES, -ENOENT. */
 int mapdb_flush(struct mapdb *db, u32 task, u64 pfn, const void *space, u64 va);
+/* Has the task that frame, and has it mapped it there?  0, -EINVAL, -EACCES, -ENOENT. */
+int mapdb_owns(struct mapdb *db, u32 task, u64 pfn, const void *space, u64 va);
 /* The rights of that mapping; 0: there is none. */
 u32 mapdb_rights(struct mapdb *db, u64 pfn, const void *space, u64 va);
 /* Change them, to what the task has itself.  As mapdb_flush(). */
