@@ -131,7 +131,7 @@ static void *touch_with_others(void *arg)
 		t->page++;
 		t->met = false;
 		t->reason = touch_page(t->program, t->cpu, va, t->access);
-		if (!t->met)
+		if (!t->met && t->reason == FAULT_OK)
 			come_to(t->meeting, t->cpu, t->page, false);
 	}
 	soft_on_fault(NULL, NULL);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Scripts on a whole soft machine: what a program does and what is to come of it. */
+#include <sched.h>
+#include <time.h>
+
 #include "machine/soft/script.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/world.h"
@@ -258,6 +261,39 @@ static void who_does_not_come_is_not_waited_for(void **state)
 	       "check\n");
 }
 
+static enum fault_reason add_but_on_cpu_1(struct program *p, unsigned cpu, u64 va, u64 add,
+					  u64 *old)
+{
+	const struct timespec while_it_waits = { .tv_nsec = 5000000 };
+
+	if (cpu != 1 || va < 0x20003000)
+		return soft_program_ops.add(p, cpu, va, add, old);
+	while (atomic_load(&w.m->cpus[0].faults) < 4)
+		sched_yield();
+	nanosleep(&while_it_waits, NULL);
+	return FAULT_BUS;
+}
+
+/* The others fault on, without the one that has got a signal. */
+static void who_ends_early_is_not_waited_for(void **state)
+{
+	const char text[] = "map 0x20000000 16P rw fixed\n"
+			    "together 0x20000000 16P w -> bus\n"
+			    "expect rss 16\n";
+	char message[SCRIPT_MESSAGE];
+	struct program_ops ops = soft_program_ops;
+	struct soft_program p;
+	struct script *s;
+
+	(void)state;
+	soft_program_init(&p, w.m, w.mm);
+	ops.add = add_but_on_cpu_1;
+	p.program.ops = &ops;
+	assert_int_equal(script_parse(text, sizeof(text) - 1, &s, message), 0);
+	assert_int_equal(script_run_on(s, &p.program, message), 0);
+	script_free(s);
+}
+
 static void a_stack_grows_down(void **state)
 {
 	(void)state;
@@ -361,6 +397,7 @@ int main(void)
 		script_test(all_cpus_touch_at_once),
 		script_test(all_cpus_fault_on_each_fresh_page),
 		script_test(who_does_not_come_is_not_waited_for),
+		script_test(who_ends_early_is_not_waited_for),
 		script_test(a_stack_grows_down),
 		script_test(what_is_not_offered_is_said),
 		script_test(what_was_written_to_is_asked_where_it_can_be),
