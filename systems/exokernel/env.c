@@ -283,8 +283,9 @@ static const char *take_level(struct xok *x, struct entered *in, const struct so
 	return why;
 }
 
-/* Was the environment killed meanwhile? */
-static bool leave_level(struct xok *x, const struct entered *in)
+/* Was the environment killed meanwhile?  *here: for a fault on this CPU, which has not come back to
+ * this handler. */
+static bool leave_level(struct xok *x, const struct entered *in, bool *here)
 {
 	struct xok_env *e = &x->envs[in->env];
 	bool dying, last;
@@ -292,6 +293,7 @@ static bool leave_level(struct xok *x, const struct entered *in)
 	spin_lock(&x->lock);
 	e->levels[in->cpu]--;
 	dying = e->dying;
+	*here = dying && e->killed_on == in->cpu;
 	last = dying && !levels_of(x, e);
 	spin_unlock(&x->lock);
 	if (last)
@@ -299,11 +301,13 @@ static bool leave_level(struct xok *x, const struct entered *in)
 	return dying;
 }
 
+static const struct fault_result killed = { .reason = FAULT_KILLED };
+
 static struct fault_result is_killed(const char *why)
 {
 	ledger_step(&lab_kernel, why, 0);
 	ledger_cross(&lab_kernel, &lab_program, BY_RETURN, "who is next in the vector goes on");
-	return (struct fault_result){ .reason = FAULT_KILLED };
+	return killed;
 }
 
 /* Frames are repossessed before a library is entered for a fault or after it has left. */
@@ -315,12 +319,13 @@ struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2,
 	const struct ledger_actor *who = in.level ? &library_actor : &lab_program;
 	rwsem_t *inside = in.level || why ? NULL : &x->holders[in.as.resource].inside;
 	struct fault_result r;
+	bool here;
 
 	ledger_cross(who, &lab_kernel, BY_EXCEPTION, what);
 	ledger_step(&lab_kernel, "finds the library OS by the time-slice vector", cr2);
 	if (why) {
 		if (in.env != XOK_NOBODY)
-			xok_kill(x, in.env);
+			xok_kill(x, in.env, in.cpu);
 		return is_killed(why);
 	}
 	if (inside)
@@ -331,9 +336,12 @@ struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2,
 	r = in.as.fault(in.as.arg, in.as.mm, in.frame);
 	if (inside)
 		up_read(inside);
-	if (leave_level(x, &in)) {
-		ledger_cross(&library_actor, &lab_kernel, BY_SYSTEM_CALL, "a call that is refused");
-		return is_killed("has killed the environment");
+	if (leave_level(x, &in, &here)) {
+		if (here)
+			return killed;
+		ledger_cross(&library_actor, &lab_kernel, BY_EXCEPTION,
+			     "interrupted: somebody ends the environment");
+		return is_killed("has taken away all that the environment had");
 	}
 	ledger_cross(&library_actor, who, BY_RETURN,
 		     r.reason == FAULT_OK || r.reason == FAULT_RETRY
@@ -378,7 +386,7 @@ void xok_env_gone(struct xok *x, unsigned env)
 		xok_release(x, resource);
 }
 
-void xok_kill(struct xok *x, unsigned env)
+void xok_kill(struct xok *x, unsigned env, unsigned cpu)
 {
 	struct xok_env *e = &x->envs[env];
 	struct mm *mm;
@@ -393,6 +401,7 @@ void xok_kill(struct xok *x, unsigned env)
 	inside = levels_of(x, e);
 	atomic_store(&e->used, false);
 	e->dying = true;
+	e->killed_on = cpu;
 	e->fault = NULL;
 	e->arg = NULL;
 	memset(e->caps, 0, sizeof(e->caps));
@@ -411,6 +420,6 @@ int xok_env_destroy(struct xok *x, unsigned env, unsigned cap, unsigned target)
 	int err = check_own_env(x, env, cap, target);
 
 	if (!err)
-		xok_kill(x, target);
+		xok_kill(x, target, ~0U);
 	return err;
 }

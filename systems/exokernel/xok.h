@@ -60,6 +60,7 @@ struct xok_env {
 	_Atomic bool used;	 /* it and mm: everybody may read them */
 	_Atomic(struct mm *) mm; /* whose page table is this environment's */
 	bool dying;		 /* it has been killed, and a handler of it has not come out yet */
+	unsigned killed_on;	 /* then: the CPU whose fault it was killed for; ~0: none's */
 	u32 resource;		 /* whose it is */
 	/* Its handler of page faults: xok_set_handler(). */
 	xok_fault_fn fault;
@@ -228,10 +229,10 @@ void xok_first_slice(struct xok *x, unsigned cpu, unsigned env);
 /*
  * The environment ends: what it had installed is gone, its capabilities, slices and stack are no
  * more its own, and from now on it is refused everything.  Its frames are its library's, or, if it
- * was the last one of it, nobody's when no handler of it runs any more.  No lock held but what its
- * own handlers hold.
+ * was the last one of it, nobody's when no handler of it runs any more.  cpu: where it has faulted
+ * once too often, ~0: nowhere.  No lock held but what its own handlers hold.
  */
-void xok_kill(struct xok *x, unsigned env);
+void xok_kill(struct xok *x, unsigned env, unsigned cpu);
 /* The CPU has met a fault of a program's, or of a handler's: the kernel fields it.  `what` the
  * hardware calls it.  FAULT_KILLED: there is no environment any more to go back to. */
 struct fault_result xok_trap(struct xok *x, const struct soft_cpu *cpu, u64 cr2, u32 code,
