@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The memory store gives back what it was given, says when it cannot, and loses no room. */
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "engine/base/errno.h"
 #include "stores/blob.h"
 #include "stores/checksum.h"
 #include "stores/memory.h"
 #include "stores/pack.h"
+#include "tests/unit/unit.h"
 
 #define THREADS 4
 
