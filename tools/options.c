@@ -323,13 +323,27 @@ static bool memory_of_earlier_run(struct run_options *o)
 	return true;
 }
 
+/* Which pages go, and how, has to be said only where any do. */
+static bool asks_in_vain(const struct run_options *o)
+{
+	const char *name = o->policy	   ? "--policy"
+			   : o->extension  ? "--extension"
+			   : o->huge_pages ? "--huge-pages"
+					   : NULL;
+
+	if (!o->watch || !name)
+		return false;
+	say("%s needs --memory SIZE: without it the program is only watched, and no page goes",
+	    name);
+	return true;
+}
+
 bool options_parse(struct run_options *o, int argc, char **argv)
 {
 	int i;
 
 	*o = (struct run_options){
 		.compress = "lz4",
-		.huge_pages = "split",
 		.threads = DEFAULT_THREADS,
 		.prefetch = DEFAULT_PREFETCH,
 		.memory = all_memory(),
@@ -349,8 +363,13 @@ bool options_parse(struct run_options *o, int argc, char **argv)
 		say("--extension and --policy both say which pages go first: give one of them");
 		return false;
 	}
+	if (asks_in_vain(o))
+		return false;
+	o->policy_asked = o->policy || o->extension;
 	if (!o->policy)
 		o->policy = o->extension ? "extension" : "lru";
+	if (!o->huge_pages)
+		o->huge_pages = "split";
 	o->program = argv + i;
 	if (i >= argc) {
 		say("no program to run; see vmfault run --help");

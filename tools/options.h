@@ -22,6 +22,7 @@ struct run_options {
 	const char *policy;	/* "lru", "gen", "clock" or "fifo" */
 	const char *extension;	/* file, or NULL; then policy is "extension" */
 	const char *huge_pages; /* "keep" or "split" */
+	bool policy_asked;	/* by --policy or --extension */
 	unsigned threads;
 	unsigned prefetch;
 	const char *stats; /* file, or NULL */

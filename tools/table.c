@@ -102,6 +102,11 @@ static void memory_rows(const struct figures *f)
 	cell("",
 	     f->options->watch ? "none (--memory sets one)" : bytes_text(a, f->options->memory));
 	end();
+	if (f->options->policy_asked) {
+		row("policy");
+		cell("", f->options->extension ? f->options->extension : f->options->policy);
+		end();
+	}
 	row("resident");
 	cell("peak", bytes_text(a, f->peak_resident));
 	cell("  at the end", bytes_text(b, f->end_resident));

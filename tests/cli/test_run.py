@@ -153,13 +153,20 @@ class Words(Case):
                      "true")
         self.refused(125, ["needs a value"], "run", "--extension")
         show = ["sh", "-c", 'echo "$VMFAULT_EXTENSION"']
-        done = run("run", "--extension", extension(good), *show)
+        done = run("run", "--memory", "64M", "--extension", extension(good), *show)
         self.assertEqual(done.stdout, os.path.realpath(self.path("it.lua")) + "\n")
         done = run("run", *show, env=environment(VMFAULT_EXTENSION="/of/before.lua"))
         self.assertEqual(done.stdout, "\n")
 
         for name in ("yes", "KEEP", ""):
             self.refused(125, ["--huge-pages", "keep, split"], "run", "--huge-pages", name, "true")
+
+    def test_how_pages_go_is_asked_only_where_any_do(self):
+        path = self.write("it.lua", b"return { reclaim = function() end }", 0o644)
+        for words in (("--policy", "gen"), ("--policy", "lru"), ("--extension", path),
+                      ("--huge-pages", "split")):
+            self.refused(125, [words[0], "--memory", "watched"], "run", *words, "true")
+            self.assertEqual(run("run", *words, "--memory", "64M", "true").returncode, 0)
 
     def test_options_end_at_the_program(self):
         done = run("run", "echo", "--memory", "--help")
@@ -497,13 +504,15 @@ class Figures(Case):
     def test_policy(self):
         self.assertEqual(self.figures("true")["policy"], "lru")
         for name in ("lru", "gen", "clock", "fifo"):
-            self.assertEqual(self.figures("--policy", name, "true")["policy"], name)
+            self.assertEqual(self.figures("--memory", "64M", "--policy", name, "true")["policy"], name)
         path = self.write("it.lua", b"return { reclaim = function() end }", 0o644)
-        self.assertEqual(self.figures("--extension", path, "true")["policy"], "extension")
+        self.assertEqual(self.figures("--memory", "64M", "--extension", path, "true")["policy"],
+                         "extension")
 
     def test_huge_pages(self):
         self.assertEqual(self.figures("true")["huge_pages"], {"how": "split", "made": 0, "split": 0})
-        self.assertEqual(self.figures("--huge-pages", "keep", "true")["huge_pages"]["how"], "keep")
+        self.assertEqual(self.figures("--memory", "64M", "--huge-pages", "keep", "true")["huge_pages"]["how"],
+                         "keep")
 
     def test_sums_over_processes(self):
         f = self.figures("sh", "-c", "/bin/true; /bin/true; exit 0")
@@ -529,6 +538,14 @@ class Figures(Case):
                      "3.0 MiB", "minor 1,000", "major 200", "p99.9", "clean 60", "same-filled 8",
                      "8.0 MiB as 2.0 MiB (25 %, lz4)", "1.5 ms", "stack 132.0 KiB"):
             self.assertIn(text, done.stderr)
+        self.assertNotIn("policy", done.stderr)
+
+    def test_the_table_names_the_policy_that_was_asked_for(self):
+        done = run("run", "--memory", "64M", "--policy", "gen", "true")
+        self.assertIn("\n  policy          gen\n", done.stderr)
+        path = self.write("it.lua", b"return { reclaim = function() end }", 0o644)
+        done = run("run", "--memory", "64M", "--extension", path, "true")
+        self.assertIn("\n  policy          %s\n" % path, done.stderr)
 
     def test_without_a_limit_the_program_is_watched(self):
         done = run("run", "true", story="watching")
