@@ -53,10 +53,13 @@ struct fault_result corten_trap(struct soft_cpu *cpu, u64 cr2, u32 code);
 /* Addresses for so many bytes, that this CPU has given to nobody; whether they are free the tables
  * say.  0: there are none. */
 u64 corten_next_address(struct corten *c, unsigned cpu, u64 len);
-/* No frame was free; no lock is held.  False: nor is one now. */
-bool corten_make_room(struct corten *c, unsigned cpu);
 
 extern const struct program_ops corten_program_ops;
+
+/* ---- evict.c ---- */
+
+/* No frame was free; no lock is held.  False: nor is one now. */
+bool corten_make_room(struct corten *c, unsigned cpu);
 
 /* ---- remap.c ---- */
 
