@@ -209,6 +209,9 @@ static void note_counts(const struct system *s, struct lab_result *result)
 	memcpy(result->counts, s->nr_parts ? s->parts[0].total : s->total, sizeof(result->counts));
 	for (unsigned i = 0; i < s->nr_parts; i++)
 		memcpy(result->parts[i], s->parts[i].total, sizeof(result->parts[i]));
+	if (s->type->nr_timings)
+		memcpy(result->timings, s->timings,
+		       s->type->nr_timings * sizeof(result->timings[0]));
 }
 
 static void run_job(const struct lab_order *o, struct job *job, struct lab_result *result)

@@ -44,6 +44,8 @@ struct lab_result {
 	u64 counts[NR_LEDGER_COUNTERS]; /* if LAB_OK */
 	/* Of a system that runs several programs: each one's; `counts` are the first's. */
 	u64 parts[SYSTEM_MOST_PARTS][NR_LEDGER_COUNTERS];
+	/* If LAB_OK: what its type times.  Of this host, and never twice the same. */
+	struct timing timings[SYSTEM_MOST_TIMINGS];
 };
 
 /* Do it on a fresh machine.  cpus 0: as many as it says (1 if it does not).  -EINVAL: it is no

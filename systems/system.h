@@ -14,6 +14,7 @@
 
 #include "machine/soft/program.h"
 #include "systems/ledger.h"
+#include "systems/timing.h"
 
 struct system;
 
@@ -44,6 +45,9 @@ struct system_expectation {
 	const char *why; /* we count another; NULL: we do not */
 };
 
+/* How many things a system may time. */
+#define SYSTEM_MOST_TIMINGS 16
+
 /* How many programs a system may run beside one another. */
 #define SYSTEM_MOST_PARTS 2
 
@@ -66,6 +70,8 @@ struct system_type {
 	bool takes_extension;
 	const char *const *parts; /* names; nr_parts 0: it runs one program */
 	unsigned nr_parts;
+	const char *const *timings; /* names of what it times; nr_timings 0: nothing */
+	unsigned nr_timings;
 	/* 0, -ENOMEM; what extension_load() returns. */
 	int (*create)(const struct system_type *type, const struct system_options *options,
 		      struct system **system);
@@ -83,6 +89,8 @@ struct system {
 	 * takes none. */
 	const char *(*says)(struct system *s);
 	u64 total[NR_LEDGER_COUNTERS]; /* of the part that was measured last */
+	/* [type->nr_timings], of the same: the host's time, which no two runs have in common */
+	const struct timing *timings;
 	/* [0] is `program`; nr_parts as the type's.  run_parts: do run(arg, i), which is all that
 	 * part i's program does, for each, in threads, beside one another.  0, -EAGAIN (the host
 	 * has no threads). */

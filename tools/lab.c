@@ -365,6 +365,17 @@ bool lab_shows_parts(const struct lab_report *r, unsigned system)
 	return o->systems[system]->nr_parts && (o->nr_systems == 1 || r->nr_workloads == 1);
 }
 
+bool lab_shows_times(const struct lab_report *r, unsigned workload, unsigned system)
+{
+	const struct lab_options *o = r->options;
+	const struct lab_result *result = lab_result(r, workload, system);
+	u64 done = 0;
+
+	for (unsigned i = 0; i < o->systems[system]->nr_timings; i++)
+		done += result->timings[i].count;
+	return done && (o->nr_systems == 1 || r->nr_workloads == 1);
+}
+
 static bool run_attacks(struct lab_report *r)
 {
 	for (unsigned i = 0; i < r->options->nr_systems; i++) {

@@ -40,6 +40,8 @@ static inline const struct lab_result *lab_result(const struct lab_report *r, un
 
 /* Are the programs of this system's, which runs several, shown one by one? */
 bool lab_shows_parts(const struct lab_report *r, unsigned system);
+/* Has it timed anything, and is it shown here? */
+bool lab_shows_times(const struct lab_report *r, unsigned workload, unsigned system);
 /* "ok", "differs", "not offered", "no memory". */
 const char *lab_verdict_name(enum lab_verdict verdict);
 /* Does any system pay anything of this for the workload? */
@@ -65,6 +67,9 @@ bool lab_print_table(const struct lab_report *r);
 bool lab_print_json(const struct lab_report *r);
 bool lab_print_csv(const struct lab_report *r);
 bool lab_print_html(const struct lab_report *r);
+/* What a system has timed, for those who print the rest: for a person, and for a browser. */
+void lab_table_times(const struct lab_report *r, unsigned workload, unsigned system);
+void lab_html_times(const struct lab_report *r, unsigned workload, unsigned system);
 
 /* A fault's journey on so many CPUs, as text; and as a sequence diagram, of no more than 400 steps,
  * which says so if there are more.  0, or a negative errno. */

@@ -249,6 +249,9 @@ static void ledger_and_parts(const struct lab_report *r, unsigned w)
 		if (r->options->systems[s]->nr_parts && lab_result(r, w, s)->verdict == LAB_OK)
 			parts(r, w, s);
 	expectations(r, w);
+	for (unsigned s = 0; s < r->options->nr_systems; s++)
+		if (lab_shows_times(r, w, s))
+			lab_html_times(r, w, s);
 }
 
 bool lab_print_html(const struct lab_report *r)

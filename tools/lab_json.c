@@ -25,6 +25,41 @@ static json_t *parts(const struct system_type *t, const struct lab_result *r)
 	return o;
 }
 
+/* The distribution: how often it took less than so many ns, and not less than half of that. */
+static json_t *below(const struct timing *t)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < TIMING_CLASSES; i++) {
+		char key[24] = "more";
+
+		if (!t->classes[i])
+			continue;
+		if (i < TIMING_CLASSES - 1)
+			snprintf(key, sizeof(key), "%llu", 1ULL << i);
+		json_object_set_new(o, key, json_integer((json_int_t)t->classes[i]));
+	}
+	return o;
+}
+
+static json_t *timings(const struct system_type *t, const struct lab_result *r)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < t->nr_timings; i++) {
+		const struct timing *time = &r->timings[i];
+
+		json_object_set_new(o, t->timings[i],
+				    json_pack("{sI sI sI sI sI so}", "count",
+					      (json_int_t)time->count, "total_ns",
+					      (json_int_t)time->total_ns, "p50_ns",
+					      (json_int_t)timing_at(time, 50), "p99_ns",
+					      (json_int_t)timing_at(time, 99), "max_ns",
+					      (json_int_t)time->max_ns, "below_ns", below(time)));
+	}
+	return o;
+}
+
 static json_t *expected(const struct lab_expected *x)
 {
 	json_t *list = json_array();
@@ -60,6 +95,8 @@ static json_t *result(const struct lab_report *report, unsigned w, unsigned s)
 		json_object_set_new(o, "parts", parts(t, r));
 	if (x.n)
 		json_object_set_new(o, "expected", expected(&x));
+	if (t->nr_timings)
+		json_object_set_new(o, "timings", timings(t, r));
 	return o;
 }
 

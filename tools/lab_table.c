@@ -201,6 +201,9 @@ bool lab_print_table(const struct lab_report *r)
 		ledger(r, w);
 		all_parts(r, w);
 		expectations(r, w);
+		for (unsigned s = 0; s < r->options->nr_systems; s++)
+			if (lab_shows_times(r, w, s))
+				lab_table_times(r, w, s);
 		printf("\n");
 	}
 	return !ferror(stdout);

@@ -4,7 +4,7 @@
 
 #include "tools/table.h"
 
-enum { TEXT = 32 };
+enum { TEXT = TIME_TEXT };
 
 /* ---- numbers as people write them ---- */
 
@@ -40,7 +40,7 @@ static const char *bytes_text(char text[TEXT], u64 bytes)
 	return text;
 }
 
-static const char *time_text(char text[TEXT], double ns)
+const char *time_text(char text[TIME_TEXT], double ns)
 {
 	if (ns < 1e3)
 		snprintf(text, TEXT, "%.0f ns", ns);

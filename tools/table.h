@@ -7,4 +7,8 @@
 
 void table_print(const struct figures *f);
 
+/* "1.5 us" and the like; returns text. */
+#define TIME_TEXT 32
+const char *time_text(char text[TIME_TEXT], double ns);
+
 #endif

@@ -2,6 +2,7 @@
 /* The monitor's users: what it serves, and how much of it. */
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/base/errno.h"
 #include "systems/fluidmem/internal.h"
@@ -369,5 +370,12 @@ void fluidmem_stats(struct fluidmem *fm, struct fluidmem_stats *stats)
 {
 	pthread_mutex_lock(&fm->lock);
 	*stats = fm->stats;
+	pthread_mutex_unlock(&fm->lock);
+}
+
+void fluidmem_reset_timing(struct fluidmem *fm)
+{
+	pthread_mutex_lock(&fm->lock);
+	memset(fm->stats.timing, 0, sizeof(fm->stats.timing));
 	pthread_mutex_unlock(&fm->lock);
 }

@@ -9,16 +9,24 @@
 
 /* ---- timing ---- */
 
+const char *const fluidmem_bucket_names[NR_FLUIDMEM_BUCKETS] = {
+	[HANDLE_USERFAULT_ZERO] = "HANDLE_USERFAULT_ZERO",
+	[HANDLE_USERFAULT_COPY] = "HANDLE_USERFAULT_COPY",
+	[HANDLE_USERFAULT_STEAL] = "HANDLE_USERFAULT_STEAL",
+	[EVICT_TO_EXTERNRAM] = "EVICT_TO_EXTERNRAM",
+	[READ_PAGE] = "READ_PAGE",
+	[WRITE_PAGE] = "WRITE_PAGE",
+	[UFFD_ZEROPAGE] = "UFFD_ZEROPAGE",
+	[UFFD_COPY] = "UFFD_COPY",
+	[UFFD_MOVE] = "UFFD_MOVE",
+	[ZEROPAGE_COMPARE] = "ZEROPAGE_COMPARE",
+	[PREFETCH] = "PREFETCH",
+};
+
 /* fm->lock held. */
 static void note_time(struct fluidmem *fm, enum fluidmem_bucket bucket, u64 since)
 {
-	struct fluidmem_timing *t = &fm->stats.timing[bucket];
-	u64 ns = machine_now_ns() - since;
-
-	t->count++;
-	t->total_ns += ns;
-	if (ns > t->max_ns)
-		t->max_ns = ns;
+	timing_note(&fm->stats.timing[bucket], machine_now_ns() - since);
 }
 
 static void note_time_unlocked(struct fluidmem *fm, enum fluidmem_bucket bucket, u64 since)

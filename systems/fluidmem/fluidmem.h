@@ -34,6 +34,7 @@
 
 #include "engine/backing/store.h"
 #include "engine/space/mm.h"
+#include "systems/timing.h"
 
 struct fluidmem;
 struct fluidmem_space;
@@ -54,15 +55,13 @@ enum fluidmem_bucket {
 	NR_FLUIDMEM_BUCKETS
 };
 
-struct fluidmem_timing {
-	u64 count, total_ns, max_ns;
-};
+extern const char *const fluidmem_bucket_names[NR_FLUIDMEM_BUCKETS];
 
 struct fluidmem_stats {
 	u64 resident, writing, stored;			  /* pages now */
 	u64 faults, evictions, stolen, prefetched, zeros; /* ever */
 	u64 store_errors;
-	struct fluidmem_timing timing[NR_FLUIDMEM_BUCKETS];
+	struct timing timing[NR_FLUIDMEM_BUCKETS];
 };
 
 /* Calls of the kernel, and requests to the store. */
@@ -142,5 +141,7 @@ bool fluidmem_is_idle(struct fluidmem *fm);
 /* Wait until nothing is on the write list, or the store fails. */
 void fluidmem_flush(struct fluidmem *fm);
 void fluidmem_stats(struct fluidmem *fm, struct fluidmem_stats *stats);
+/* The buckets are empty from now on. */
+void fluidmem_reset_timing(struct fluidmem *fm);
 
 #endif

@@ -42,6 +42,7 @@ struct fluidmem_lab {
 	struct fluidmem_watch watch;
 	struct lab_store kv;
 	struct fluidmem *fm;
+	struct fluidmem_stats measured;			  /* at the end of what was measured last */
 	struct fluidmem_space *spaces[PROGRAM_PROCESSES]; /* NULL: nothing of it is served */
 	pthread_mutex_t layout; /* one call that changes a layout at a time: an area is served
 				 * before another can be put in its place */
@@ -338,6 +339,7 @@ static void check(struct program *p)
 static void measure(struct program *p)
 {
 	wait_until_idle(of_program(p));
+	fluidmem_reset_timing(of_program(p)->fm);
 	system_measure(&of_program(p)->base.system);
 }
 
@@ -345,6 +347,7 @@ static void measured(struct program *p)
 {
 	wait_until_idle(of_program(p));
 	system_measured(&of_program(p)->base.system);
+	fluidmem_stats(of_program(p)->fm, &of_program(p)->measured);
 }
 
 /* ---- attacks ---- */
@@ -463,6 +466,7 @@ static void become_watched(struct fluidmem_lab *f)
 	b->ops.measure = measure;
 	b->ops.measured = measured;
 	b->system.destroy = destroy;
+	b->system.timings = f->measured.timing;
 }
 
 static int start_monitor(struct fluidmem_lab *f, u64 frames)
@@ -516,5 +520,7 @@ const struct system_type fluidmem_system = {
 	.nr_attacks = ARRAY_SIZE(attacks),
 	.expected = expected,
 	.nr_expected = ARRAY_SIZE(expected),
+	.timings = fluidmem_bucket_names,
+	.nr_timings = NR_FLUIDMEM_BUCKETS,
 	.create = create,
 };

@@ -300,6 +300,40 @@ class Beside(Case):
         self.assertIn("loop on xok-two: mru: line 2: read:", done.stdout)
 
 
+class Times(Case):
+    """How long the host took for what FluidMem's monitor does, by its own buckets."""
+
+    def test_they_are_shown_in_every_format(self):
+        words = ("--systems", "fluidmem", "--workload", "pressure")
+        result = json.loads(lab(*words, "--format", "json").stdout)["workloads"]["pressure"]["fluidmem"]
+        counts, times = result["counts"], result["timings"]
+        self.assertEqual(len(times), 11)
+        self.assertEqual(times["READ_PAGE"]["count"], counts["io_reads"])
+        self.assertEqual(times["WRITE_PAGE"]["count"], counts["io_writes"])
+        faults = [times[name]["count"] for name in times if name.startswith("HANDLE_USERFAULT_")]
+        self.assertEqual(sum(faults), counts["exceptions"])
+        for name, t in times.items():
+            self.assertEqual(sum(t["below_ns"].values()), t["count"], name)
+            self.assertLessEqual(t["p50_ns"], t["p99_ns"])
+            self.assertLessEqual(t["p99_ns"], t["max_ns"])
+        table, page = lab(*words).stdout, lab(*words, "--format", "html").stdout
+        HTMLParser().feed(page)
+        for name in times:
+            n = times[name]["count"]
+            self.assertEqual("<td>%s<td>%d<td>" % (name, n) in page, n > 0, name)
+            self.assertEqual(name in table, n > 0, name)
+        self.assertRegex(table, r"READ_PAGE +256( +[0-9.]+ [num]?s){5}\n")
+
+    def test_only_what_is_measured_is_timed(self):
+        result = json.loads(lab("--systems", "fluidmem", "--workload", "major-fault", "--format",
+                                "json").stdout)["workloads"]["major-fault"]["fluidmem"]
+        times = {name: t["count"] for name, t in result["timings"].items() if t["count"]}
+        self.assertEqual(times, {"HANDLE_USERFAULT_COPY": 1, "READ_PAGE": 1, "UFFD_COPY": 1})
+
+    def test_who_times_nothing_shows_nothing(self):
+        self.assertNotIn("how long", lab("--systems", "linux", "--workload", "pressure").stdout)
+
+
 class Extensions(Case):
     def counts(self, *words):
         done = lab("--systems", "spin", "--format", "json", *words)

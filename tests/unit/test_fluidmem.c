@@ -208,10 +208,45 @@ static void end(void)
 
 /* ---- tests ---- */
 
-static void is_plausible(const struct fluidmem_timing *t)
+static void is_plausible(const struct timing *t)
 {
+	u64 all = 0, least = 0;
+
 	assert_true(t->count && t->max_ns);
 	assert_true(t->total_ns >= t->max_ns && t->total_ns <= t->count * t->max_ns);
+	for (unsigned i = 0; i < TIMING_CLASSES; i++) {
+		all += t->classes[i];
+		least += i ? t->classes[i] << (i - 1) : 0;
+	}
+	assert_int_equal(all, t->count);
+	assert_true(t->total_ns >= least && t->total_ns <= 2 * least);
+	assert_true(timing_at(t, 50) <= timing_at(t, 99) && timing_at(t, 99) <= t->max_ns);
+}
+
+static void a_distribution_has_each_time_in_its_class(void **state)
+{
+	struct timing t = { 0 };
+
+	(void)state;
+	assert_int_equal(timing_at(&t, 50), 0);
+	for (unsigned i = 0; i < 90; i++)
+		timing_note(&t, i % 2 ? 512 : 1023);
+	for (unsigned i = 0; i < 9; i++)
+		timing_note(&t, 1024);
+	timing_note(&t, 70000);
+	assert_int_equal(t.classes[10], 90);
+	assert_int_equal(t.classes[11], 9);
+	assert_int_equal(t.classes[17], 1);
+	assert_int_equal(timing_at(&t, 50), 1024);
+	assert_int_equal(timing_at(&t, 90), 1024);
+	assert_int_equal(timing_at(&t, 91), 2048);
+	assert_int_equal(timing_at(&t, 99), 2048);
+	assert_int_equal(timing_at(&t, 100), 70000);
+	timing_note(&t, 0);
+	assert_int_equal(t.classes[0], 1);
+	timing_note(&t, ~0ULL);
+	assert_int_equal(t.classes[TIMING_CLASSES - 1], 1);
+	assert_int_equal(timing_at(&t, 100), ~0ULL);
 }
 
 static void a_handful_of_pages_is_enough(void **state)
@@ -305,6 +340,7 @@ static void what_the_store_has_lost_is_an_error_and_no_zeros(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_distribution_has_each_time_in_its_class),
 		cmocka_unit_test(a_handful_of_pages_is_enough),
 		cmocka_unit_test(it_is_resized_while_it_runs),
 		cmocka_unit_test(a_page_on_the_write_list_is_taken_back),
