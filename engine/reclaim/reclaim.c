@@ -234,18 +234,10 @@ u64 reclaim_balance_node(struct engine *e, unsigned nid)
 
 u64 reclaim_balance(struct engine *e)
 {
-	u64 freed = 0, free, high = e->config.marks.high;
-	nodemask_t below = 0;
-	bool not_now = false;
+	u64 freed = 0;
 
-	while ((free = nr_free(e)) < high || (below = nodes_below(e, high))) {
-		u64 want = free < high ? min_of(high - free, (u64)MMU_BATCH) : MMU_BATCH;
-		u64 n = reclaim(e, want, free < high ? NODE_MASK_ALL : below, &not_now);
-
-		if (!n)
-			break;
-		freed += n;
-	}
+	for (unsigned nid = 0; nid < e->numa.nr; nid++)
+		freed += reclaim_balance_node(e, nid);
 	return freed;
 }
 

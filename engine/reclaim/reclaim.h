@@ -140,9 +140,10 @@ bool reclaim_step(struct engine *e, u64 pages);
 /* The first half of that alone, for whoever must wait anyhow: write out up to `pages` pages of what
  * was taken.  How many it were. */
 u64 reclaim_write_out(struct engine *e, u64 pages);
-/* Run until free frames reach high, in all and on each node.  Returns frames freed. */
+/* Run until each node has its share of high free, or nothing more can go from it.  Who has enough
+ * gives nothing for one that cannot.  Returns frames freed. */
 u64 reclaim_balance(struct engine *e);
-/* Until they do on this node; for its background thread (kswapd.h).  Returns frames freed. */
+/* On this node; for its background thread (kswapd.h).  Returns frames freed. */
 u64 reclaim_balance_node(struct engine *e, unsigned nid);
 /* madvise(MADV_PAGEOUT)-like: take and write out the pages of [start, end), but for those that are
  * mapped more than once.  mmap_lock not held. */

@@ -534,6 +534,28 @@ static void the_background_keeps_each_node_above_its_mark(void **state)
 	assert_true(free_on(1) >= low);
 }
 
+/* Though all together are below the mark. */
+static void a_node_that_has_enough_gives_nothing_for_one_that_has_not(void **state)
+{
+	u64 high = w.e->config.marks.high, share = node_share(w.e, 0, high), free;
+	unsigned n = 0;
+
+	(void)state;
+	map(0, 800, RW);
+	while (free_on(1) > share / 2)
+		touch_on(1, n++);
+	while (free_on(2) > share / 2)
+		touch_on(2, n++);
+	while (free_on(0) > share + 4)
+		touch_on(0, n++);
+	free = free_on(0);
+	assert_true(free + free_on(1) + free_on(2) < high);
+	assert_true(reclaim_balance(w.e) > 0);
+	assert_int_equal(free_on(0), free);
+	assert_true(free_on(1) >= share && free_on(2) >= share);
+	assert_int_equal(reclaim_balance(w.e), 0);
+}
+
 static void each_node_is_made_compact(void **state)
 {
 	(void)state;
@@ -819,6 +841,7 @@ int main(void)
 		T(a_program_moves_from_nodes_to_nodes),
 		T(one_node_is_reclaimed_and_the_others_are_left),
 		T(the_background_keeps_each_node_above_its_mark),
+		T(a_node_that_has_enough_gives_nothing_for_one_that_has_not),
 		T(each_node_is_made_compact),
 		T(who_uses_a_page_is_asked_now_and_then),
 		T(the_scan_goes_around),
