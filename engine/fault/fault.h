@@ -121,8 +121,10 @@ int faultin_page(struct vma *vma, u64 va, bool write);
 u64 change_prot_numa(struct vma *vma, u64 start, u64 end);
 /* The same for the next `pages` pages of the space, going around: for whoever has time, now and
  * then.  0 where there is one node, or if mmap_lock is not to be had.  Takes mmap_lock for reading;
- * one at a time for each space. */
+ * of two at a time both may ask of the same pages. */
 u64 task_numa_work(struct mm *mm, u64 pages);
+/* The same in each space, for a thread that does nothing else.  No lock held. */
+u64 numa_scan(struct engine *e, u64 pages);
 /*
  * Bring in what areas have of [start, end), each page as the program would be likely to use it:
  * private writable ones for writing.  Not VM_LOCKONFAULT ones.  0, -EFAULT (it may not be

@@ -94,7 +94,7 @@ u64 task_numa_work(struct mm *mm, u64 pages)
 
 	if (e->numa.nr < 2 || !can_migrate(e) || !down_read_trylock(&mm->mmap_lock))
 		return 0;
-	at = mm->numa_scan_offset;
+	at = atomic_load_explicit(&mm->numa_scan_offset, memory_order_relaxed);
 	while (left) {
 		u64 stop;
 
@@ -116,8 +116,18 @@ u64 task_numa_work(struct mm *mm, u64 pages)
 		}
 		at = stop;
 	}
-	mm->numa_scan_offset = at;
+	atomic_store_explicit(&mm->numa_scan_offset, at, memory_order_relaxed);
 	up_read(&mm->mmap_lock);
+	return n;
+}
+
+u64 numa_scan(struct engine *e, u64 pages)
+{
+	struct mm *mm = NULL;
+	u64 n = 0;
+
+	while ((mm = mm_visit_next(e, mm)))
+		n += task_numa_work(mm, pages);
 	return n;
 }
 

@@ -187,17 +187,17 @@ struct mm {
 	/* Of areas that have none, and of the page cache: written with mmap_lock for writing and
 	 * policy_lock, read with either. */
 	struct mempolicy policy;
-	spinlock_t policy_lock;	     /* innermost */
-	_Atomic u64 policy_turn;     /* pages of the page cache that it has interleaved */
-	u64 numa_scan_offset;	     /* address: task_numa_work() goes on there */
-	_Atomic s64 rss;	     /* pages mapped (without the shared zero page) */
-	_Atomic s64 rss_file;	     /* of these: entries that map pages of files */
-	_Atomic s64 swapped;	     /* entries that are swap entries */
-	_Atomic s64 tables;	     /* page-table frames */
-	_Atomic s64 hugetlb_pages;   /* frames of pools that its entries map; not in rss */
-	bool unmerged;		     /* fork left neighbours that could merge; see mm_fork() */
-	_Atomic u64 minor, major;    /* faults */
-	struct list_head userfaults; /* contexts; engine->mms_lock */
+	spinlock_t policy_lock;	      /* innermost */
+	_Atomic u64 policy_turn;      /* pages of the page cache that it has interleaved */
+	_Atomic u64 numa_scan_offset; /* address: task_numa_work() goes on there */
+	_Atomic s64 rss;	      /* pages mapped (without the shared zero page) */
+	_Atomic s64 rss_file;	      /* of these: entries that map pages of files */
+	_Atomic s64 swapped;	      /* entries that are swap entries */
+	_Atomic s64 tables;	      /* page-table frames */
+	_Atomic s64 hugetlb_pages;    /* frames of pools that its entries map; not in rss */
+	bool unmerged;		      /* fork left neighbours that could merge; see mm_fork() */
+	_Atomic u64 minor, major;     /* faults */
+	struct list_head userfaults;  /* contexts; engine->mms_lock */
 	struct list_head userfault_events; /* to be told when mmap_lock, held for writing, goes */
 	struct list_head link;		   /* engine->mms; engine->mms_lock */
 	u64 walked;	   /* the last walk for accessed bits that saw it; engine->mms_lock */

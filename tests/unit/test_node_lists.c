@@ -144,7 +144,7 @@ static struct soft_background *background;
 
 static void start_background(void)
 {
-	assert_int_equal(soft_background_start(w.m, &background), 0);
+	assert_int_equal(soft_background_start(w.m, NULL, &background), 0);
 }
 
 static void end_background(void)
