@@ -300,6 +300,8 @@ static void an_area_is_cut_between_huge_pages_only(void **state)
 
 static void protection_goes_with_the_entries(void **state)
 {
+	u64 before;
+
 	(void)state;
 	map_anon(0, 1, SHARED);
 	map_anon(1, 1, PRIVATE);
@@ -312,7 +314,10 @@ static void protection_goes_with_the_entries(void **state)
 		assert_int_equal(try_read(HUGE(i)), FAULT_ACCERR);
 		engine_check(w.e);
 		assert_int_equal(do_mprotect(mm, HUGE(i), H(1), RW), 0);
+		before = mm->minor;
 		hput(HUGE(i) + 1, 7);
+		/* A private page asks first, though it is the area's alone: so it is in Linux. */
+		assert_int_equal(mm->minor, before + i);
 		assert_int_equal(hget(HUGE(i)), 5);
 	}
 	pool_is(4, 2, 0);
