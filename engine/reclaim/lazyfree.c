@@ -127,14 +127,11 @@ static void collect(struct lazy_group *g, struct vma *vma, u64 va, u64 end, pte_
 	}
 }
 
-/* It has been written to: where it was, and like any other from now on. */
+/* It has been written to: where it was, and like any other from now on.  (Not by set(), which may
+ * be refused: the page would be lost.) */
 static void put_back(struct mm *mm, struct lazy_group *g, unsigned i)
 {
-	pte_t pte = pte_with(g->was[i], PTE_DIRTY);
-	int n = mm->engine->mmu->set(mm, g->takes[i].va, g->takes[i].ptep, &pte, &g->pages[i], 1);
-
-	VMF_ASSERT(n == 1); /* it was there just now, and nobody else can have changed that */
-	(void)n;
+	pte_put_back(mm, g->takes[i].va, g->takes[i].ptep, pte_with(g->was[i], PTE_DIRTY));
 	page_clear(g->pages[i], PG_LAZYFREE);
 }
 

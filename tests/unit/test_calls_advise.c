@@ -71,6 +71,22 @@ static void what_is_written_to_again_is_kept(void **state)
 	assert_int_equal(get(2), 77);
 }
 
+/* What was taken and is to be kept goes back where it was, whatever the machine refuses. */
+static void what_is_kept_is_not_lost_on_a_machine_that_is_busy(void **state)
+{
+	(void)state;
+	map(0, 8, RW);
+	fill(0, 8, 1);
+	advise(0, 8, UAPI_MADV_FREE);
+	put(2, 77);
+	atomic_store(&w.m->inject.set_again_every, 1);
+	page_out(0, 8);
+	atomic_store(&w.m->inject.set_again_every, 0);
+	assert_int_equal(w.e->stats->lazyfreed, 7);
+	soft_check(w.m);
+	assert_int_equal(get(2), 77);
+}
+
 /* The frames go when they are wanted, those given up before those that are not. */
 static void pressure_takes_what_was_given_up(void **state)
 {
@@ -288,6 +304,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(what_was_given_up_goes_without_being_stored),
 		T(what_is_written_to_again_is_kept),
+		T(what_is_kept_is_not_lost_on_a_machine_that_is_busy),
 		T(pressure_takes_what_was_given_up),
 		T(a_stored_page_that_is_given_up_is_zeros),
 		T(a_child_keeps_what_its_parent_gives_up),
