@@ -2,9 +2,12 @@
 /*
  * No page is lost: eight processes on eight CPUs of two nodes, on real threads, with a fifth of the
  * memory that they need, while stores fail to read and write, swap areas come and go, and processes
- * are killed for want of memory.
+ * are killed for want of memory; with huge pages that are made and taken apart, monitors that serve
+ * some of their pages, a pool of huge pages, and pages that move from node to node.
  *
- *   nopagelost [--seconds N] [--seed S] [--policy NAME]
+ *   nopagelost [--seconds N] [--seed S] [--policy NAME] [--without PART]...
+ *
+ * PART: thp, userfault, pool, or background (the threads that collapse, and ask who uses pages).
  *
  * Every page is filled with words made of its number and a version, so a process knows each byte
  * that it must find.  What a store fails to read may be SIGBUS; it is never other bytes, and never
@@ -12,193 +15,50 @@
  * is as it left it.  Now and then all stop, and every invariant is checked.
  */
 #include <getopt.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "engine/backing/ramfile.h"
 #include "engine/backing/shmem.h"
+#include "engine/migrate/compaction.h"
 #include "engine/migrate/numa.h"
-#include "engine/space/calls.h"
 #include "machine/soft/background.h"
 #include "machine/soft/host.h"
-#include "tests/unit/world.h"
+#include "tests/soak/nopagelost.h"
 
 enum {
-	CPUS = 8,
-	OWN_PAGES = 240,   /* of each process */
-	FILES = 2,	   /* on a disk, and in shared memory; all map them, */
-	SHARED_PAGES = 64, /* and each process has a piece of each of their pages */
-	NEEDED = CPUS * OWN_PAGES + FILES * SHARED_PAGES,
-	FRAMES = NEEDED / 5,
-	NODES = 2,
-	PIECE = PAGE_SIZE / CPUS,
 	ROUND = 300, /* operations of a process from one quiet point to the next */
-	BUS_TRIES = 50,
 };
 
-#define P(n)	  ((u64)(n)*PAGE_SIZE)
-#define OWN	  (0x30000000ULL - P(OWN_PAGES / 2)) /* across a page table's end */
-#define SHARED(f) (0x50000000ULL + P(1000 * (f)))
-#define RW	  (UAPI_PROT_READ | UAPI_PROT_WRITE)
-
-static struct world w;
+struct world w;
+struct worker workers[WORKERS];
+struct file *files[FILES];
+u64 seed;
+struct parts with = { true, true, true, true };
+pthread_rwlock_t quiet = PTHREAD_RWLOCK_INITIALIZER;
 static const struct reclaim_policy *policy; /* NULL: the default */
-static struct file *files[FILES];
-static u64 seed;
 static pthread_barrier_t stopped, go_on;
 static _Atomic bool stop;
-static struct soft_background *background; /* looks after both nodes, but at quiet points */
+static struct soft_background *background; /* but at quiet points */
 
-static u64 rnd_next(u64 *state)
+/* ---- how much memory ---- */
+
+static u64 needed(void)
 {
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * 0x2545f4914f6cdd1dULL;
+	u64 each = OWN_PAGES + (with.thp ? RANGES * HUGE_PAGES : 0) +
+		   (with.userfault ? SERVED_PAGES : 0);
+
+	return WORKERS * each + 2 * SHARED_PAGES;
 }
 
-static unsigned rnd_below(u64 *state, unsigned n)
+/* A fifth; where there are huge pages, whole ones on each node. */
+static u64 frames(void)
 {
-	return (unsigned)((rnd_next(state) >> 11) % n);
-}
+	u64 whole = NODES * HUGE_PAGES, n = needed() / 5;
 
-/* ---- stores that fail ---- */
-
-enum { AREAS = 3 };
-static const struct {
-	u64 slots;
-	int prio;
-} areas[AREAS] = { { 800, 5 }, { 800, 5 }, { 500, 1 } };
-
-/* Of so many loads or saves one fails; 0: none.  Changes as they work. */
-static _Atomic unsigned load_fails, save_fails;
-static _Atomic u64 failed_loads, failed_saves, calls;
-
-struct shaky {
-	struct store store;
-	char *bytes;
-	_Atomic bool *full; /* by slot */
-	int type;	    /* of the area; -1: it is off */
-};
-
-static struct shaky shaky[AREAS];
-
-static bool fails(_Atomic unsigned *rate, _Atomic u64 *count)
-{
-	unsigned every = atomic_load_explicit(rate, memory_order_relaxed);
-	u64 x = atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed) + seed;
-
-	x = x * 0x9e3779b97f4a7c15ULL;
-	if (!every || (x >> 33) % every)
-		return false;
-	atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
-	return true;
-}
-
-static struct shaky *shaky_of(struct store *s)
-{
-	return container_of(s, struct shaky, store);
-}
-
-#define STORE_DIE(what)                                                                            \
-	do {                                                                                       \
-		fprintf(stderr, "nopagelost: seed %lu: %s\n", (unsigned long)seed, what);          \
-		abort();                                                                           \
-	} while (0)
-
-static int shaky_save(struct store *s, u64 slot, const void *bytes)
-{
-	struct shaky *k = shaky_of(s);
-
-	if (slot >= s->nr_slots || atomic_load(&k->full[slot]))
-		STORE_DIE("a slot is saved twice");
-	if (fails(&save_fails, &failed_saves))
-		return calls & 1 ? -EIO : -ENOSPC;
-	memcpy(k->bytes + P(slot), bytes, PAGE_SIZE);
-	atomic_store(&k->full[slot], true);
-	return 0;
-}
-
-static int shaky_load(struct store *s, u64 slot, void *bytes)
-{
-	struct shaky *k = shaky_of(s);
-
-	if (slot >= s->nr_slots || !atomic_load(&k->full[slot]))
-		STORE_DIE("a slot is loaded that was never saved");
-	if (fails(&load_fails, &failed_loads)) {
-		memset(bytes, 0xbd, PAGE_SIZE / 2); /* half of it came */
-		return -EIO;
-	}
-	memcpy(bytes, k->bytes + P(slot), PAGE_SIZE);
-	return 0;
-}
-
-static bool shaky_same(struct store *s, u64 slot, const void *bytes)
-{
-	struct shaky *k = shaky_of(s);
-
-	return atomic_load(&k->full[slot]) && !memcmp(k->bytes + P(slot), bytes, PAGE_SIZE);
-}
-
-static void shaky_drop(struct store *s, u64 slot)
-{
-	struct shaky *k = shaky_of(s);
-
-	if (!atomic_load(&k->full[slot]))
-		return;
-	memset(k->bytes + P(slot), 0xdd, PAGE_SIZE);
-	atomic_store(&k->full[slot], false);
-}
-
-static const struct store_ops shaky_ops = {
-	.kind = "shaky",
-	.save = shaky_save,
-	.load = shaky_load,
-	.same = shaky_same,
-	.drop = shaky_drop,
-};
-
-static void make_stores(void)
-{
-	for (unsigned i = 0; i < AREAS; i++) {
-		struct shaky *k = &shaky[i];
-
-		k->store.ops = &shaky_ops;
-		k->store.nr_slots = areas[i].slots;
-		k->bytes = malloc(P(areas[i].slots));
-		k->full = calloc(areas[i].slots, sizeof(*k->full));
-		k->type = -1;
-		if (!k->bytes || !k->full)
-			STORE_DIE("no memory for the stores");
-	}
+	return with.thp ? (n + whole / 2) / whole * whole : n;
 }
 
 /* ---- processes ---- */
-
-struct worker {
-	pthread_t thread;
-	struct soft_cpu *cpu;
-	struct mm *mm;
-	unsigned number;
-	u64 rnd;
-	u32 version[OWN_PAGES]; /* 0: zeros */
-	u32 shared[FILES][SHARED_PAGES];
-	u64 reads, writes, pages_out, drops, forks, moves, deaths, buses, lost;
-};
-
-static struct worker workers[CPUS];
-
-#define DIE(k, ...)                                                                                \
-	do {                                                                                       \
-		fprintf(stderr, "nopagelost: seed %lu, process %u: ", (unsigned long)seed,         \
-			(k)->number);                                                              \
-		fprintf(stderr, __VA_ARGS__);                                                      \
-		fputc('\n', stderr);                                                               \
-		abort();                                                                           \
-	} while (0)
 
 static void be_born(struct worker *k)
 {
@@ -209,127 +69,33 @@ static void be_born(struct worker *k)
 	    do_mmap(k->mm, OWN, P(OWN_PAGES), RW, flags, NULL, 0) != OWN)
 		DIE(k, "it cannot be born");
 	for (unsigned f = 0; f < FILES; f++)
-		if (do_mmap(k->mm, SHARED(f), P(SHARED_PAGES), RW, UAPI_MAP_SHARED | UAPI_MAP_FIXED,
-			    files[f], 0) != (s64)SHARED(f))
+		if (files[f] &&
+		    do_mmap(k->mm, SHARED(f), f == POOL_FILE ? 2 * PMD_SIZE : P(SHARED_PAGES), RW,
+			    UAPI_MAP_SHARED | UAPI_MAP_FIXED, files[f], 0) != (s64)SHARED(f))
 			DIE(k, "it has no file %u", f);
+	if (with.thp)
+		map_ranges(k);
 	snprintf(owner.name, sizeof(owner.name), "worker%u", k->number);
 	mm_set_owner(k->mm, &owner);
-	memset(k->version, 0, sizeof(k->version));
+	forget(k, 0, ALL_PAGES);
 	soft_load_mm(k->cpu, k->mm);
+	if (with.userfault)
+		start_served(k);
+}
+
+static void end_life(struct worker *k)
+{
+	if (k->served)
+		stop_served(k);
+	soft_load_mm(k->cpu, NULL);
+	mm_destroy(k->mm);
 }
 
 static void die_and_be_born(struct worker *k)
 {
-	soft_load_mm(k->cpu, NULL);
-	mm_destroy(k->mm);
+	end_life(k);
 	k->deaths++;
 	be_born(k);
-}
-
-/* n words of a page of this process, in this version. */
-static void make_words(const struct worker *k, unsigned page, u32 version, u64 *words, unsigned n)
-{
-	u64 x = ((u64)k->number << 56 | (u64)page << 32 | version) * 0x9e3779b97f4a7c15ULL;
-
-	if (!version)
-		memset(words, 0, n * sizeof(*words));
-	for (unsigned i = 0; version && i < n; i++)
-		words[i] = x + i * 0x0101010101010101ULL;
-}
-
-enum end { DONE, KILLED, LOST };
-
-/* As the signals say: the process is dead, or the page is not to be had. */
-static enum end end_of(struct worker *k, enum fault_reason reason, const char *what)
-{
-	if (reason == FAULT_OK)
-		return DONE;
-	if (reason == FAULT_KILLED)
-		return KILLED;
-	if (reason != FAULT_BUS || !atomic_load(&failed_loads))
-		DIE(k, "%s: reason %d", what, reason);
-	k->buses++;
-	return LOST;
-}
-
-static enum end check_words(struct worker *k, u64 va, unsigned page, u32 version, unsigned n)
-{
-	u64 got[PAGE_SIZE / 8], want[PAGE_SIZE / 8];
-	enum end end = end_of(k, soft_read(k->cpu, va, got, n * 8), "read");
-
-	if (end != DONE)
-		return end;
-	make_words(k, page, version, want, n);
-	for (unsigned i = 0; i < n; i++)
-		if (got[i] != want[i])
-			DIE(k, "page %u, word %u at %lx: %lx, not %lx (version %u)", page, i,
-			    (unsigned long)va, (unsigned long)got[i], (unsigned long)want[i],
-			    version);
-	k->reads++;
-	return DONE;
-}
-
-static enum end write_words(struct worker *k, u64 va, unsigned page, u32 *version, unsigned n)
-{
-	u64 words[PAGE_SIZE / 8];
-	u32 next = *version + 1;
-	enum end end;
-
-	make_words(k, page, next, words, n);
-	end = end_of(k, soft_write(k->cpu, va, words, n * 8), "write");
-	if (end == DONE) {
-		*version = next;
-		k->writes++;
-	}
-	return end;
-}
-
-/* Memory that the store has lost for good is given up. */
-static void give_up(struct worker *k, unsigned page)
-{
-	if (do_madvise(k->mm, OWN + P(page), PAGE_SIZE, UAPI_MADV_DONTNEED) &&
-	    !mm_is_oom_victim(k->mm))
-		DIE(k, "a lost page cannot be given up");
-	k->version[page] = 0;
-	k->lost++;
-}
-
-static enum end own_page(struct worker *k, unsigned page, bool write)
-{
-	u64 va = OWN + P(page);
-	enum end end = LOST;
-
-	for (unsigned i = 0; i < BUS_TRIES && end == LOST; i++) {
-		end = check_words(k, va, page, k->version[page], PAGE_SIZE / 8);
-		if (end == DONE && write)
-			end = write_words(k, va, page, &k->version[page], PAGE_SIZE / 8);
-	}
-	if (end == LOST)
-		give_up(k, page);
-	return end;
-}
-
-static enum end shared_page(struct worker *k, unsigned f, unsigned page, bool write)
-{
-	u64 va = SHARED(f) + P(page) + k->number * PIECE;
-	unsigned name = 1000 * (f + 1) + page;
-	enum end end = check_words(k, va, name, k->shared[f][page], PIECE / 8);
-
-	if (end == DONE && write)
-		end = write_words(k, va, name, &k->shared[f][page], PIECE / 8);
-	return end;
-}
-
-/* All that the process knows. */
-static enum end check_all(struct worker *k)
-{
-	enum end end = DONE;
-
-	for (unsigned page = 0; page < OWN_PAGES && end != KILLED; page++)
-		end = own_page(k, page, false);
-	for (unsigned page = 0; page < FILES * SHARED_PAGES && end != KILLED; page++)
-		end = shared_page(k, page % FILES, page / FILES, false);
-	return end;
 }
 
 /* A child has all that its parent has, changes some of it for itself, and ends. */
@@ -344,9 +110,11 @@ static enum end fork_and_look(struct worker *k)
 		return mm_is_oom_victim(k->mm) ? KILLED : DONE;
 	child = *k;
 	child.mm = mm;
+	child.is_child = true;
+	child.served = NULL;
 	soft_load_mm(k->cpu, mm);
 	for (unsigned i = 0; i < 40 && end != KILLED; i++)
-		end = own_page(&child, rnd_below(&child.rnd, OWN_PAGES), rnd_below(&child.rnd, 2));
+		end = own_page(&child, any_page(&child), rnd_below(&child.rnd, 2));
 	soft_load_mm(k->cpu, k->mm);
 	mm_destroy(mm);
 	k->rnd = child.rnd;
@@ -361,49 +129,61 @@ static void advise(struct worker *k, u32 advice)
 {
 	unsigned page = rnd_below(&k->rnd, OWN_PAGES);
 	unsigned n = 1 + rnd_below(&k->rnd, min_of(OWN_PAGES - page, 32u));
+	s64 err = do_madvise(k->mm, OWN + P(page), P(n), advice);
 
-	if (do_madvise(k->mm, OWN + P(page), P(n), advice) && !mm_is_oom_victim(k->mm))
-		DIE(k, "advice %u on %u pages at %u", advice, n, page);
+	must(k, !err, "advice", err);
 	if (advice == UAPI_MADV_DONTNEED) {
-		memset(k->version + page, 0, n * sizeof(*k->version));
+		forget(k, page, n);
 		k->drops++;
 	} else {
-		k->pages_out++;
+		k->advised++;
 	}
 }
 
 static void move_to_a_node(struct worker *k)
 {
-	u64 page = OWN + P(rnd_below(&k->rnd, OWN_PAGES));
+	u64 page = va_of(k, any_page(k)), from = 1ULL << rnd_below(&k->rnd, NODES), to = 3 & ~from;
 	s32 node = (s32)rnd_below(&k->rnd, NODES), status = -1;
 
-	if (!do_move_pages(k->mm, 1, &page, &node, &status, UAPI_MPOL_MF_MOVE) && status == node)
+	if (!rnd_below(&k->rnd, 16)) {
+		s64 left = do_migrate_pages(k->mm, 64, &from, &to);
+
+		if (left < 0)
+			DIE(k, "migrate_pages: %ld", (long)left);
+	} else if (!do_move_pages(k->mm, 1, &page, &node, &status, UAPI_MPOL_MF_MOVE) &&
+		   status == node) {
 		k->moves++;
+	}
 }
 
 static enum end operate(struct worker *k)
 {
-	unsigned what = rnd_below(&k->rnd, 200);
+	unsigned what = rnd_below(&k->rnd, 240), f = rnd_below(&k->rnd, FILES);
 	bool write = rnd_below(&k->rnd, 2);
 
-	if (what < 140)
+	if (what < 30 && with.userfault)
+		return operate_on_served(k);
+	if (what < 70 && with.thp)
+		return operate_on_ranges(k);
+	if (what < 72 && with.pool)
+		return live_in_pool(k);
+	if (what < 180)
 		return own_page(k, rnd_below(&k->rnd, OWN_PAGES), write);
-	if (what < 185)
-		return shared_page(k, rnd_below(&k->rnd, FILES), rnd_below(&k->rnd, SHARED_PAGES),
-				   write);
-	if (what < 189)
+	if (what < 225)
+		return shared_page(k, files[f] ? f : 0, rnd_below(&k->rnd, SHARED_PAGES), write);
+	if (what < 229)
 		advise(k, UAPI_MADV_PAGEOUT);
-	else if (what < 191)
+	else if (what < 231)
 		advise(k, UAPI_MADV_COLD);
-	else if (what < 192)
+	else if (what < 232)
 		advise(k, UAPI_MADV_DONTNEED);
-	else if (what < 193)
+	else if (what < 233)
 		return fork_and_look(k);
-	else if (what < 194)
+	else if (what < 234)
 		move_to_a_node(k);
-	else if (what < 195)
+	else if (what < 235)
 		task_numa_work(k->mm, 16);
-	else if (what < 199)
+	else if (what < 239)
 		reclaim_step(w.e, 4);
 	else
 		kswapd_run(w.e, rnd_below(&k->rnd, NODES));
@@ -426,56 +206,37 @@ static void *work(void *arg)
 	}
 	if (check_all(k) == KILLED)
 		k->deaths++;
-	soft_load_mm(k->cpu, NULL);
-	mm_destroy(k->mm);
+	end_life(k);
 	return NULL;
 }
 
-/* ---- who turns areas on and off ---- */
+/* ---- who runs the system ---- */
 
 static struct {
-	u64 ons, offs, no_room, unreadable, flushed, quiet;
+	u64 flushed, compacted, quiet;
 } done;
 
-static void turn_on(struct shaky *k, int prio)
+/* What the machine may refuse, for a while. */
+static void trouble_the_machine(u64 *rnd)
 {
-	k->type = swap_area_on(w.e, &k->store, prio);
-	if (k->type < 0)
-		STORE_DIE("an area cannot be turned on");
-	done.ons++;
-}
+	bool on = !rnd_below(rnd, 3);
+	struct soft_inject *inject = &w.m->inject;
 
-static void turn_off(struct shaky *k)
-{
-	int err = swap_area_off(w.e, (unsigned)k->type);
-
-	if (err == -ENOMEM) {
-		done.no_room++;
-	} else if (err == -EIO) {
-		done.unreadable++;
-	} else if (err) {
-		STORE_DIE("swapoff fails in some other way");
-	} else {
-		for (u64 slot = 0; slot < k->store.nr_slots; slot++)
-			if (atomic_load(&k->full[slot]))
-				STORE_DIE("an area that is off has bytes");
-		k->type = -1;
-		done.offs++;
-	}
+	atomic_store(&inject->stage_again_every, on ? 23 : 0);
+	atomic_store(&inject->set_again_every, on ? 29 : 0);
+	atomic_store(&inject->set_most, on && rnd_below(rnd, 2) ? 3 : 0);
+	atomic_store(&inject->take_busy_every, on ? 17 : 0);
+	atomic_store(&inject->take_again_every, on ? 37 : 0);
 }
 
 static void administer(u64 *rnd)
 {
-	unsigned i = rnd_below(rnd, AREAS);
-
-	switch (rnd_below(rnd, 6)) {
+	switch (rnd_below(rnd, 10)) {
 	case 0:
-		if (shaky[i].type >= 0)
-			turn_off(&shaky[i]);
+		turn_any(rnd, false);
 		break;
 	case 1:
-		atomic_store(&load_fails, rnd_below(rnd, 3) ? 0 : 5 + rnd_below(rnd, 300));
-		atomic_store(&save_fails, rnd_below(rnd, 3) ? 0 : 5 + rnd_below(rnd, 300));
+		change_failures(rnd);
 		break;
 	case 2:
 		flusher_ask(w.e, 20);
@@ -485,9 +246,20 @@ static void administer(u64 *rnd)
 		/* The disk of the file has its troubles, too. */
 		ramfile_fail(files[0], RAMFILE_WRITE, 0, 10, rnd_below(rnd, 2) ? -EIO : 0);
 		break;
+	case 4:
+		if (with.pool)
+			resize_pool(rnd);
+		break;
+	case 5:
+		if (with.thp)
+			done.compacted += compact_memory(w.e);
+		atomic_store(&plenty, rnd_below(rnd, 2));
+		break;
+	case 6:
+		trouble_the_machine(rnd);
+		break;
 	default:
-		if (shaky[i].type < 0)
-			turn_on(&shaky[i], areas[i].prio);
+		turn_any(rnd, true);
 	}
 }
 
@@ -506,16 +278,46 @@ static void ignore(const char *text)
 	(void)text;
 }
 
+static void configure(void)
+{
+	struct engine_config *config = &w.e->config;
+
+	config->oom_kill = true;
+	/* What the pool has is not theirs. */
+	config->marks.min = frames() / 16;
+	config->marks.low = frames() / 8;
+	config->marks.high = frames() / 4;
+	if (!with.thp)
+		return;
+	config->folio_orders = 1u << 2 | 1u << 4;
+	config->collapse.max_none = HUGE_PAGES - 1;
+	config->collapse.max_swap = HUGE_PAGES / 8;
+	config->collapse.max_shared = HUGE_PAGES / 2;
+}
+
+static void make_files(void)
+{
+	files[0] = ramfile_create(w.e, FILE_READ | FILE_WRITE, SHARED_PAGES);
+	files[1] = shmem_file_setup(w.e, 0);
+	for (unsigned f = 0; f < 2; f++)
+		if (!files[f] || file_truncate(files[f], P(SHARED_PAGES)))
+			STORE_DIE("no files");
+	if (with.pool)
+		make_pool();
+}
+
 static void make_world(void)
 {
+	u64 all = frames() + (with.pool ? POOL_MOST * HUGE_PAGES : 0);
 	struct world_options o = {
-		.frames = FRAMES,
-		.cpus = CPUS,
-		.nodes = { .nr = NODES, .frames = { FRAMES / 2, FRAMES - FRAMES / 2 } },
+		.frames = all,
+		.cpus = 2 * WORKERS, /* every other one is a monitor's */
+		.nodes = { .nr = NODES, .frames = { all / 2, all - all / 2 } },
 		.kept = 100,
 		.prefetch = 8,
-		.store = &shaky[0].store,
+		.store = first_store(),
 		.policy = policy,
+		.thp = with.thp ? THP_ALWAYS : THP_NEVER,
 	};
 
 	if (world_create(&w, o))
@@ -523,126 +325,202 @@ static void make_world(void)
 	soft_load_mm(w.cpu, NULL);
 	mm_destroy(w.mm);
 	w.mm = NULL;
-	w.e->config.oom_kill = true;
+	configure();
 	if (swap_area_off(w.e, 0))
 		STORE_DIE("the first area does not go");
-	for (unsigned i = 0; i < AREAS; i++)
-		turn_on(&shaky[i], areas[i].prio);
-	files[0] = ramfile_create(w.e, FILE_READ | FILE_WRITE, SHARED_PAGES);
-	files[1] = shmem_file_setup(w.e, 0);
-	for (unsigned f = 0; f < FILES; f++)
-		if (!files[f] || file_truncate(files[f], P(SHARED_PAGES)))
-			STORE_DIE("no files");
+	turn_on_all();
+	make_files();
 }
 
 static void start_background(void)
 {
-	if (soft_background_start(w.m, &background))
+	struct soft_background_options o = {
+		.collapse = { .pages = with.thp ? 4 * HUGE_PAGES : 0 },
+		.numa = { .pages = 16 },
+	};
+
+	if (soft_background_start(w.m, with.background ? &o : NULL, &background))
 		STORE_DIE("no threads for the nodes");
 }
 
 static void run(u64 *rnd, u64 until)
 {
 	start_background();
-	for (unsigned i = 0; i < CPUS; i++) {
+	for (unsigned i = 0; i < WORKERS; i++) {
 		struct worker *k = &workers[i];
 
-		k->cpu = &w.m->cpus[i];
+		k->cpu = &w.m->cpus[2 * i];
 		k->number = i;
 		k->rnd = rnd_next(rnd) | 1;
 		pthread_create(&k->thread, NULL, work, k);
 	}
 	while (!atomic_load(&stop)) {
-		for (unsigned n = rnd_below(rnd, 6); n; n--)
+		for (unsigned n = rnd_below(rnd, 12); n; n--)
 			administer(rnd);
 		pthread_barrier_wait(&stopped);
 		soft_background_stop(background);
+		pthread_rwlock_wrlock(&quiet);
 		soft_check(w.m);
+		pthread_rwlock_unlock(&quiet);
 		done.quiet++;
 		if (now_ms() >= until)
 			atomic_store(&stop, true);
 		start_background();
 		pthread_barrier_wait(&go_on);
 	}
-	for (unsigned i = 0; i < CPUS; i++)
+	for (unsigned i = 0; i < WORKERS; i++)
 		pthread_join(workers[i].thread, NULL);
 	soft_background_stop(background);
+}
+
+#define ul(x) ((unsigned long)(x))
+
+static struct worker add_up(void)
+{
+	struct worker t = { 0 };
+
+	for (unsigned i = 0; i < WORKERS; i++) {
+		const struct worker *k = &workers[i];
+
+		t.reads += k->reads;
+		t.writes += k->writes;
+		t.forks += k->forks;
+		t.moves += k->moves;
+		t.deaths += k->deaths;
+		t.buses += k->buses;
+		t.lost += k->lost;
+		t.collapsed += k->collapsed;
+		t.remapped += k->remapped;
+		t.refused += k->refused;
+		t.pool_lives += k->pool_lives;
+		t.pool_refused += k->pool_refused;
+		t.pool_buses += k->pool_buses;
+	}
+	return t;
+}
+
+static bool print_huge(const struct worker *t)
+{
+	const struct engine_stats *stats = w.e->stats;
+
+	printf("nopagelost: huge pages: %lu came with a fault, %lu did not, %lu folios, %lu split, "
+	       "%lu collapsed (%lu by advice); %lu ranges remapped, %lu writes refused, %lu pages "
+	       "compacted\n",
+	       ul(stats->thp_fault_alloc), ul(stats->thp_fault_fallback), ul(stats->folio_alloc),
+	       ul(stats->thp_split), ul(stats->thp_collapse), ul(t->collapsed), ul(t->remapped),
+	       ul(t->refused), ul(done.compacted));
+	return stats->thp_fault_alloc && stats->thp_split && t->remapped && t->refused &&
+	       done.compacted && stats->folio_alloc && stats->thp_collapse;
+}
+
+static bool print_pool(const struct worker *t)
+{
+	printf("nopagelost: the pool: %lu areas, %lu refused, %lu accesses without a page\n",
+	       ul(t->pool_lives), ul(t->pool_refused), ul(t->pool_buses));
+	return t->pool_lives && t->pool_refused && t->pool_buses;
 }
 
 /* False: something of what it is for did not come to pass. */
 static bool print_totals(void)
 {
 	const struct engine_stats *stats = w.e->stats;
-	struct worker t = { 0 };
+	struct worker t = add_up();
+	bool all = true;
 
-	for (unsigned i = 0; i < CPUS; i++) {
-		t.reads += workers[i].reads;
-		t.writes += workers[i].writes;
-		t.forks += workers[i].forks;
-		t.moves += workers[i].moves;
-		t.deaths += workers[i].deaths;
-		t.buses += workers[i].buses;
-		t.lost += workers[i].lost;
+	if (with.thp)
+		all &= print_huge(&t);
+	if (with.userfault) {
+		print_served();
+		all &= served_enough();
 	}
-#define ul(x) ((unsigned long)(x))
+	if (with.pool)
+		all &= print_pool(&t);
 	printf("nopagelost: %lu pages read and right, %lu written, %lu forks, %lu moves; %lu minor "
-	       "and %lu "
-	       "major faults, %lu to ask which node; %lu kills, %lu deaths; %lu loads and %lu "
-	       "saves failed, %lu bus "
-	       "errors, %lu pages given up; %lu areas turned on, %lu off, %lu without room, %lu "
-	       "unreadable; %lu pages of files written; %lu quiet points; no page lost\n",
+	       "and %lu major faults, %lu to ask which node; %lu kills, %lu deaths; %lu loads and "
+	       "%lu saves failed, %lu bus errors, %lu pages given up; %lu areas turned on, %lu "
+	       "off, %lu without room, %lu unreadable; %lu pages of files written; %lu quiet "
+	       "points; no page lost\n",
 	       ul(t.reads), ul(t.writes), ul(t.forks), ul(t.moves), ul(stats->minor),
 	       ul(stats->major), ul(stats->numa_hint_faults), ul(stats->oom_kills), ul(t.deaths),
-	       ul(failed_loads), ul(failed_saves), ul(t.buses), ul(t.lost), ul(done.ons),
-	       ul(done.offs), ul(done.no_room), ul(done.unreadable), ul(done.flushed),
-	       ul(done.quiet));
-	return stats->major && stats->numa_hint_faults && stats->oom_kills && t.deaths && t.forks &&
-	       failed_loads && failed_saves && done.offs && done.no_room && done.flushed;
+	       ul(failed_loads), ul(failed_saves), ul(t.buses), ul(t.lost), ul(areas_done.ons),
+	       ul(areas_done.offs), ul(areas_done.no_room), ul(areas_done.unreadable),
+	       ul(done.flushed), ul(done.quiet));
+	return all && stats->major && stats->numa_hint_faults && stats->oom_kills && t.deaths &&
+	       t.forks && failed_loads && failed_saves && areas_done.offs && areas_done.no_room &&
+	       done.flushed;
 }
 
-int main(int argc, char **argv)
+/* ---- what is asked for ---- */
+
+static bool leave_out(const char *part)
+{
+	if (!strcmp(part, "thp"))
+		with.thp = false;
+	else if (!strcmp(part, "userfault"))
+		with.userfault = false;
+	else if (!strcmp(part, "pool"))
+		with.pool = false;
+	else if (!strcmp(part, "background"))
+		with.background = false;
+	else
+		return false;
+	return true;
+}
+
+static bool understand(int argc, char **argv, u64 *seconds)
 {
 	static const struct option options[] = {
 		{ "seconds", required_argument, NULL, 's' },
 		{ "seed", required_argument, NULL, 'r' },
 		{ "policy", required_argument, NULL, 'p' },
+		{ "without", required_argument, NULL, 'w' },
 		{ 0 },
 	};
-	u64 seconds = 10, rnd;
-	bool all;
+	bool ok = true;
 	int c;
 
-	seed = (u64)time(NULL);
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (ok && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 's')
-			seconds = strtoull(optarg, NULL, 0);
+			*seconds = strtoull(optarg, NULL, 0);
 		else if (c == 'r')
 			seed = strtoull(optarg, NULL, 0);
-		else if (c != 'p' || !(policy = policy_find(optarg))) {
-			fprintf(stderr, "usage: nopagelost [--seconds N] [--seed S] "
-					"[--policy lru|gen|clock|fifo]\n");
-			return 2;
-		}
+		else if (c == 'p')
+			ok = (policy = policy_find(optarg));
+		else
+			ok = c == 'w' && leave_out(optarg);
 	}
-	printf("nopagelost: seed %lu, %lu s, %d frames for %d pages\n", ul(seed), ul(seconds),
-	       FRAMES, NEEDED);
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	u64 seconds = 10, rnd;
+	bool all;
+
+	seed = (u64)time(NULL);
+	if (!understand(argc, argv, &seconds)) {
+		fprintf(stderr,
+			"usage: nopagelost [--seconds N] [--seed S] [--policy "
+			"lru|gen|clock|fifo] [--without thp|userfault|pool|background]...\n");
+		return 2;
+	}
+	printf("nopagelost: seed %lu, %lu s, %lu frames for %lu pages\n", ul(seed), ul(seconds),
+	       ul(frames()), ul(needed()));
 	fflush(stdout);
 	rnd = seed * 0x9e3779b97f4a7c15ULL | 1;
 	host_on_message(ignore);
-	pthread_barrier_init(&stopped, NULL, CPUS + 1);
-	pthread_barrier_init(&go_on, NULL, CPUS + 1);
-	make_stores();
+	pthread_barrier_init(&stopped, NULL, WORKERS + 1);
+	pthread_barrier_init(&go_on, NULL, WORKERS + 1);
+	make_stores(with.thp ? needed() * 35 / 100 : needed());
 	make_world();
 	run(&rnd, now_ms() + seconds * 1000);
 	for (unsigned f = 0; f < FILES; f++)
-		file_put(files[f]);
+		if (files[f])
+			file_put(files[f]);
 	all = print_totals();
 	world_destroy(&w);
-	for (unsigned i = 0; i < AREAS; i++) {
-		free(shaky[i].bytes);
-		free((void *)shaky[i].full);
-	}
-	if (!all && seconds >= 10) {
+	free_stores();
+	if (!all && seconds >= 60) {
 		fprintf(stderr, "nopagelost: something of that never happened\n");
 		return 1;
 	}
