@@ -179,6 +179,7 @@ static bool take_value(struct oracle_options *o, const char *name, const char *v
 	if (!take_number(name, value, 1, MAX_JOBS, &n))
 		return false;
 	o->session.jobs = n;
+	o->has_jobs = true;
 	return true;
 }
 
@@ -199,6 +200,13 @@ static bool take_option(struct oracle_options *o, int argc, char **argv, int *at
 	       take_value(o, name, value);
 }
 
+static bool has_plain(const struct oracle_options *o)
+{
+	if (o->n || o->nr_files)
+		return o->n;
+	return !o->engine_only && (!strcmp(o->world, "plain") || !strcmp(o->world, "all"));
+}
+
 static bool parse(struct oracle_options *o, int argc, char **argv)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -215,6 +223,10 @@ static bool parse(struct oracle_options *o, int argc, char **argv)
 			return false;
 	if (o->engine_only && !strcmp(o->world, "plain") && !o->nr_files && !o->help) {
 		say("--engine needs a --world that is not plain");
+		return false;
+	}
+	if (o->has_jobs && !has_plain(o) && !o->help) {
+		say("--jobs is for the plain world: the others do one sequence after the other");
 		return false;
 	}
 	o->session.replayed = o->n ? o->sequences : NULL;
@@ -244,13 +256,6 @@ static int run_plain(const struct oracle_options *o, json_t **object)
 		report_print(&o->session, result);
 	free(result);
 	return end == SESSION_SAME ? 0 : end == SESSION_MISMATCH ? 1 : EXIT_TROUBLE;
-}
-
-static bool has_plain(const struct oracle_options *o)
-{
-	if (o->n || o->nr_files)
-		return o->n;
-	return !o->engine_only && (!strcmp(o->world, "plain") || !strcmp(o->world, "all"));
 }
 
 /* With the plain world its object is the whole, and has a list of the others if there are any. */

@@ -27,6 +27,7 @@ struct oracle_options {
 	unsigned nr_files;			 /* to replay, of all worlds */
 	const char *world;			 /* its name, "plain" or "all" */
 	bool engine_only, json, help;
+	bool has_jobs; /* --jobs was given */
 };
 
 /* As exit statuses. */

@@ -55,6 +55,7 @@ class Words(OneLine):
         self.refused(["--operations", "many"], "--operations=many")
         self.refused(["--seed", "18446744073709551616"], "--seed", "18446744073709551616")
         self.refused(["--jobs", "65"], "--jobs", "65")
+        self.refused(["--jobs", "plain"], "--world", "huge", "--jobs", "2")
         self.refused(["--seed", "-1"], "--seed", "-1")
         self.refused(["file"], "file")
 
