@@ -26,6 +26,7 @@ struct userfaultfd_ctx *userfaultfd_ctx_new(struct mm *mm, u32 flags, u64 featur
 		return NULL;
 	ctx->engine = e;
 	ctx->mm = mm;
+	ctx->whose = mm;
 	ctx->flags = flags;
 	atomic_init(&ctx->refcount, 1);
 	atomic_init(&ctx->features, features);

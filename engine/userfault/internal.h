@@ -12,12 +12,13 @@
 
 struct userfaultfd_ctx {
 	struct engine *engine;
-	_Atomic u32 refcount;  /* the last one goes under engine->mms_lock */
-	u32 flags;	       /* of userfaultfd(2) */
-	_Atomic u64 features;  /* 0: UFFDIO_API was not done yet */
-	rwsem_t users;	       /* for reading: mm stays; for writing: it goes */
-	struct mm *mm;	       /* NULL: it is gone */
-	struct list_head link; /* mm->userfaults; engine->mms_lock */
+	_Atomic u32 refcount;	/* the last one goes under engine->mms_lock */
+	u32 flags;		/* of userfaultfd(2) */
+	_Atomic u64 features;	/* 0: UFFDIO_API was not done yet */
+	rwsem_t users;		/* for reading: mm stays; for writing: it goes */
+	struct mm *mm;		/* NULL: it is gone */
+	const struct mm *whose; /* the same, also when it is gone: for comparing alone */
+	struct list_head link;	/* mm->userfaults; engine->mms_lock */
 	/* Events that are not over yet.  Goes up with map_changing_lock held for writing, so that
 	 * who holds that for reading and sees 0 may change entries as long as he does. */
 	_Atomic u32 mmap_changing;

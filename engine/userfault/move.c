@@ -312,11 +312,12 @@ int userfaultfd_move(struct userfaultfd_ctx *ctx, const struct mm *current_mm, u
 		return -EINVAL;
 	if (atomic_load(&ctx->mmap_changing))
 		return (int)(*done = -EAGAIN);
+	if (ctx->whose != current_mm)
+		return -EINVAL;
 	mv.mm = userfaultfd_get_mm(ctx);
 	if (!mv.mm)
 		return -ESRCH;
-	if (mv.mm != current_mm || validate_range(mv.mm, dst, len) ||
-	    validate_range(mv.mm, src, len) ||
+	if (validate_range(mv.mm, dst, len) || validate_range(mv.mm, src, len) ||
 	    (mode & ~(u64)(UAPI_UFFDIO_MODE_DONTWAKE | UAPI_UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES))) {
 		userfaultfd_put_mm(ctx);
 		return -EINVAL;

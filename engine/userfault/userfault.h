@@ -111,9 +111,9 @@ int userfaultfd_poison(struct userfaultfd_ctx *ctx, u64 start, u64 len, u64 mode
 /*
  * UFFDIO_MOVE: the pages of [src, src + len) go to dst, in the same space, which is the caller's
  * (current_mm).  mode: DONTWAKE, MOVE_MODE_ALLOW_SRC_HOLES.
- * 0, -EAGAIN, -EINVAL (areas of different kinds, or dst is another's), -ESRCH, -ENOENT (no area, or
- * no page at src), -EEXIST (a page at dst), -EBUSY (a page at src is not the space's alone),
- * -EFAULT (poisoned), -ENOMEM.
+ * 0, -EAGAIN, -EINVAL (areas of different kinds, or dst is another's, or the caller's space is;
+ * also when that of the context is gone), -ESRCH, -ENOENT (no area, or no page at src), -EEXIST (a
+ * page at dst), -EBUSY (a page at src is not the space's alone), -EFAULT (poisoned), -ENOMEM.
  */
 int userfaultfd_move(struct userfaultfd_ctx *ctx, const struct mm *current_mm, u64 dst, u64 src,
 		     u64 len, u64 mode, s64 *done);

@@ -246,6 +246,7 @@ static void copy_to_a_space_that_is_gone_is_esrch(void **state)
 	assert_int_equal(copy(1, 1, 1), -ESRCH);
 	assert_int_equal(zeropage(1, 1), -ESRCH);
 	assert_int_equal(userfaultfd_register(ctx, AT(0), P(4), MISSING, &ioctls), -ENOMEM);
+	assert_int_equal(userfaultfd_move(ctx, mm, AT(2), AT(0), P(1), 0, &done), -EINVAL);
 }
 
 /* The bytes are a program's, which may not be there, or may have to be fetched by a fault. */

@@ -85,6 +85,12 @@ static void count(struct world_result *r, const struct script *script,
 		r->calls[call]++;
 		r->errnos[call][result < 0 && result > -MOST_ERRNOS ? -result : 0]++;
 	}
+	for (unsigned call = 0; call < MOST_CALLS; call++)
+		for (unsigned err = 0; err < MOST_ERRNOS; err++) {
+			r->calls[call] += trial->besides[call][err];
+			r->errnos[call][err] += trial->besides[call][err];
+			r->operations += trial->besides[call][err];
+		}
 	for (unsigned i = 0; i < MOST_ROWS; i++)
 		r->rows[i] += trial->rows[i];
 	r->operations += script->n;

@@ -4,11 +4,13 @@
  *
  * Random operations of a program (map, unmap, protect, drop, move, touch) and of its monitor
  * (register, copy, ... on two contexts), each sequence with its own features.  A fault or an event
- * that an operation of the program leads to is answered by a fixed policy, the same on both sides.
+ * that an operation of the program leads to is answered by a fixed policy, the same on both sides;
+ * now and then the monitor does something else before it reads of it, while the layout changes.
  * What is compared after each: what it returned, every message and what came of the answer to it,
  * every entry of the window, and where its areas begin and end.  Each sequence ends with a look at
  * all bytes.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,13 +19,22 @@
 #include "tests/differential/worlds/userfault.h"
 #include "tests/differential/worlds/world.h"
 
-enum { RANDOM_STEPS = 50, MOST_VALUES = 400, MOST_ANSWERS = 6 };
+enum { MOST_VALUES = 400, MOST_ANSWERS = 6 };
 #define HOW_THINGS_ARE (-77777) /* between what came of an operation and how things are then */
 
 /* All that is seen of one operation. */
 struct record {
 	unsigned n;
 	s64 values[MOST_VALUES];
+	/* For the report: what it came to, its first message, what was done besides. */
+	s64 result;
+	unsigned messages;
+	struct uf_msg first;
+	unsigned nr_besides;
+	struct {
+		u32 kind;
+		s64 result;
+	} besides[1 + UF_CONTEXTS];
 };
 
 static void note(struct record *r, s64 value)
@@ -34,9 +45,9 @@ static void note(struct record *r, s64 value)
 }
 
 static const char *const names[UF_KINDS] = {
-	"map",	      "unmap",	    "protect", "dontneed",     "remap",	     "read", "write",
-	"file_write", "file_punch", "fork",    "register",     "unregister", "wake", "copy",
-	"zeropage",   "continue",   "move",    "writeprotect", "poison",
+	"map",	      "unmap",	    "protect",	"dontneed", "remap",	    "read",	  "write",
+	"file_write", "file_punch", "fork",	"pageout",  "register",	    "unregister", "wake",
+	"copy",	      "zeropage",   "continue", "move",	    "writeprotect", "poison",
 };
 
 static const struct step_field fields[] = {
@@ -44,7 +55,7 @@ static const struct step_field fields[] = {
 	STEP_FIELD(struct uf_op, n),	STEP_FIELD(struct uf_op, page2),
 	STEP_FIELD(struct uf_op, mode), STEP_FIELD(struct uf_op, backing),
 	STEP_FIELD(struct uf_op, byte), STEP_FIELD(struct uf_op, crooked),
-	STEP_FIELD(struct uf_op, luck),
+	STEP_FIELD(struct uf_op, luck), STEP_FIELD(struct uf_op, meanwhile),
 };
 
 enum row {
@@ -56,6 +67,11 @@ enum row {
 	ROW_REMOVE,
 	ROW_UNMAP,
 	ROW_BUS,
+	ROW_CHANGING,
+	ROW_GONE,
+	ROW_EARLY,
+	ROW_BUSY,
+	ROW_OVERLAP,
 	ROW_DONE, /* of each operation of the monitor */
 	ROW_PARTLY = ROW_DONE + UF_KINDS - UF_REGISTER,
 	NR_ROWS
@@ -69,6 +85,11 @@ static const char *const rows[NR_ROWS] = {
 	[ROW_REMOVE] = "event remove",
 	[ROW_UNMAP] = "event unmap",
 	[ROW_BUS] = "SIGBUS: poison, or the feature",
+	[ROW_CHANGING] = "an operation while the layout changes",
+	[ROW_GONE] = "an operation on a child that is gone",
+	[ROW_EARLY] = "a fault is answered before it is read of",
+	[ROW_BUSY] = "pages that a child has had are not moved",
+	[ROW_OVERLAP] = "pages move to where some of them are",
 	[ROW_DONE] = "register",
 	"unregister",
 	"wake",
@@ -81,193 +102,9 @@ static const char *const rows[NR_ROWS] = {
 	[ROW_PARTLY] = "an operation of the monitor is done in part",
 };
 
-/* ---- generating ---- */
-
-/* What was mapped and registered lately in this session: most operations are aimed at it, for most
- * of what is done anywhere is refused. */
-static struct range {
-	unsigned page, n, ctx, backing;
-} mapped[3], registered[3];
-static unsigned nr_mapped, nr_registered;
-
-static void remember(const struct uf_op *op)
-{
-	struct range range = { op->page, op->n, op->ctx, op->backing };
-
-	if (!op->n)
-		return;
-	if (op->kind == UF_MAP)
-		mapped[nr_mapped++ % 3] = range;
-	if (op->kind == UF_REGISTER)
-		registered[nr_registered++ % 3] = range;
-}
-
-static unsigned most(unsigned n)
-{
-	return n < 3 ? n : 3;
-}
-
-static void aim_at(struct uf_op *op, const struct range *range)
-{
-	op->page = range->page + (unsigned)chance(range->n);
-	if (op->n > range->page + range->n - op->page)
-		op->n = range->page + range->n - op->page;
-}
-
-static void aim(struct uf_op *op)
-{
-	const struct range *range;
-
-	if (!(unsigned)chance(5))
-		return;
-	if ((op->kind == UF_REGISTER || (op->kind == UF_WRITE && (unsigned)chance(2))) &&
-	    nr_mapped) {
-		range = &mapped[(unsigned)chance(most(nr_mapped))];
-		aim_at(op, range);
-		op->backing = range->backing;
-	} else if (op->kind != UF_MAP && op->kind != UF_REGISTER && nr_registered) {
-		range = &registered[(unsigned)chance(most(nr_registered))];
-		for (unsigned i = 0; i < most(nr_registered); i++)
-			if ((op->kind == UF_CONTINUE && registered[i].backing == UF_SHARED) ||
-			    (op->kind == UF_MOVE && registered[i].backing == UF_ANON))
-				range = &registered[i];
-		aim_at(op, range);
-		if (op->kind > UF_REGISTER)
-			op->ctx = range->ctx;
-	}
-	if (op->kind == UF_MOVE && nr_mapped && op->n) {
-		range = &mapped[(unsigned)chance(most(nr_mapped))];
-		op->page2 = range->page + (unsigned)chance(range->n);
-		if (op->page2 + op->n > UF_PAGES)
-			op->page2 = UF_PAGES - op->n;
-	}
-}
-
-static struct uf_op random_op(void)
-{
-	static const u8 weights[UF_KINDS] = { 2,  1, 3, 7,  2, 14, 16, 5,  2, 2,
-					      14, 2, 1, 12, 6, 6,  8,  12, 3 };
-	unsigned sum = 0, pick, kind = 0;
-	struct uf_op op = { .luck = chance(1ULL << 40) };
-
-	for (unsigned i = 0; i < UF_KINDS; i++)
-		sum += weights[i];
-	for (pick = (unsigned)chance(sum); pick >= weights[kind]; pick -= weights[kind++])
-		;
-	op.kind = kind;
-	op.ctx = (unsigned)chance(5) == 0;
-	op.page = (unsigned)chance(UF_PAGES);
-	op.n = 1 + (unsigned)chance((unsigned)chance(4) ? 3 : 12);
-	if (op.page + op.n > UF_PAGES)
-		op.n = UF_PAGES - op.page;
-	op.byte = 1 + (unsigned)chance(255);
-	if (kind >= UF_REGISTER && !(unsigned)chance(40))
-		op.n = 0;
-	op.crooked = kind >= UF_REGISTER && !(unsigned)chance(40);
-	if (kind == UF_REGISTER)
-		op.n *= 4;
-	if (op.page + op.n > UF_PAGES)
-		op.n = UF_PAGES - op.page;
-	if (kind == UF_MOVE)
-		op.page2 = (unsigned)chance(UF_PAGES - op.n + 1);
-	aim(&op);
-	switch (kind) {
-	case UF_MAP:
-		op.backing = (unsigned)chance(UF_BACKINGS + 2);
-		if (op.backing >= UF_BACKINGS)
-			op.backing = UF_ANON;
-		op.n = 4 + (unsigned)chance(12);
-		if (op.page + op.n > UF_PAGES)
-			op.page = UF_PAGES - op.n;
-		op.page2 = (unsigned)chance(UF_FILE_PAGES); /* of the file */
-		op.mode = (unsigned)chance(6) ? PROT_READ | PROT_WRITE : PROT_READ;
-		break;
-	case UF_PROTECT:
-		op.mode = (unsigned)chance(3)	? PROT_READ | PROT_WRITE
-			  : (unsigned)chance(3) ? PROT_READ
-						: PROT_NONE;
-		break;
-	case UF_READ:
-	case UF_WRITE:
-		op.page2 = (unsigned)chance(2) ? 0 : (unsigned)chance(PAGE_SIZE); /* a byte of it */
-		break;
-	case UF_REMAP:
-		op.page2 = (unsigned)chance(UF_PAGES - op.n + 1);
-		break;
-	case UF_FILE_WRITE:
-	case UF_FILE_PUNCH:
-		op.page = (unsigned)chance(UF_FILE_PAGES);
-		op.n = 1 + (unsigned)chance(UF_FILE_PAGES - op.page);
-		break;
-	case UF_FORK:
-		op.n = op.n > 4 ? 4 : op.n;
-		op.mode = (unsigned)chance(2);
-		break;
-	case UF_REGISTER:
-		/* MINOR is for files. */
-		op.mode = (unsigned)chance(8) ? 1 + (unsigned)chance(op.backing == UF_ANON ? 3 : 7)
-					      : (unsigned)chance(9);
-		break;
-	case UF_MOVE:
-		/* What overlaps moves onto itself, and how far is nobody's promise. */
-		if (op.page2 < op.page + op.n && op.page < op.page2 + op.n)
-			op.n = 0;
-		op.mode = (unsigned)chance(8) ? (unsigned)chance(3) & 2 : (unsigned)chance(9);
-		break;
-	case UF_COPY:
-	case UF_CONTINUE:
-		op.mode = (unsigned)chance(8) ? ((unsigned)chance(3) ? 0 : 1 + (unsigned)chance(2))
-					      : (unsigned)chance(9);
-		break;
-	case UF_WRITEPROTECT:
-		op.mode = (unsigned)chance(8) ? (unsigned)chance(4) != 0 : (unsigned)chance(9);
-		break;
-	case UF_ZEROPAGE:
-	case UF_POISON:
-		op.mode = (unsigned)chance(8) ? 0 : (unsigned)chance(4);
-		break;
-	default:
-		break;
-	}
-	return op;
-}
-
-static u64 random_features(void)
-{
-	static const u64 some[] = {
-		UAPI_UFFD_FEATURE_EVENT_REMAP,	  UAPI_UFFD_FEATURE_EVENT_REMOVE,
-		UAPI_UFFD_FEATURE_EVENT_UNMAP,	  UAPI_UFFD_FEATURE_EXACT_ADDRESS,
-		UAPI_UFFD_FEATURE_WP_UNPOPULATED, UAPI_UFFD_FEATURE_EVENT_FORK,
-	};
-	u64 features = 0;
-
-	for (unsigned i = 0; i < sizeof(some) / sizeof(*some); i++)
-		if (chance(2))
-			features |= some[i];
-	if (!chance(8))
-		features |= UAPI_UFFD_FEATURE_SIGBUS;
-	if (!chance(6))
-		features |= UAPI_UFFD_FEATURE_WP_ASYNC;
-	return features;
-}
-
 static void generate(struct script *s)
 {
-	nr_mapped = nr_registered = 0;
-	for (unsigned i = 0; i < UF_CONTEXTS; i++)
-		s->setting[i] = random_features();
-	for (s->n = 0; s->n < RANDOM_STEPS + UF_PAGES; s->n++) {
-		struct uf_op op;
-
-		do
-			op = random_op();
-		while ((s->n < 3 && op.kind != UF_MAP) ||
-		       (s->n >= 3 && s->n < 6 && op.kind != UF_REGISTER));
-		if (s->n >= RANDOM_STEPS)
-			op = (struct uf_op){ .kind = UF_READ, .page = s->n - RANDOM_STEPS };
-		remember(&op);
-		memcpy(s->steps[s->n], &op, sizeof(op));
-	}
+	uf_generate(s, false);
 }
 
 static bool fits(const void *step)
@@ -279,7 +116,8 @@ static bool fits(const void *step)
 
 	return op->page < pages && op->n <= pages - op->page && op->ctx < UF_CONTEXTS &&
 	       op->backing < UF_BACKINGS && op->page2 < (touch ? PAGE_SIZE : UF_PAGES) &&
-	       op->crooked < 2;
+	       op->crooked < UF_CROOKEDS &&
+	       (!op->meanwhile || (op->meanwhile >= UF_WAKE && op->meanwhile < UF_KINDS));
 }
 
 /* ---- doing ---- */
@@ -293,12 +131,30 @@ static s64 do_monitor(const struct uf_side *side, const struct uf_op *op, struct
 	return result;
 }
 
+/* An operation that the fixed policy has nothing to do with. */
+static void do_besides(const struct uf_side *side, const struct uf_op *op, unsigned ctx,
+		       struct record *r)
+{
+	struct uf_op other = { .kind = op->meanwhile,
+			       .ctx = ctx,
+			       .page = op->page,
+			       .n = 1,
+			       .page2 = (op->page + 1) % UF_PAGES,
+			       .byte = op->byte };
+
+	if (other.kind == UF_WRITEPROTECT)
+		other.mode = UAPI_UFFDIO_WRITEPROTECT_MODE_WP;
+	r->besides[r->nr_besides].kind = other.kind;
+	r->besides[r->nr_besides++].result = do_monitor(side, &other, r);
+}
+
 /* What the fault is answered with; `turn`: how often it has been in this operation. */
 static void answer(const struct uf_side *side, const struct uf_msg *msg, unsigned turn, u64 luck,
 		   struct record *r)
 {
 	unsigned page = (unsigned)((msg->b - UF_BASE) >> PAGE_SHIFT);
 	struct uf_op op = { .ctx = msg->ctx, .page = page, .n = 1, .byte = luck >> 8 & 0xff };
+	bool wake = (luck >> 24 & 3) == 0;
 
 	if (turn >= MOST_ANSWERS) {
 		op.kind = UF_UNREGISTER;
@@ -318,39 +174,67 @@ static void answer(const struct uf_side *side, const struct uf_msg *msg, unsigne
 		if (op.kind == UF_COPY && (luck >> 6 & 3) == 0 && page + 3 <= UF_PAGES)
 			op.n = 3;
 	}
+	/* Done, but nobody has been woken yet. */
+	if (wake && op.kind != UF_UNREGISTER)
+		op.mode |= op.kind == UF_WRITEPROTECT ? UAPI_UFFDIO_WRITEPROTECT_MODE_DONTWAKE
+						      : UAPI_UFFDIO_MODE_DONTWAKE;
 	/* The kernel does not wake those who wait for a minor fault when it unregisters. */
-	if (!do_monitor(side, &op, r) && op.kind != UF_UNREGISTER)
+	if (!do_monitor(side, &op, r) && op.kind != UF_UNREGISTER && !wake)
 		return;
 	op.kind = UF_WAKE;
 	op.n = 1;
 	do_monitor(side, &op, r);
 }
 
+static void note_message(struct record *r, const struct uf_msg *msg)
+{
+	note(r, msg->event);
+	note(r, msg->ctx);
+	note(r, (s64)msg->a);
+	note(r, (s64)msg->b);
+	note(r, (s64)msg->c);
+	if (!r->messages++)
+		r->first = *msg;
+}
+
+/* An operation of the program, and what it leads to. */
+static void do_program(const struct uf_side *side, const struct uf_op *op, struct record *r)
+{
+	u64 luck = mix(op->luck | 1);
+	struct uf_msg msg;
+	unsigned turn = 0;
+	int ctx;
+
+	side->start(op);
+	while ((ctx = side->wait(&r->result)) >= 0) {
+		/* Not yet read: the layout is changing, or who has faulted waits to be told of. */
+		if (op->meanwhile && !r->nr_besides)
+			do_besides(side, op, (unsigned)ctx, r);
+		if (!side->next(ctx, &msg))
+			continue;
+		note_message(r, &msg);
+		luck = mix(luck);
+		if (msg.event == UAPI_UFFD_EVENT_PAGEFAULT)
+			answer(side, &msg, turn++, luck, r);
+	}
+	note(r, r->result);
+	/* The child has gone, and what watched it is still there. */
+	for (unsigned i = UF_CONTEXTS; op->meanwhile && i < 2 * UF_CONTEXTS; i++)
+		if (side->has(i))
+			do_besides(side, op, i, r);
+	side->close_childs();
+}
+
 static void do_op(const struct uf_side *side, const struct uf_op *op, struct record *r)
 {
 	u8 pages[UF_PAGES], areas[UF_PAGES][2];
-	struct uf_msg msg;
-	u64 luck = mix(op->luck | 1);
-	unsigned turn = 0, n;
-	s64 result;
+	unsigned n;
 
-	r->n = 0;
-	if (op->kind >= UF_REGISTER) {
-		do_monitor(side, op, r);
-	} else {
-		side->start(op);
-		while (side->next(&msg, &result)) {
-			note(r, msg.event);
-			note(r, msg.ctx);
-			note(r, (s64)msg.a);
-			note(r, (s64)msg.b);
-			note(r, (s64)msg.c);
-			luck = mix(luck);
-			if (msg.event == UAPI_UFFD_EVENT_PAGEFAULT)
-				answer(side, &msg, turn++, luck, r);
-		}
-		note(r, result);
-	}
+	r->n = r->messages = r->nr_besides = 0;
+	if (op->kind >= UF_REGISTER)
+		r->result = do_monitor(side, op, r);
+	else
+		do_program(side, op, r);
 	note(r, HOW_THINGS_ARE);
 	n = side->look(pages, areas);
 	for (unsigned i = 0; i < UF_PAGES; i++)
@@ -379,9 +263,11 @@ static void print_record(struct world_trial *t, const char *name, const struct r
 	snprintf(t->text + used, size - used, "\n");
 }
 
-static enum row event_row(s64 event, s64 flags)
+static enum row message_row(const struct uf_msg *msg)
 {
-	switch (event) {
+	u64 flags = msg->a;
+
+	switch (msg->event) {
 	case UAPI_UFFD_EVENT_FORK:
 		return ROW_FORK;
 	case UAPI_UFFD_EVENT_REMAP:
@@ -398,17 +284,30 @@ static enum row event_row(s64 event, s64 flags)
 }
 
 /* Of the first message and the result: what else it led to is in the same words. */
-static void count_rows(u64 *row, const struct uf_op *op, const struct record *r)
+static void count_rows(struct world_trial *t, const struct uf_op *op, const struct record *r)
 {
-	const s64 *v = r->values;
+	u64 *row = t->rows;
 
 	if (op->kind >= UF_REGISTER) {
-		row[ROW_DONE + op->kind - UF_REGISTER] += v[0] >= 0;
-		row[ROW_PARTLY] += v[0] < 0 && v[1] > 0;
-	} else if (v[1] == HOW_THINGS_ARE) {
-		row[ROW_BUS] += v[0] == UF_BUS;
+		row[ROW_DONE + op->kind - UF_REGISTER] += r->result >= 0;
+		row[ROW_PARTLY] += r->result < 0 && r->values[1] > 0;
+		if (op->kind == UF_MOVE) {
+			row[ROW_BUSY] += r->result == -EBUSY;
+			row[ROW_OVERLAP] += r->values[1] > 0 && op->page < op->page2 + op->n &&
+					    op->page2 < op->page + op->n;
+		}
+	} else if (!r->messages) {
+		row[ROW_BUS] += r->result == UF_BUS;
+		row[ROW_EARLY] += r->nr_besides != 0;
 	} else {
-		row[event_row(v[0], v[2])]++;
+		row[message_row(&r->first)]++;
+	}
+	for (unsigned i = 0; i < r->nr_besides; i++) {
+		s64 result = r->besides[i].result;
+
+		row[ROW_CHANGING] += result == -EAGAIN;
+		row[ROW_GONE] += result == -ESRCH;
+		t->besides[r->besides[i].kind][result < 0 ? -result : 0]++;
 	}
 }
 
@@ -431,8 +330,8 @@ static void perform(const struct script *s, bool engine_only, struct world_trial
 
 		memcpy(&op, s->steps[i], sizeof(op));
 		do_op(&uf_engine, &op, &engine);
-		t->results[i] = op.kind >= UF_REGISTER ? engine.values[0] : 0;
-		count_rows(t->rows, &op, &engine);
+		t->results[i] = op.kind >= UF_REGISTER ? engine.result : 0;
+		count_rows(t, &op, &engine);
 		if (engine_only)
 			continue;
 		do_op(&uf_real, &op, &real);

@@ -10,7 +10,8 @@
 
 /* Pages of the window that all is about, and of the file. */
 enum { UF_PAGES = 32, UF_FILE_PAGES = 12, UF_CONTEXTS = 2 };
-#define UF_BASE 0x20000000ULL
+#define UF_BASE	   0x20000000ULL
+#define UF_NOWHERE (UF_BASE - 0x1000000) /* nothing is mapped there */
 
 enum uf_kind {
 	/* of the program, in its own thread: it may fault, and wait */
@@ -24,6 +25,7 @@ enum uf_kind {
 	UF_FILE_WRITE, /* page, of the file */
 	UF_FILE_PUNCH,
 	UF_FORK, /* a child touches the pages, mode 1: writes; the sum of what it found */
+	UF_PAGEOUT,
 	/* of the monitor */
 	UF_REGISTER,
 	UF_UNREGISTER,
@@ -36,7 +38,14 @@ enum uf_kind {
 	UF_POISON,
 	UF_KINDS
 };
-enum uf_backing { UF_ANON, UF_SHARED, UF_PRIVATE, UF_SHARED_ANON, UF_BACKINGS };
+/* UF_READ_ONLY: shared, of the file as it was opened for reading. */
+enum uf_backing { UF_ANON, UF_SHARED, UF_PRIVATE, UF_SHARED_ANON, UF_READ_ONLY, UF_BACKINGS };
+
+enum uf_crooked {
+	UF_CROOKED_LENGTH = 1, /* it is not one of pages */
+	UF_CROOKED_SOURCE,     /* UF_COPY copies from where nothing is */
+	UF_CROOKEDS
+};
 
 struct uf_op {
 	u32 kind; /* enum uf_kind */
@@ -44,8 +53,10 @@ struct uf_op {
 	u32 page, n, page2;
 	u32 mode; /* of the operation; of UF_REGISTER; PROT_ of UF_MAP and UF_PROTECT */
 	u32 backing;
+	u32 meanwhile; /* of the program's: what the monitor does when a message waits; 0: nothing
+			*/
 	u8 byte;
-	u8 crooked; /* the length is not one of pages */
+	u8 crooked; /* enum uf_crooked */
 	u64 luck;   /* what the faults that it leads to are answered with */
 };
 
@@ -61,7 +72,7 @@ static inline u64 uf_at(unsigned page)
 }
 static inline u64 uf_len(const struct uf_op *op)
 {
-	return op->n * PAGE_SIZE + (op->crooked ? 100 : 0);
+	return op->n * PAGE_SIZE + (op->crooked == UF_CROOKED_LENGTH ? 100 : 0);
 }
 
 /* A message, in the kernel's numbers. */
@@ -82,8 +93,13 @@ struct uf_side {
 	void (*end)(void);
 	/* Begin an operation of the program. */
 	void (*start)(const struct uf_op *op);
-	/* Wait: true: a message; false: the operation is over, with this result. */
-	bool (*next)(struct uf_msg *msg, s64 *result);
+	/* Wait: the context that has a message, or -1: the operation is over, with this result. */
+	int (*wait)(s64 *result);
+	/* That message; false: it is gone, for somebody has answered it. */
+	bool (*next)(int ctx, struct uf_msg *msg);
+	/* Is there such a context?  Those of a child are there until they are closed. */
+	bool (*has)(unsigned ctx);
+	void (*close_childs)(void);
 	/* Do an operation of the monitor: what it returns, and tells as done. */
 	s64 (*monitor)(const struct uf_op *op, s64 *done);
 	/* enum uf_look of each page, and the areas: first page and pages of each, how many. */
@@ -91,5 +107,9 @@ struct uf_side {
 };
 
 extern const struct uf_side uf_real, uf_engine;
+
+struct script;
+/* A sequence (userfault_generate.c).  swap: pages are swapped out, too. */
+void uf_generate(struct script *script, bool swap);
 
 #endif

@@ -9,14 +9,17 @@
 
 #include "engine/backing/file.h"
 #include "engine/backing/shmem.h"
+#include "engine/kernel/uaccess.h"
 #include "engine/space/calls.h"
 #include "engine/userfault/userfault.h"
+#include "machine/soft/kernel.h"
 #include "tests/differential/worlds/userfault.h"
 #include "tests/unit/world.h"
 
 static struct world w;
+static struct uaccess nowhere;
 static struct userfaultfd_ctx *ctxs[2 * UF_CONTEXTS]; /* the second half: a child's */
-static struct file *file;
+static struct file *file, *read_only;
 
 /* ---- the program ---- */
 
@@ -34,11 +37,11 @@ static s64 map(const struct uf_op *op)
 	u64 flags = MAP_FIXED;
 	u64 offset = op->page2 * PAGE_SIZE;
 
-	flags |= op->backing == UF_SHARED || op->backing == UF_SHARED_ANON ? MAP_SHARED
-									   : MAP_PRIVATE;
+	flags |= op->backing == UF_ANON || op->backing == UF_PRIVATE ? MAP_PRIVATE : MAP_SHARED;
 	if (op->backing == UF_ANON || op->backing == UF_SHARED_ANON)
 		flags |= MAP_ANONYMOUS;
-	return do_mmap(w.mm, uf_at(op->page), uf_len(op), op->mode, flags, file,
+	return do_mmap(w.mm, uf_at(op->page), uf_len(op), op->mode, flags,
+		       op->backing == UF_READ_ONLY ? read_only : file,
 		       flags & MAP_ANONYMOUS ? 0 : offset);
 }
 
@@ -106,6 +109,8 @@ static s64 do_op(const struct uf_op *op)
 		return file_punch_hole(file, op->page * PAGE_SIZE, op->n * PAGE_SIZE);
 	case UF_FORK:
 		return run_child(op);
+	case UF_PAGEOUT:
+		return do_madvise(w.mm, at, len, UAPI_MADV_PAGEOUT);
 	default:
 		return touch(w.cpu, op);
 	}
@@ -148,35 +153,49 @@ static void tell(struct uf_msg *to, const struct userfault_msg *msg)
 	}
 }
 
-static bool next(struct uf_msg *to, s64 *result)
+static int wait_for(s64 *result)
 {
-	struct userfault_msg msg;
-
 	for (;;) {
 		bool over = atomic_load(&program.over);
 
-		for (unsigned i = 0; i < 2 * UF_CONTEXTS; i++) {
-			if (!ctxs[i] || userfaultfd_read(ctxs[i], &msg, 1, true) != 1)
-				continue;
-			*to = (struct uf_msg){ .ctx = i };
-			if (msg.event == UAPI_UFFD_EVENT_FORK) {
-				to->event = msg.event;
-				ctxs[UF_CONTEXTS + i] = msg.arg.fork.ctx;
-			} else {
-				tell(to, &msg);
-			}
-			return true;
-		}
+		for (int i = 0; i < 2 * UF_CONTEXTS; i++)
+			if (ctxs[i] && (userfaultfd_poll(ctxs[i], true) & USERFAULT_POLLIN))
+				return i;
 		if (over) {
-			for (unsigned i = UF_CONTEXTS; i < 2 * UF_CONTEXTS; i++) {
-				if (ctxs[i])
-					userfaultfd_release(ctxs[i]);
-				ctxs[i] = NULL;
-			}
 			*result = program.result;
-			return false;
+			return -1;
 		}
 		sched_yield(); /* it takes a few microseconds */
+	}
+}
+
+static bool next(int ctx, struct uf_msg *to)
+{
+	struct userfault_msg msg;
+
+	if (userfaultfd_read(ctxs[ctx], &msg, 1, true) != 1)
+		return false;
+	*to = (struct uf_msg){ .ctx = (unsigned)ctx };
+	if (msg.event == UAPI_UFFD_EVENT_FORK) {
+		to->event = msg.event;
+		ctxs[UF_CONTEXTS + ctx] = msg.arg.fork.ctx;
+	} else {
+		tell(to, &msg);
+	}
+	return true;
+}
+
+static bool has(unsigned ctx)
+{
+	return ctxs[ctx];
+}
+
+static void close_childs(void)
+{
+	for (unsigned i = UF_CONTEXTS; i < 2 * UF_CONTEXTS; i++) {
+		if (ctxs[i])
+			userfaultfd_release(ctxs[i]);
+		ctxs[i] = NULL;
 	}
 }
 
@@ -199,6 +218,8 @@ static s64 monitor(const struct uf_op *op, s64 *done)
 		return userfaultfd_wake(c, at, len);
 	case UF_COPY:
 		memset(bytes, op->byte, sizeof(bytes));
+		if (op->crooked == UF_CROOKED_SOURCE)
+			return userfaultfd_copy(c, &nowhere, at, UF_NOWHERE, len, op->mode, done);
 		return userfaultfd_copy(c, NULL, at, (u64)(uintptr_t)bytes, len, op->mode, done);
 	case UF_ZEROPAGE:
 		return userfaultfd_zeropage(c, at, len, op->mode, done);
@@ -242,16 +263,37 @@ static unsigned look(u8 *pages, u8 (*areas)[2])
 
 /* ---- a session ---- */
 
+/* A program of another machine, which has no memory at all. */
+static bool make_nowhere(void)
+{
+	static struct task task = { .pid = 1 };
+	static struct world other;
+	struct soft_kernel *k;
+
+	if (world_create(&other, (struct world_options){ .frames = 64 }) ||
+	    soft_kernel_create(other.m, KERNEL_HALF_SHARED, 0, 0, &k))
+		return false;
+	kernel_attach(&k->kernel, other.mm);
+	task.mm = other.mm;
+	soft_kernel_run(k, 0, &task);
+	nowhere = soft_uaccess(k, 0);
+	return true;
+}
+
 static bool begin(const u64 *features)
 {
 	if (!program.runs) {
 		sem_init(&program.begin, 0, 0);
 		pthread_create(&program.thread, NULL, run_program, NULL);
 		program.runs = true;
-		if (world_create(&w, (struct world_options){ .frames = 512, .cpus = 2 }))
+		if (world_create(&w, (struct world_options){ .frames = 512, .cpus = 2 }) ||
+		    !make_nowhere())
 			return false;
 	}
 	file = shmem_file_setup(w.e, UF_FILE_PAGES * PAGE_SIZE);
+	read_only = file ? file_open(file->mapping, FILE_READ) : NULL;
+	if (!read_only)
+		return false;
 	for (unsigned i = 0; i < UF_CONTEXTS; i++) {
 		u64 asked = features[i], ioctls;
 
@@ -267,8 +309,10 @@ static void end(void)
 	for (unsigned i = 0; i < UF_CONTEXTS; i++)
 		userfaultfd_release(ctxs[i]);
 	vm_unmap(w.mm, UF_BASE, UF_PAGES * PAGE_SIZE);
+	file_put(read_only);
 	file_put(file);
 	soft_check(w.m);
 }
 
-const struct uf_side uf_engine = { "engine", begin, end, start, next, monitor, look };
+const struct uf_side uf_engine = { "engine", begin, end,	  start,   wait_for,
+				   next,     has,   close_childs, monitor, look };

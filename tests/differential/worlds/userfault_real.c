@@ -8,6 +8,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/space/uapi.h"
 #include "engine/userfault/uapi.h"
 #include "tests/differential/worlds/userfault.h"
 
@@ -38,7 +40,8 @@ struct uf_uffdio_poison {
 #define UF_UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uf_uffdio_poison)
 
 /* The second half: a child's. */
-static int fds[2 * UF_CONTEXTS] = { -1, -1, -1, -1 }, memfd = -1, pagemap = -1, maps = -1;
+static int fds[2 * UF_CONTEXTS] = { -1, -1, -1, -1 }, memfd = -1, read_only = -1, pagemap = -1,
+		   maps = -1;
 
 /* ---- the program ---- */
 
@@ -121,11 +124,12 @@ static s64 do_op(const struct uf_op *op)
 	switch ((enum uf_kind)op->kind) {
 	case UF_MAP:
 		flags = MAP_FIXED;
-		flags |= op->backing == UF_SHARED || op->backing == UF_SHARED_ANON ? MAP_SHARED
-										   : MAP_PRIVATE;
+		flags |= op->backing == UF_ANON || op->backing == UF_PRIVATE ? MAP_PRIVATE
+									     : MAP_SHARED;
 		if (op->backing == UF_ANON || op->backing == UF_SHARED_ANON)
 			flags |= MAP_ANONYMOUS;
-		return answer((s64)mmap(at, len, (int)op->mode, flags, memfd,
+		return answer((s64)mmap(at, len, (int)op->mode, flags,
+					op->backing == UF_READ_ONLY ? read_only : memfd,
 					flags & MAP_ANONYMOUS ? 0 : op->page2 * PAGE_SIZE));
 	case UF_UNMAP:
 		return answer(munmap(at, len));
@@ -146,6 +150,8 @@ static s64 do_op(const struct uf_op *op)
 					op->page * PAGE_SIZE, op->n * PAGE_SIZE));
 	case UF_FORK:
 		return run_child(op);
+	case UF_PAGEOUT:
+		return answer(madvise(at, len, UAPI_MADV_PAGEOUT));
 	default:
 		return touch(op);
 	}
@@ -190,40 +196,54 @@ static void tell(struct uf_msg *to, const struct uffd_msg *msg)
 	}
 }
 
-static bool next(struct uf_msg *to, s64 *result)
+static int wait_for(s64 *result)
 {
 	struct pollfd p[2 * UF_CONTEXTS + 1];
-	struct uffd_msg msg;
 	u64 count;
 
 	for (;;) {
-		for (unsigned i = 0; i < 2 * UF_CONTEXTS; i++)
+		for (int i = 0; i < 2 * UF_CONTEXTS; i++)
 			p[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
 		p[2 * UF_CONTEXTS] = (struct pollfd){ .fd = program.over, .events = POLLIN };
 		poll(p, 2 * UF_CONTEXTS + 1, -1);
-		for (unsigned i = 0; i < 2 * UF_CONTEXTS; i++) {
-			if (!(p[i].revents & POLLIN) ||
-			    read(fds[i], &msg, sizeof(msg)) != sizeof(msg))
-				continue;
-			*to = (struct uf_msg){ .ctx = i };
-			if (msg.event == UFFD_EVENT_FORK) {
-				to->event = msg.event;
-				fds[UF_CONTEXTS + i] = (int)msg.arg.fork.ufd;
-			} else {
-				tell(to, &msg);
-			}
-			return true;
-		}
+		for (int i = 0; i < 2 * UF_CONTEXTS; i++)
+			if (p[i].revents & POLLIN)
+				return i;
 		if ((p[2 * UF_CONTEXTS].revents & POLLIN) &&
 		    read(program.over, &count, sizeof(count)) == sizeof(count)) {
-			for (unsigned i = UF_CONTEXTS; i < 2 * UF_CONTEXTS; i++) {
-				if (fds[i] >= 0)
-					close(fds[i]);
-				fds[i] = -1;
-			}
 			*result = program.result;
-			return false;
+			return -1;
 		}
+	}
+}
+
+static bool next(int ctx, struct uf_msg *to)
+{
+	struct uffd_msg msg;
+
+	if (read(fds[ctx], &msg, sizeof(msg)) != sizeof(msg))
+		return false;
+	*to = (struct uf_msg){ .ctx = (unsigned)ctx };
+	if (msg.event == UFFD_EVENT_FORK) {
+		to->event = msg.event;
+		fds[UF_CONTEXTS + ctx] = (int)msg.arg.fork.ufd;
+	} else {
+		tell(to, &msg);
+	}
+	return true;
+}
+
+static bool has(unsigned ctx)
+{
+	return fds[ctx] >= 0;
+}
+
+static void close_childs(void)
+{
+	for (unsigned i = UF_CONTEXTS; i < 2 * UF_CONTEXTS; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+		fds[i] = -1;
 	}
 }
 
@@ -245,6 +265,8 @@ static s64 monitor(const struct uf_op *op, s64 *done)
 	int fd = fds[op->ctx];
 	s64 result;
 
+	if (op->crooked == UF_CROOKED_SOURCE)
+		copy.src = UF_NOWHERE;
 	*done = 0;
 	switch ((enum uf_kind)op->kind) {
 	case UF_REGISTER:
@@ -319,10 +341,22 @@ static unsigned look(u8 *pages, u8 (*areas)[2])
 
 /* ---- a session ---- */
 
+/* All threads on one CPU: the monitor answers soonest there, and what waits on a CPU to be put on
+ * the LRU lists is drained by who advises to page out. */
+static void stay_here(void)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(sched_getcpu(), &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
 static void begin_process(void)
 {
 	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
 
+	stay_here();
 	sigaction(SIGSEGV, &sa, NULL);
 	sigaction(SIGBUS, &sa, NULL);
 	program.over = eventfd(0, EFD_NONBLOCK);
@@ -335,10 +369,16 @@ static void begin_process(void)
 
 static bool begin(const u64 *features)
 {
+	char name[32];
+
 	if (!program.runs)
 		begin_process();
 	memfd = memfd_create("userfault", 0);
 	if (memfd < 0 || ftruncate(memfd, UF_FILE_PAGES * PAGE_SIZE))
+		return false;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", memfd);
+	read_only = open(name, O_RDONLY | O_CLOEXEC);
+	if (read_only < 0)
 		return false;
 	for (unsigned i = 0; i < UF_CONTEXTS; i++) {
 		struct uffdio_api api = { .api = UFFD_API, .features = features[i] };
@@ -355,7 +395,9 @@ static void end(void)
 	for (unsigned i = 0; i < UF_CONTEXTS; i++)
 		close(fds[i]);
 	munmap((void *)UF_BASE, UF_PAGES * PAGE_SIZE);
+	close(read_only);
 	close(memfd);
 }
 
-const struct uf_side uf_real = { "kernel", begin, end, start, next, monitor, look };
+const struct uf_side uf_real = { "kernel", begin, end,		start,	 wait_for,
+				 next,	   has,	  close_childs, monitor, look };

@@ -14,6 +14,7 @@
 #include "engine/base/types.h"
 
 enum { STEP_SIZE = 64, MOST_STEPS = 160, MOST_SETTINGS = 2, MOST_CALLS = 32, MOST_ROWS = 48 };
+enum { MOST_ERRNOS = 134 };
 
 /*
  * A sequence.  A step is whatever struct the world has for it, at most STEP_SIZE bytes, all of them
@@ -49,6 +50,8 @@ struct world_trial {
 	char text[2048];
 	s64 results[MOST_STEPS]; /* the engine's, of each step: for coverage */
 	u64 rows[MOST_ROWS];	 /* steps that were a case of a row */
+	/* Calls that were no step of their own, by what they came to; 0: no error. */
+	u16 besides[MOST_CALLS][MOST_ERRNOS];
 };
 
 struct oracle_world {
@@ -123,8 +126,6 @@ struct world_run {
 };
 
 enum world_end { WORLD_SAME, WORLD_MISMATCH, WORLD_SKIPPED, WORLD_TROUBLE };
-
-enum { MOST_ERRNOS = 134 };
 
 struct world_result {
 	enum world_end end;
