@@ -49,7 +49,7 @@ static void help(void)
 	       "Worlds:\n",
 	       DEFAULT_OPERATIONS, MAX_JOBS);
 	for (unsigned i = 0; i < nr_worlds; i++)
-		printf("  %-10s %s\n", worlds[i]->name, worlds[i]->about);
+		printf("  %-13s %s\n", worlds[i]->name, worlds[i]->about);
 }
 
 /* ---- files ---- */

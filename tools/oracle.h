@@ -16,7 +16,7 @@ struct world_files {
 	unsigned n;
 };
 
-enum { ORACLE_WORLDS = 8 };
+enum { ORACLE_WORLDS = 10 };
 
 struct oracle_options {
 	struct session_options session;

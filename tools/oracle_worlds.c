@@ -15,7 +15,8 @@ bool oracle_take_world(struct oracle_options *o, const char *name)
 	o->world = name;
 	if (!strcmp(name, "plain") || !strcmp(name, "all") || world_find(name))
 		return true;
-	say("--world '%.100s' is none of plain, huge, hugeswap, hugetlb, userfault, pageout, "
+	say("--world '%.100s' is none of plain, huge, hugeswap, hugetlb, userfault, userfaultswap, "
+	    "pageout, "
 	    "systems, "
 	    "all",
 	    name);

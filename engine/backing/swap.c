@@ -304,19 +304,6 @@ unsigned swap_page_entries(struct engine *e, struct page *page)
 	return n;
 }
 
-bool swap_is_sole(struct engine *e, u64 nr)
-{
-	struct swap *s = &e->swap;
-	const struct swap_slot *slot;
-	bool sole;
-
-	spin_lock(&s->lock);
-	slot = slot_of(s, nr);
-	sole = entries_of(slot) == 1 && (!slot->page || !page_mapcount(slot->page));
-	spin_unlock(&s->lock);
-	return sole;
-}
-
 struct page *swap_next_unnamed(struct swap *s, unsigned type, u64 *at)
 {
 	const struct swap_area *a = s->areas[type];

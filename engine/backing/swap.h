@@ -114,9 +114,6 @@ void swap_cancel_out(struct engine *e, struct page *page);
 /* How many entries name the page's slot, if it has one?  Page lock held: so no mapping becomes one
  * of them meanwhile, nor the other way round. */
 unsigned swap_page_entries(struct engine *e, struct page *page);
-/* Is the slot's one entry all that has these bytes, but perhaps a page that nobody maps?  That
- * entry's page-table lock held. */
-bool swap_is_sole(struct engine *e, u64 slot);
 /* A page in the swap cache whose slot, of this area, no entry names, at or behind *at, which
  * becomes the slot's place: with a reference.  NULL: no more. */
 struct page *swap_next_unnamed(struct swap *s, unsigned type, u64 *at);

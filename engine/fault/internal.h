@@ -17,10 +17,12 @@
 #include "engine/fault/fault.h"
 #include "engine/reclaim/internal.h"
 
-/* What takes the place of vmf->orig: write-protected by userfaultfd if that was. */
+/* What takes the place of vmf->orig: write-protected by userfaultfd if that was.  What comes back
+ * from the swap area has its mark even where marks mean nothing; so does Linux. */
 static inline pte_t keep_uffd_wp(const struct vm_fault_info *vmf, pte_t pte)
 {
-	if (unlikely(vmf->vma->flags & VM_UFFD_WP) && pte_uffd_wp(vmf->orig))
+	if (unlikely(pte_uffd_wp(vmf->orig)) &&
+	    ((vmf->vma->flags & VM_UFFD_WP) || pte_is_swap(vmf->orig)))
 		return pte_mkuffd_wp(pte);
 	return pte;
 }

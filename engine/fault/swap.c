@@ -185,7 +185,9 @@ static unsigned still_wanted(const struct vm_fault_info *vmf, const struct run *
 		/* The one asked for comes back as write-protected as it was when we looked. */
 		pte_t was = i == run->asked ? vmf->orig : swp_to_pte((swp_entry_t){ slots[i] });
 
-		if (!pte_same(pte_read(first + i), was))
+		/* Who else has it is the slot's to say. */
+		if (!pte_same(pte_without(pte_read(first + i), PTE_SWP_COMMON),
+			      pte_without(was, PTE_SWP_COMMON)))
 			break;
 	}
 	if (run->down) {

@@ -186,6 +186,9 @@ typedef struct {
 #define SWP_SHIFT	9
 #define SWP_TYPE_MARKER 31
 #define PTE_SWP_UFFD_WP (1ULL << 2) /* of a swap entry: the page is to come back so */
+/* Of a swap entry: a relative by fork has, or had, the page, too.  (Linux says it the other way
+ * round: pte_swp_exclusive().) */
+#define PTE_SWP_COMMON (1ULL << 3)
 
 /* What a marker says. */
 enum pte_marker {

@@ -194,11 +194,13 @@ static void settle(struct engine *e, struct group *g, unsigned n, struct taken *
 }
 
 /* What takes the place of a mapped entry.  PTL held. */
-static pte_t swap_pte(swp_entry_t slot, const pte_t *ptep)
+static pte_t swap_pte(const struct engine *e, swp_entry_t slot, const pte_t *ptep)
 {
-	pte_t pte = swp_to_pte(slot);
+	pte_t pte = swp_to_pte(slot), was = pte_read(ptep);
 
-	return unlikely(pte_uffd_wp(pte_read(ptep))) ? pte_mkuffd_wp(pte) : pte;
+	if (unlikely(!page_test(pfn_page(e, pte_pfn(was)), PG_ANON_EXCLUSIVE)))
+		pte = pte_with(pte, PTE_SWP_COMMON);
+	return unlikely(pte_uffd_wp(was)) ? pte_mkuffd_wp(pte) : pte;
 }
 
 /* Take what can be taken of `n` entries from ptep on.  False: nothing, for the VMA is locked.  No
@@ -227,7 +229,7 @@ static bool take_group(struct engine *e, struct group *g, u64 va, pte_t *ptep, s
 		slots = swap_begin_out(e, g->pages, g->n, left);
 		t->no_slots = slots < g->n;
 		for (unsigned i = 0; i < slots; i++)
-			g->takes[i].left = swap_pte(left[i], g->takes[i].ptep);
+			g->takes[i].left = swap_pte(e, left[i], g->takes[i].ptep);
 		if (slots) {
 			e->mmu->take(g->mm, g->takes, slots);
 			stat_add(&e->stats->segments, 1);
@@ -303,7 +305,7 @@ static int take_entry(struct engine *e, struct rmap_walk *w, struct taken *t)
 		return -EBUSY;
 	if (!swap_begin_out(e, &page, 1, &left))
 		return -ENOSPC;
-	take.left = swap_pte(left, w->ptep);
+	take.left = swap_pte(e, left, w->ptep);
 	e->mmu->take(mm, &take, 1);
 	stat_add(&e->stats->segments, 1);
 	if (take.result) {

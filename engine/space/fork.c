@@ -71,6 +71,8 @@ static void copy_entry(struct copy *c, u64 va, pte_t *src, pte_t *dst)
 	}
 	if (pte_is_swap(pte)) {
 		swap_dup(&c->from->engine->swap, pte_to_swp(pte).v);
+		pte = pte_with(pte, PTE_SWP_COMMON);
+		pte_store(src, pte);
 		c->swapped++;
 	} else if (!pte_special(pte)) {
 		if (unlikely(moving))

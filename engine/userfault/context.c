@@ -271,7 +271,7 @@ static int clear_context(struct vma **vmap, u64 start, u64 end)
 	 * who wait for a page, not those who wait to write.) */
 	wake_userfault(ctx, start, end - start);
 	if ((*vmap)->flags & VM_UFFD_WP)
-		uffd_wp_range(*vmap, start, end, false);
+		uffd_wp_range(*vmap, start, end, UFFD_WP_RESOLVE);
 	return set_context(vmap, start, end, 0, NULL);
 }
 

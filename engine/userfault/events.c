@@ -176,7 +176,7 @@ void userfaultfd_remap_done(struct vma *moved, u64 to, u64 len)
 		return;
 	/* Who does not want to know where it went loses it; in Linux together with the neighbours
 	 * that it has been merged with, and without a second try to merge. */
-	uffd_wp_range(moved, to, to + len, false);
+	uffd_wp_range(moved, to, to + len, UFFD_WP_FORGET);
 	wake_userfault(ctx, moved->start, moved->end - moved->start);
 	userfaultfd_reset(moved);
 	moved->mm->unmerged = true;

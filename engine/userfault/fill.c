@@ -111,9 +111,8 @@ int fill_install(struct fill *f, struct vma *vma, u64 va, struct page *page, boo
 		return -ENOMEM;
 	if (in_file && !(vma->flags & VM_SHARED))
 		bits &= ~PTE_WRITE; /* its first write is a copy */
-	pte = pte_make(page_pfn(e, page), bits);
-	if (pte_write(pte))
-		pte = pte_with(pte, PTE_DIRTY);
+	/* Dirty, so that the file's page is not dropped as one of which nobody knows. */
+	pte = pte_make(page_pfn(e, page), bits | PTE_DIRTY);
 	if (f->wp)
 		pte = pte_mkuffd_wp(pte);
 	spin_lock(ptl);

@@ -18,9 +18,14 @@ unsigned handle_userfault(struct vm_fault_info *vmf, u32 reason);
 
 /* Do writes to what the VMA's context has write-protected just take the protection away? */
 bool userfaultfd_wp_async(const struct vma *vma);
+enum uffd_wp_change {
+	UFFD_WP_PROTECT,
+	UFFD_WP_RESOLVE, /* what may be written to allows it at once */
+	UFFD_WP_FORGET,	 /* the marks alone go: the first write to each page faults */
+};
 /* Write-protect what is mapped, swapped out or (see wp.c) not there yet of [start, end), which the
  * VMA holds, or take that back.  Flushed.  0, -ENOMEM (only to protect).  mmap_lock held. */
-int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect);
+int uffd_wp_range(struct vma *vma, u64 start, u64 end, enum uffd_wp_change change);
 
 /* ---- spaces ---- */
 

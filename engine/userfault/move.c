@@ -9,7 +9,8 @@
  * A huge page goes as it is, entry and spare table, if both places are for all of it and nothing is
  * at the new one, not even a table.  Else it is split.
  *
- * Only what is this space's alone goes: a page that a forked relative has, too, is -EBUSY.
+ * Only what is this space's alone goes: a page that a forked relative has, too, is -EBUSY, and
+ * stays so when the relative is gone, until it has been written to.
  */
 #include "engine/space/huge.h"
 #include "engine/userfault/fill.h"
@@ -72,12 +73,12 @@ static int move_zeropage(const struct move *mv, const struct entries *t)
 	return set_dest(mv, t, pte_make(pte_pfn(old), bits | PTE_SPECIAL), old);
 }
 
-static int move_swap(const struct move *mv, const struct entries *t, pte_t pte)
+static int move_swap(const struct entries *t, pte_t pte)
 {
-	if (!swap_is_sole(mv->mm->engine, pte_to_swp(pte).v))
+	if (pte.v & PTE_SWP_COMMON)
 		return -EBUSY;
 	pte_store(t->src, (pte_t){ 0 });
-	pte_store(t->dst, pte_clear_uffd_wp(pte));
+	pte_store(t->dst, pte); /* with its mark: so does Linux */
 	return 0;
 }
 
@@ -116,7 +117,7 @@ static int move_locked(const struct move *mv, const struct entries *t, struct pa
 	if (pte_is_marker(pte))
 		return -EFAULT;
 	if (pte_is_swap(pte))
-		return move_swap(mv, t, pte);
+		return move_swap(t, pte);
 	if (pte_special(pte))
 		return move_zeropage(mv, t);
 	if (page == pfn_page(e, pte_pfn(pte)))

@@ -49,14 +49,15 @@ static bool protect_entry(struct vma *vma, u64 va, pte_t *ptep, bool markers)
 }
 
 /* What a mapped entry says without the mark. */
-static pte_t resolved(const struct vma *vma, pte_t old)
+static pte_t resolved(const struct vma *vma, pte_t old, enum uffd_wp_change change)
 {
 	pte_t new = pte_clear_uffd_wp(old);
 
-	return may_write_at_once(vma, old) ? pte_with(new, PTE_WRITE) : new;
+	return change == UFFD_WP_RESOLVE && may_write_at_once(vma, old) ? pte_with(new, PTE_WRITE)
+									: new;
 }
 
-static void resolve_entry(struct vma *vma, u64 va, pte_t *ptep)
+static void resolve_entry(struct vma *vma, u64 va, pte_t *ptep, enum uffd_wp_change change)
 {
 	pte_t old = pte_read(ptep);
 
@@ -67,14 +68,18 @@ static void resolve_entry(struct vma *vma, u64 va, pte_t *ptep)
 	else if (pte_is_swap(old))
 		pte_store(ptep, pte_clear_uffd_wp(old));
 	else
-		vma->mm->engine->mmu->change(vma->mm, va, ptep, resolved(vma, old));
+		vma->mm->engine->mmu->change(vma->mm, va, ptep, resolved(vma, old, change));
 }
 
 /* The entry of a huge page; true: a flush is owed.  PTL held. */
-static bool change_huge_entry(struct vma *vma, u64 va, pte_t *pmdp, bool protect)
+static bool change_huge_entry(struct vma *vma, u64 va, pte_t *pmdp, enum uffd_wp_change change)
 {
-	pte_t old = pte_read(pmdp);
-	pte_t new = protect ? pte_mkuffd_wp(old) : pte_uffd_wp(old) ? resolved(vma, old) : old;
+	pte_t old = pte_read(pmdp), new = old;
+
+	if (change == UFFD_WP_PROTECT)
+		new = pte_mkuffd_wp(old);
+	else if (pte_uffd_wp(old))
+		new = resolved(vma, old, change);
 
 	if (!pte_same(old, new))
 		vma->mm->engine->mmu->change_huge(vma->mm, va, pmdp, new);
@@ -84,7 +89,7 @@ static bool change_huge_entry(struct vma *vma, u64 va, pte_t *pmdp, bool protect
 /* [va, stop) has a huge page, or a part of one.  True: it is done; false: look again.  No PTL
  * held. */
 static bool change_huge(struct vma *vma, u64 va, u64 stop, pte_t *pmdp, spinlock_t *ptl,
-			bool protect, bool *flush)
+			enum uffd_wp_change change, bool *flush)
 {
 	struct mm *mm = vma->mm;
 
@@ -94,7 +99,7 @@ static bool change_huge(struct vma *vma, u64 va, u64 stop, pte_t *pmdp, spinlock
 	}
 	if (!pmd_lock_huge(mm, pmdp, ptl))
 		return false;
-	*flush |= change_huge_entry(vma, va, pmdp, protect);
+	*flush |= change_huge_entry(vma, va, pmdp, change);
 	spin_unlock(ptl);
 	return true;
 }
@@ -113,9 +118,10 @@ static pte_t *next_entry(struct mm *mm, u64 *va, u64 end, bool markers, spinlock
 	return *huge ? pmdp : pte_alloc(mm, *va, ptl);
 }
 
-int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
+int uffd_wp_range(struct vma *vma, u64 start, u64 end, enum uffd_wp_change change)
 {
 	struct mm *mm = vma->mm;
+	bool protect = change == UFFD_WP_PROTECT;
 	bool markers = protect &&
 		       (vma->file || userfaultfd_has(vma->uffd, UAPI_UFFD_FEATURE_WP_UNPOPULATED));
 	bool flush = false, huge;
@@ -135,7 +141,7 @@ int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
 		}
 		stop = min_of((va & PMD_MASK) + PMD_SIZE, end);
 		if (unlikely(huge)) {
-			if (change_huge(vma, va, stop, ptep, ptl, protect, &flush))
+			if (change_huge(vma, va, stop, ptep, ptl, change, &flush))
 				va = stop;
 			continue;
 		}
@@ -144,7 +150,7 @@ int uffd_wp_range(struct vma *vma, u64 start, u64 end, bool protect)
 			if (protect)
 				flush |= protect_entry(vma, va, ptep, markers);
 			else
-				resolve_entry(vma, va, ptep);
+				resolve_entry(vma, va, ptep, change);
 		}
 		spin_unlock(ptl);
 	}
@@ -165,7 +171,8 @@ static int protect_range(struct mm *mm, u64 start, u64 end, bool protect)
 		if (is_vm_hugetlb(vma) &&
 		    !(hugetlb_may_split(vma, start) && hugetlb_may_split(vma, end)))
 			return -EINVAL;
-		err = uffd_wp_range(vma, max_of(vma->start, start), min_of(vma->end, end), protect);
+		err = uffd_wp_range(vma, max_of(vma->start, start), min_of(vma->end, end),
+				    protect ? UFFD_WP_PROTECT : UFFD_WP_RESOLVE);
 		if (err)
 			return err;
 	}

@@ -62,7 +62,7 @@ class Words(OneLine):
 
 class Worlds(unittest.TestCase):
     def test_a_world_alone_counts_its_operations(self):
-        for world in ("huge", "hugetlb", "userfault", "pageout", "systems"):
+        for world in ("huge", "hugetlb", "userfault", "userfaultswap", "pageout", "systems"):
             done = oracle("--world", world, "--engine", "--operations", "200", "--seed", "3", "--json")
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             (found,) = json.loads(done.stdout)["worlds"]
@@ -80,7 +80,7 @@ class Worlds(unittest.TestCase):
             self.skipTest("others cannot run the command where it is")
         with open("/proc/sys/vm/unprivileged_userfaultfd", encoding="ascii") as setting:
             allowed = setting.read().strip() == "1"
-        for world in ("huge", "hugeswap", "hugetlb", "userfault", "pageout"):
+        for world in ("huge", "hugeswap", "hugetlb", "userfault", "userfaultswap", "pageout"):
             done = subprocess.run([VMFAULT, "oracle", "--world", world, "--operations", "100"],
                                   text=True, capture_output=True, **nobody)
             if not (allowed and world in ("huge", "userfault")):

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* userfaultfd: each event, who waits until it is read, and faults that come too late. */
+#include "engine/space/calls.h"
+#include "engine/space/huge.h"
 #include "engine/userfault/hooks.h"
 #include "tests/unit/userfault_world.h"
 
@@ -146,6 +148,29 @@ static void a_move_is_told_and_keeps_the_context(void **state)
 	assert_int_equal(copy(18, 1, 6), 0);
 	has_read(6);
 	expect_protected(17);
+}
+
+/* The marks go with the context, and with nothing else: the first write faults, as in Linux. */
+static void what_moves_untold_faults_at_its_first_write(void **state)
+{
+	u64 faults;
+
+	(void)state;
+	open_ctx(0);
+	map(0, 4, RW);
+	put(1, 5);
+	assert_int_equal(reg(0, 4, WP), 0);
+	assert_int_equal(protect(1, 1), 0);
+	assert_int_equal(
+		do_mremap(mm, AT(0), P(4), P(4), UAPI_MREMAP_MAYMOVE | UAPI_MREMAP_FIXED, AT(16)),
+		AT(16));
+	assert_false(pte_uffd_wp(pte_peek(mm, AT(17))));
+	assert_false(pte_write(pte_peek(mm, AT(17))));
+	faults = mm->minor;
+	put(17, 6);
+	assert_int_equal(mm->minor, faults + 1);
+	put(17, 7);
+	assert_int_equal(mm->minor, faults + 1);
 }
 
 static void a_move_that_is_not_told_loses_the_context(void **state)
@@ -353,6 +378,7 @@ int main(void)
 		T(an_unmapping_is_told_and_waits_to_be_read),
 		T(a_removal_is_told_before_it_happens),
 		T(a_move_is_told_and_keeps_the_context),
+		T(what_moves_untold_faults_at_its_first_write),
 		T(a_move_that_is_not_told_loses_the_context),
 		T(a_child_has_a_context_of_its_own_if_asked),
 		T(a_child_that_is_not_told_of_is_served_by_nobody),

@@ -109,11 +109,27 @@ static void what_a_child_has_in_the_area_does_not_move(void **state)
 	assert_int_equal(move(1, 8), -EBUSY);
 	soft_load_mm(&w.m->cpus[1], NULL);
 	mm_destroy(child);
+	/* Nor when the child has gone, until the page has been written to, as in Linux. */
+	assert_int_equal(move(1, 8), -EBUSY);
+	put(8, 7);
+	swap_out(8);
 	assert_int_equal(move(1, 8), 0);
 	assert_int_equal(get(1), 7);
 }
 
-static void it_moves_without_its_mark(void **state)
+static void what_a_child_had_before_it_went_out_does_not_move(void **state)
+{
+	struct mm *child;
+
+	(void)state;
+	assert_int_equal(mm_fork(mm, &child), 0);
+	mm_destroy(child);
+	swap_out(8);
+	assert_int_equal(move(1, 8), -EBUSY);
+	assert_int_equal(get(8), 7);
+}
+
+static void it_moves_with_its_mark(void **state)
 {
 	(void)state;
 	assert_int_equal(move(0, 8), 0);
@@ -121,9 +137,12 @@ static void it_moves_without_its_mark(void **state)
 	swap_out(0);
 	assert_true(pte_uffd_wp(pte_peek(mm, AT(0))));
 	assert_int_equal(move(1, 0), 0);
-	assert_false(pte_uffd_wp(pte_peek(mm, AT(1))));
-	put(1, 8);
-	assert_int_equal(get(1), 8);
+	assert_true(pte_uffd_wp(pte_peek(mm, AT(1))));
+	assert_int_equal(get(1), 7);
+	assert_true(pte_uffd_wp(pte_peek(mm, AT(1))));
+	begins_to_write(1);
+	assert_int_equal(protect(1, false), 0);
+	has_written(1);
 }
 
 static void areas_of_other_rights_are_refused(void **state)
@@ -187,7 +206,8 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, finish)
 	const struct CMUnitTest tests[] = {
 		T(what_a_child_has_in_the_area_does_not_move),
-		T(it_moves_without_its_mark),
+		T(what_a_child_had_before_it_went_out_does_not_move),
+		T(it_moves_with_its_mark),
 		T(areas_of_other_rights_are_refused),
 		T(what_is_out_is_protected_there),
 		T(the_mark_of_what_is_out_can_be_taken_away),

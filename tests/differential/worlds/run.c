@@ -18,8 +18,10 @@
 
 #define TIMES_TO_DIFFER 3
 
-const struct oracle_world *const worlds[] = { &world_huge,	&world_hugeswap, &world_hugetlb,
-					      &world_userfault, &world_pageout,	 &world_systems };
+const struct oracle_world *const worlds[] = { &world_huge,	    &world_hugeswap,
+					      &world_hugetlb,	    &world_userfault,
+					      &world_userfaultswap, &world_pageout,
+					      &world_systems };
 const unsigned nr_worlds = sizeof(worlds) / sizeof(*worlds);
 
 static double now_seconds(void)

@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 
 #include "engine/userfault/uapi.h"
+#include "tests/differential/worlds/swap_area.h"
 #include "tests/differential/worlds/userfault.h"
 #include "tests/differential/worlds/world.h"
 
@@ -35,6 +36,7 @@ struct record {
 		u32 kind;
 		s64 result;
 	} besides[1 + UF_CONTEXTS];
+	u8 pages[UF_PAGES]; /* as they are then */
 };
 
 static void note(struct record *r, s64 value)
@@ -72,11 +74,16 @@ enum row {
 	ROW_EARLY,
 	ROW_BUSY,
 	ROW_OVERLAP,
+	ROW_OVER,
 	ROW_DONE, /* of each operation of the monitor */
 	ROW_PARTLY = ROW_DONE + UF_KINDS - UF_REGISTER,
-	NR_ROWS
+	NR_ROWS,
+	/* with swap */
+	ROW_OUT = NR_ROWS,
+	ROW_OUT_MOVED,
+	NR_SWAP_ROWS
 };
-static const char *const rows[NR_ROWS] = {
+static const char *const rows[NR_SWAP_ROWS] = {
 	[ROW_MISSING] = "a fault on a missing page",
 	[ROW_MINOR] = "a fault on a page that the file has",
 	[ROW_WP] = "a fault on a write-protected page",
@@ -89,6 +96,7 @@ static const char *const rows[NR_ROWS] = {
 	[ROW_GONE] = "an operation on a child that is gone",
 	[ROW_EARLY] = "a fault is answered before it is read of",
 	[ROW_BUSY] = "pages that a child has had are not moved",
+	[ROW_OVER] = "what is marked or poisoned is filled",
 	[ROW_OVERLAP] = "pages move to where some of them are",
 	[ROW_DONE] = "register",
 	"unregister",
@@ -100,11 +108,18 @@ static const char *const rows[NR_ROWS] = {
 	"writeprotect",
 	"poison",
 	[ROW_PARTLY] = "an operation of the monitor is done in part",
+	[ROW_OUT] = "pages are swapped out",
+	[ROW_OUT_MOVED] = "a page that is swapped out is moved",
 };
 
 static void generate(struct script *s)
 {
 	uf_generate(s, false);
+}
+
+static void generate_swapped(struct script *s)
+{
+	uf_generate(s, true);
 }
 
 static bool fits(const void *step)
@@ -227,7 +242,7 @@ static void do_program(const struct uf_side *side, const struct uf_op *op, struc
 
 static void do_op(const struct uf_side *side, const struct uf_op *op, struct record *r)
 {
-	u8 pages[UF_PAGES], areas[UF_PAGES][2];
+	u8 areas[UF_PAGES][2];
 	unsigned n;
 
 	r->n = r->messages = r->nr_besides = 0;
@@ -236,9 +251,9 @@ static void do_op(const struct uf_side *side, const struct uf_op *op, struct rec
 	else
 		do_program(side, op, r);
 	note(r, HOW_THINGS_ARE);
-	n = side->look(pages, areas);
+	n = side->look(r->pages, areas);
 	for (unsigned i = 0; i < UF_PAGES; i++)
-		note(r, pages[i]);
+		note(r, r->pages[i]);
 	for (unsigned i = 0; i < n; i++) {
 		note(r, areas[i][0]);
 		note(r, areas[i][1]);
@@ -283,19 +298,35 @@ static enum row message_row(const struct uf_msg *msg)
 	}
 }
 
+/* What an operation of the monitor came to. */
+static void count_monitor(u64 *row, const struct uf_op *op, const u8 *before,
+			  const struct record *r)
+{
+	s64 done = op->kind == UF_REGISTER ? 0 : r->values[1];
+
+	row[ROW_DONE + op->kind - UF_REGISTER] += r->result >= 0;
+	row[ROW_PARTLY] += r->result < 0 && done > 0;
+	if (op->kind == UF_COPY && done > 0)
+		row[ROW_OVER] += (before[op->page] & UF_OTHER) != 0;
+	if (op->kind != UF_MOVE)
+		return;
+	row[ROW_BUSY] += r->result == -EBUSY;
+	if (done <= 0)
+		return;
+	row[ROW_OVERLAP] += op->page < op->page2 + op->n && op->page2 < op->page + op->n;
+	row[ROW_OUT_MOVED] += (before[op->page2] & UF_OTHER) != 0;
+}
+
 /* Of the first message and the result: what else it led to is in the same words. */
-static void count_rows(struct world_trial *t, const struct uf_op *op, const struct record *r)
+static void count_rows(struct world_trial *t, const struct uf_op *op, const u8 *before,
+		       const struct record *r)
 {
 	u64 *row = t->rows;
 
+	for (unsigned i = 0; op->kind == UF_PAGEOUT && i < UF_PAGES; i++)
+		row[ROW_OUT] += (before[i] & UF_PRESENT) && (r->pages[i] & UF_OTHER);
 	if (op->kind >= UF_REGISTER) {
-		row[ROW_DONE + op->kind - UF_REGISTER] += r->result >= 0;
-		row[ROW_PARTLY] += r->result < 0 && r->values[1] > 0;
-		if (op->kind == UF_MOVE) {
-			row[ROW_BUSY] += r->result == -EBUSY;
-			row[ROW_OVERLAP] += r->values[1] > 0 && op->page < op->page2 + op->n &&
-					    op->page2 < op->page + op->n;
-		}
+		count_monitor(row, op, before, r);
 	} else if (!r->messages) {
 		row[ROW_BUS] += r->result == UF_BUS;
 		row[ROW_EARLY] += r->nr_besides != 0;
@@ -319,6 +350,7 @@ static bool begin_sides(const struct script *s, bool engine_only)
 static void perform(const struct script *s, bool engine_only, struct world_trial *t)
 {
 	static struct record real, engine;
+	u8 before[UF_PAGES] = { 0 };
 
 	if (!begin_sides(s, engine_only)) {
 		t->verdict = VERDICT_TROUBLE;
@@ -331,7 +363,8 @@ static void perform(const struct script *s, bool engine_only, struct world_trial
 		memcpy(&op, s->steps[i], sizeof(op));
 		do_op(&uf_engine, &op, &engine);
 		t->results[i] = op.kind >= UF_REGISTER ? engine.result : 0;
-		count_rows(t, &op, &engine);
+		count_rows(t, &op, before, &engine);
+		memcpy(before, engine.pages, sizeof(before));
 		if (engine_only)
 			continue;
 		do_op(&uf_real, &op, &real);
@@ -359,17 +392,34 @@ static const char *open_world(bool engine_only)
 	return NULL;
 }
 
+static const char *open_swapped(bool engine_only)
+{
+	if (!engine_only && !swap_area_find())
+		return "the swap area is gone";
+	return open_world(engine_only);
+}
+
+/* Two worlds of the same operations. */
+#define USERFAULT_WORLD                                                                            \
+	.calls = names, .nr_calls = UF_KINDS, .fields = fields, .nr_fields = ARRAY_SIZE(fields),   \
+	.rows = rows, .fits = fits, .perform = perform
+
 const struct oracle_world world_userfault = {
 	.name = "userfault",
 	.about = "userfaultfd (root): every operation and event, two contexts",
-	.calls = names,
-	.nr_calls = UF_KINDS,
-	.fields = fields,
-	.nr_fields = sizeof(fields) / sizeof(*fields),
-	.rows = rows,
+	USERFAULT_WORLD,
 	.nr_rows = NR_ROWS,
 	.open = open_world,
 	.generate = generate,
-	.fits = fits,
-	.perform = perform,
+};
+
+const struct oracle_world world_userfaultswap = {
+	.name = "userfaultswap",
+	.about = "the same with a swap area of its own (root): pages that are swapped out",
+	USERFAULT_WORLD,
+	.nr_rows = NR_SWAP_ROWS,
+	.set_up = swap_area_make,
+	.take_down = swap_area_remove,
+	.open = open_swapped,
+	.generate = generate_swapped,
 };

@@ -99,7 +99,8 @@ static bool suits(const struct uf_op *op, const struct page *p, const struct pag
 		return p->ctx == UF_CONTEXTS || p->ctx == op->ctx;
 	case UF_MOVE:
 		return p->ctx < UF_CONTEXTS && is_anonymous(p) && from->area &&
-		       is_anonymous(from) && may_write(from) && p->prot == from->prot;
+		       is_anonymous(from) && may_write(from) &&
+		       (p->prot == from->prot || op->byte % 8 == 0);
 	case UF_CONTINUE:
 		return p->ctx < UF_CONTEXTS && !is_anonymous(p);
 	case UF_WRITEPROTECT:
@@ -461,6 +462,8 @@ static void random_map(struct uf_op *op)
 	op->backing = (u32)ONE_OF(UF_ANON, UF_ANON, UF_ANON, UF_ANON, UF_SHARED, UF_SHARED,
 				  UF_PRIVATE, UF_SHARED_ANON);
 	op->mode = chance(8) ? PROT_READ | PROT_WRITE : PROT_READ;
+	if (!chance(12))
+		op->mode |= PROT_EXEC;
 	if (!chance(20)) {
 		op->backing = UF_READ_ONLY;
 		op->mode = PROT_READ;

@@ -81,7 +81,7 @@ struct oracle_world {
 };
 
 extern const struct oracle_world world_huge, world_hugeswap, world_hugetlb, world_userfault,
-	world_pageout, world_systems;
+	world_userfaultswap, world_pageout, world_systems;
 extern const struct oracle_world *const worlds[];
 extern const unsigned nr_worlds;
 
