@@ -70,8 +70,9 @@ struct agent {
 	struct agent_thread *keeper;
 	struct agent_thread *handler[MAX_HANDLERS];
 	unsigned nr_handlers;
-	_Atomic u32 wake_keeper; /* futex: the keeper has something to do at once */
-	_Atomic u32 rescan;	 /* the layout changed in a way that hides new areas */
+	_Atomic u32 wake_keeper;  /* futex: the keeper has something to do at once */
+	_Atomic u32 keeper_rests; /* it is to hear of the next fault: keeper_rouse() */
+	_Atomic u32 rescan;	  /* the layout changed in a way that hides new areas */
 
 	_Atomic u32 reconcile; /* pages became present that the engine does not know */
 
@@ -154,6 +155,8 @@ bool keeper_is_urgent(void);
 bool keeper_has_wired(void);
 /* From any thread: it has something to do at once. */
 void keeper_wake(void);
+/* By agent threads: a fault has come; if it naps for long because none did, it wakes. */
+void keeper_rouse(void);
 /* By agent threads: resident bytes of the program at this moment. */
 u64 keeper_resident_now(void);
 /* The nice value of the program, which the other threads go back to. */

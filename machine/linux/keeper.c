@@ -5,6 +5,12 @@
  * It samples rather than hooks.  How long it sleeps follows from how far the program is from its
  * limit and how fast memory can grow at most, so that a small program is hardly ever disturbed and
  * a growing one is caught in time.  That it may be kept from its CPU is provided for by wires.c.
+ *
+ * A look costs 20 to 40 us where the timer is a hypervisor's, most of it the sleep itself.  So
+ * while the program's memory stays as it is the naps grow (rest_nap()): what could grow unseen
+ * meanwhile is wired or paged, and the first touch of it ends the nap (keeper_rouse()); or has to
+ * be mapped first, and libc's calls for that wake the keeper.  Only memory that a program maps with
+ * instructions of its own is not known before the next look.
  */
 #include "engine/base/errno.h"
 #include "engine/fault/collapse.h"
@@ -32,9 +38,14 @@
 #define PAGING_NAP_NS	    (2 * 1000 * 1000ULL)
 /* While nobody faults it may be so long, if there is room for what could come meanwhile: to the
  * limit, and half of what a program may be above it. */
-#define QUIET_NAP_NS	(6 * 1000 * 1000ULL)
-#define ROOM_ABOVE	(8ULL << 20)
-#define LONGEST_NAP_NS	(50 * 1000 * 1000ULL)
+#define QUIET_NAP_NS   (6 * 1000 * 1000ULL)
+#define ROOM_ABOVE     (8ULL << 20)
+#define LONGEST_NAP_NS (50 * 1000 * 1000ULL)
+/* Up to this while nothing has changed for so many times as long; less than STILL_BYTES resident
+ * more or less is no change. */
+#define REST_NAP_NS	(12 * 1000 * 1000ULL)
+#define REST_PART	8
+#define STILL_BYTES	(256ULL << 10)
 #define ALONE_EVERY_NS	(20 * 1000 * 1000ULL)
 #define REPORT_EVERY_NS (200 * 1000 * 1000ULL)
 #define QUIET_REPORT_NS (1000 * 1000 * 1000ULL)
@@ -82,6 +93,9 @@ static struct {
 	u64 reported_at, scanned_at, scan_took, alone_at;
 	u64 scanned_size;	  /* memory.size when areas were last scanned */
 	u64 changed_at;		  /* when memory.size was last seen to change */
+	struct proc_memory still; /* has been about as it is now since: */
+	u64 still_at;
+	bool held;		  /* before paging: all that may come is wired, or asked for */
 	int nice;		  /* the program's own */
 	bool privileged;	  /* could take a higher priority than that */
 	bool behind;		  /* more is adopted than may stay */
@@ -240,6 +254,14 @@ static void report_now(void)
 	keeper.reported_at = machine_now_ns();
 }
 
+static bool is_still(const struct proc_memory *now, const struct proc_memory *then)
+{
+	u64 less = min_of(now->resident, then->resident);
+
+	return now->size == then->size && now->writable == then->writable &&
+	       max_of(now->resident, then->resident) - less < STILL_BYTES;
+}
+
 static void sample(void)
 {
 	u64 size = keeper.memory.size;
@@ -247,6 +269,10 @@ static void sample(void)
 	proc_memory(agent.statm, &keeper.memory);
 	if (keeper.memory.size != size)
 		keeper.changed_at = machine_now_ns();
+	if (is_still(&keeper.memory, &keeper.still))
+		return;
+	keeper.still = keeper.memory;
+	keeper.still_at = machine_now_ns();
 }
 
 static void measure_agent(void)
@@ -478,10 +504,18 @@ static u64 quiet_nap(void)
 	return max_of(min_of(ns, QUIET_NAP_NS), PAGING_NAP_NS);
 }
 
+/* Until the program could have come to the next mark.  If it has to touch a wire or to ask before
+ * it gets there it may go beyond it, as while paging, and no more than that. */
+static u64 watching_nap(void)
+{
+	u64 used = program_bytes(), next = agent.paging ? arm_at() : prepare_at();
+	u64 ns = used < next ? (next - used) / GROWTH_BYTES_PER_NS : 0;
+
+	return max_of(min_of(ns, LONGEST_NAP_NS), keeper.held ? PAGING_NAP_NS : SHORTEST_NAP_NS);
+}
+
 static u64 next_nap(void)
 {
-	u64 used = program_bytes(), next = agent.paging ? arm_at() : prepare_at(), ns;
-
 	if (agent.state == AGENT_STOPPED)
 		return LONGEST_NAP_NS;
 	if (changes_asked())
@@ -492,8 +526,17 @@ static u64 next_nap(void)
 		return SHORTEST_NAP_NS;
 	if (agent.armed)
 		return keeper.quiet ? quiet_nap() : PAGING_NAP_NS;
-	ns = used < next ? (next - used) / GROWTH_BYTES_PER_NS : 0;
-	return max_of(min_of(ns, LONGEST_NAP_NS), SHORTEST_NAP_NS);
+	return watching_nap();
+}
+
+/* How long it may be because nothing happens; 0: something does. */
+static u64 rest_nap(void)
+{
+	bool calm = agent.armed ? keeper.quiet && !keeper.behind : keeper.held;
+
+	if (!calm || changes_asked())
+		return 0;
+	return min_of((machine_now_ns() - keeper.still_at) / REST_PART, REST_NAP_NS);
 }
 
 static void nap(u64 ns)
@@ -502,6 +545,25 @@ static void nap(u64 ns)
 
 	sys(futex, &agent.wake_keeper, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &ts);
 	agent.wake_keeper = 0;
+}
+
+/* A handler that begins to serve counts first and then looks whether it has to wake us; we say that
+ * we rest first and then look whether one has begun. */
+static void rest(u64 ns)
+{
+	atomic_store(&agent.keeper_rests, 1);
+	nap(place_is_quiet() ? ns : PAGING_NAP_NS);
+	atomic_store(&agent.keeper_rests, 0);
+}
+
+static void nap_or_rest(void)
+{
+	u64 ns = next_nap(), longer = rest_nap();
+
+	if (longer > ns)
+		rest(longer);
+	else
+		nap(ns);
 }
 
 int keeper_program_nice(void)
@@ -518,6 +580,12 @@ void keeper_wake(void)
 {
 	atomic_store(&agent.wake_keeper, 1);
 	sys(futex, &agent.wake_keeper, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
+}
+
+void keeper_rouse(void)
+{
+	if (atomic_load(&agent.keeper_rests) && atomic_exchange(&agent.keeper_rests, 0))
+		keeper_wake();
 }
 
 static bool scan_is_due(u64 now)
@@ -594,12 +662,14 @@ static void look_at_wires(bool asked)
 {
 	if (potential() + LEAST_ROOM < arm_at()) {
 		keeper.room = arm_at() - potential();
+		keeper.held = true;
 		return;
 	}
 	/* What moves now must not be wired in the middle of it. */
 	if (!hooks_moving() && (asked || has_outgrown_wires(machine_now_ns())))
 		stretch();
 	keeper.room = max_of(wires_room() / 2, LEAST_ROOM);
+	keeper.held = wires_are_up();
 }
 
 /* Before paging begins. */
@@ -693,7 +763,7 @@ static void keeper_main(struct agent_thread *t)
 	report_now();
 	for (;;) {
 		tick();
-		nap(next_nap());
+		nap_or_rest();
 	}
 }
 
@@ -764,7 +834,7 @@ static void child_main(struct agent_thread *t)
 	sys(futex, &keeper.child_ready, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
 	for (;;) {
 		tick();
-		nap(next_nap());
+		nap_or_rest();
 	}
 }
 

@@ -173,8 +173,9 @@ void place_call_spare(void)
 
 void place_begins(unsigned index, int tid)
 {
-	u32 nr = atomic_fetch_add_explicit(&recent.nr, 1, memory_order_relaxed);
+	u32 nr = atomic_fetch_add(&recent.nr, 1);
 
+	keeper_rouse();
 	atomic_store_explicit(&recent.tid[nr % RECENT], tid, memory_order_relaxed);
 	atomic_fetch_add_explicit(&places[index].begun, 1, memory_order_relaxed);
 }
@@ -186,7 +187,7 @@ void place_ends(unsigned index)
 
 bool place_is_quiet(void)
 {
-	u32 nr = atomic_load_explicit(&recent.nr, memory_order_relaxed), before = recent.asked_at;
+	u32 nr = atomic_load(&recent.nr), before = recent.asked_at;
 
 	recent.asked_at = nr;
 	return nr == before;

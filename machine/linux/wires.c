@@ -130,6 +130,7 @@ static void wires_main(struct agent_thread *t)
 		if (sys(read, wires.fd, &msg, sizeof msg) != (long)sizeof msg)
 			continue;
 		va = msg.arg.pagefault.address & PAGE_MASK;
+		keeper_rouse();
 		if (!serve(va, msg.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE)) {
 			ask_the_keeper();
 			uffd_wake(wires.fd, va, PAGE_SIZE);
