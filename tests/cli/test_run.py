@@ -654,4 +654,6 @@ class Kernels(Case):
 
 
 if __name__ == "__main__":
+    # Who was begun by nohup ignores it, and so would all that is begun here.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     unittest.main()
