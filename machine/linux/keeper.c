@@ -687,8 +687,12 @@ static void watch(void)
 	if (arm_is_due(tripped)) {
 		arm();
 	} else {
-		if (!agent.paging && program_bytes() >= prepare_at())
+		if (!agent.paging && program_bytes() >= prepare_at()) {
 			prepare();
+			/* What the agent has taken by now, and the sample before does not know,
+			 * must not pass for room. */
+			sample();
+		}
 		look_at_wires(asked || tripped);
 	}
 	if (asked || tripped)
