@@ -26,7 +26,8 @@
 #include "tests/soak/nopagelost.h"
 
 enum {
-	ROUND = 300, /* operations of a process from one quiet point to the next */
+	ROUND = 300,	/* operations of a process from one quiet point to the next */
+	MUCH = 1000000, /* pages read: by then everything has happened, however slow it goes */
 };
 
 struct world w;
@@ -445,9 +446,10 @@ static bool print_totals(void)
 	       ul(failed_loads), ul(failed_saves), ul(t.buses), ul(t.lost), ul(areas_done.ons),
 	       ul(areas_done.offs), ul(areas_done.no_room), ul(areas_done.unreadable),
 	       ul(done.flushed), ul(done.quiet));
-	return all && stats->major && stats->numa_hint_faults && stats->oom_kills && t.deaths &&
-	       t.forks && failed_loads && failed_saves && areas_done.offs && areas_done.no_room &&
-	       done.flushed;
+	all = all && stats->major && stats->numa_hint_faults && stats->oom_kills && t.deaths &&
+	      t.forks && failed_loads && failed_saves && areas_done.offs && areas_done.no_room &&
+	      done.flushed;
+	return all || t.reads < MUCH;
 }
 
 /* ---- what is asked for ---- */
@@ -520,7 +522,7 @@ int main(int argc, char **argv)
 	all = print_totals();
 	world_destroy(&w);
 	free_stores();
-	if (!all && seconds >= 60) {
+	if (!all) {
 		fprintf(stderr, "nopagelost: something of that never happened\n");
 		return 1;
 	}
