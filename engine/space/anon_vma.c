@@ -358,10 +358,12 @@ void anon_vma_leave(struct vma *vma)
 	}
 }
 
-/* Might the two be one VMA after an mprotect()?  Then they had better share an anon_vma. */
+/* Might the two be one VMA after an mprotect()?  Then they had better share an anon_vma.  With
+ * other policies they could not, whatever mbind() does to them later. */
 static bool anon_vma_compatible(const struct vma *below, const struct vma *above)
 {
 	return below->end == above->start && below->file == above->file &&
+	       mpol_equal(&below->policy, &above->policy) &&
 	       !((below->flags ^ above->flags) & ~VM_ACCESS) &&
 	       vma_pgoff_end(below) == above->pgoff;
 }
