@@ -88,7 +88,7 @@ static nodemask_t nodes_below(struct engine *e, u64 mark)
 static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 {
 	u64 freed = 0, tries = 0, spared = 0, dirty = 0, slotless = 0, most = TRIES_BEFORE_END;
-	bool full, retried = false, hopeful = false;
+	bool full, retried = false;
 
 	if (!e->config.may_exceed)
 		most += lru_evictable(e) /
@@ -119,7 +119,6 @@ static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 		}
 		freed += t.freed;
 		*not_now |= t.not_now;
-		hopeful |= t.not_now;
 		if (t.taken || t.freed)
 			tries = spared = 0;
 		else if (t.aged)
@@ -132,7 +131,7 @@ static u64 reclaim(struct engine *e, u64 want, nodemask_t nodes, bool *not_now)
 			 ++slotless > TRIES_BEFORE_END)
 			break; /* (another node's next may have been given up: lazyfree.c) */
 	}
-	if (freed || hopeful)
+	if (freed || *not_now)
 		stat_add(&e->lru.hopeful, 1);
 	return freed;
 }
@@ -220,9 +219,9 @@ bool reclaim_step(struct engine *e, u64 pages)
 u64 reclaim_balance_node(struct engine *e, unsigned nid)
 {
 	u64 freed = 0, high = node_share(e, nid, e->config.marks.high), free;
-	bool not_now = false;
 
 	while ((free = nr_free_on(e, nid)) < high) {
+		bool not_now = false;
 		u64 n = reclaim(e, min_of(high - free, (u64)MMU_BATCH), 1u << nid, &not_now);
 
 		if (!n)
