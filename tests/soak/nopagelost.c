@@ -109,11 +109,7 @@ static enum end fork_and_look(struct worker *k)
 
 	if (err)
 		return mm_is_oom_victim(k->mm) ? KILLED : DONE;
-	child = *k;
-	child.mm = mm;
-	child.is_child = true;
-	child.served = NULL;
-	soft_load_mm(k->cpu, mm);
+	be_child(&child, k, mm);
 	for (unsigned i = 0; i < 40 && end != KILLED; i++)
 		end = own_page(&child, any_page(&child), rnd_below(&child.rnd, 2));
 	soft_load_mm(k->cpu, k->mm);

@@ -115,6 +115,8 @@ enum end check_words(struct worker *k, u64 va, unsigned page, u32 version, unsig
 enum end write_words(struct worker *k, u64 va, unsigned page, u32 *version, unsigned n);
 /* Check one, and write to it; what is lost for good is given up. */
 enum end own_page(struct worker *k, unsigned page, bool write);
+/* `child` knows what its parent k knows, and runs on its CPU, in mm: a fork of k's space. */
+void be_child(struct worker *child, const struct worker *k, struct mm *mm);
 enum end shared_page(struct worker *k, unsigned f, unsigned page, bool write);
 /* Where its piece of the file's page is. */
 u64 shared_offset(const struct worker *k, unsigned f, unsigned page);

@@ -125,11 +125,7 @@ static enum end share(struct worker *k, struct pool_area *a)
 
 	if (err)
 		return mm_is_oom_victim(k->mm) ? KILLED : DONE;
-	child = *k;
-	child.mm = mm;
-	child.is_child = true;
-	child.served = NULL;
-	soft_load_mm(k->cpu, mm);
+	be_child(&child, k, mm);
 	end = check_spots(&child, &its, 3);
 	soft_load_mm(k->cpu, k->mm);
 	if (end != KILLED && check_spots(k, a, 3) != KILLED) {

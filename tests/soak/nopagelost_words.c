@@ -160,3 +160,12 @@ enum end check_all(struct worker *k)
 			end = shared_page(k, page % FILES, page / FILES, false);
 	return end;
 }
+
+void be_child(struct worker *child, const struct worker *k, struct mm *mm)
+{
+	*child = *k;
+	child->mm = mm;
+	child->is_child = true;
+	child->served = NULL;
+	soft_load_mm(k->cpu, mm);
+}

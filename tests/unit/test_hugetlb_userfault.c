@@ -3,10 +3,9 @@
  * userfaultfd in areas of huge pages: what the monitor is told, gives and write-protects.  A second
  * thread is the program, on CPU 0; the test is the monitor.
  */
-#include <pthread.h>
-
 #include "engine/userfault/userfault.h"
 #include "tests/unit/huge_world.h"
+#include "tests/unit/program_thread.h"
 
 #define MISSING UAPI_UFFDIO_REGISTER_MODE_MISSING
 #define WP	UAPI_UFFDIO_REGISTER_MODE_WP
@@ -38,39 +37,14 @@ static int end_all(void **state)
 
 /* ---- the program ---- */
 
-static struct program {
-	pthread_t thread;
-	u64 va;
-	bool write;
-	u8 byte;
-	enum fault_reason reason;
-} program;
-
-static void *run_program(void *arg)
-{
-	struct program *p = arg;
-
-	p->reason = p->write ? soft_write_byte(w.cpu, p->va, p->byte)
-			     : soft_read_byte(w.cpu, p->va, &p->byte);
-	return NULL;
-}
-
 static void begins_to_read(u64 va)
 {
-	program = (struct program){ .va = va };
-	assert_int_equal(pthread_create(&program.thread, NULL, run_program, &program), 0);
+	begins_to(va, false, 0);
 }
 
 static void begins_to_write(u64 va, u8 byte)
 {
-	program = (struct program){ .va = va, .write = true, .byte = byte };
-	assert_int_equal(pthread_create(&program.thread, NULL, run_program, &program), 0);
-}
-
-static enum fault_reason is_done(void)
-{
-	pthread_join(program.thread, NULL);
-	return program.reason;
+	begins_to(va, true, byte);
 }
 
 /* ---- the monitor ---- */

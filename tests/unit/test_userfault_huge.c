@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* userfaultfd where there are huge pages, or could be.  A second thread is the program, on the
  * world's first CPU; the test is the monitor. */
-#include <pthread.h>
 #include <sched.h>
 
 #include "engine/fault/fault.h"
@@ -9,7 +8,7 @@
 #include "engine/space/huge.h"
 #include "engine/userfault/userfault.h"
 #include "tests/unit/huge_marks.h"
-#include "tests/unit/one_world.h"
+#include "tests/unit/program_thread.h"
 
 #define HUGE(n) ((n)*HUGE_PAGES)
 
@@ -18,41 +17,6 @@
 
 static struct userfaultfd_ctx *ctx;
 static s64 done;
-
-/* ---- the program ---- */
-
-static struct {
-	pthread_t thread;
-	u64 va;
-	bool write;
-	u8 byte;
-	enum fault_reason reason;
-	_Atomic bool is_over;
-} program;
-
-static void *run_program(void *arg)
-{
-	(void)arg;
-	program.reason = program.write ? soft_write_byte(w.cpu, program.va, program.byte)
-				       : soft_read_byte(w.cpu, program.va, &program.byte);
-	atomic_store(&program.is_over, true);
-	return NULL;
-}
-
-static void begins_to(u64 va, bool write, u8 byte)
-{
-	program.va = va;
-	program.write = write;
-	program.byte = byte;
-	atomic_store(&program.is_over, false);
-	assert_int_equal(pthread_create(&program.thread, NULL, run_program, NULL), 0);
-}
-
-static void has_done_it(void)
-{
-	pthread_join(program.thread, NULL);
-	assert_int_equal(program.reason, FAULT_OK);
-}
 
 /* ---- the monitor ---- */
 

@@ -3,12 +3,11 @@
 #ifndef VMF_TESTS_USERFAULT_WORLD_H
 #define VMF_TESTS_USERFAULT_WORLD_H
 
-#include <pthread.h>
 #include <sched.h>
 
 #include "engine/backing/shmem.h"
 #include "engine/userfault/userfault.h"
-#include "tests/unit/one_world.h"
+#include "tests/unit/program_thread.h"
 
 #define SHARED (VM_SHARED | VM_MAYSHARE)
 
@@ -17,28 +16,6 @@ static s64 done;
 
 /* ---- the program ---- */
 
-static struct program {
-	pthread_t thread;
-	u64 va;
-	bool write;
-	u8 byte;
-	enum fault_reason reason;
-} program;
-
-static inline void *run_program(void *arg)
-{
-	struct program *p = arg;
-
-	p->reason = p->write ? soft_write_byte(w.cpu, p->va, p->byte)
-			     : soft_read_byte(w.cpu, p->va, &p->byte);
-	return NULL;
-}
-
-static inline void begins_to(u64 va, bool write, u8 byte)
-{
-	program = (struct program){ .va = va, .write = write, .byte = byte };
-	assert_int_equal(pthread_create(&program.thread, NULL, run_program, &program), 0);
-}
 static inline void begins_to_read(unsigned page)
 {
 	begins_to(AT(page), false, 0xee);
@@ -49,8 +26,7 @@ static inline void begins_to_write(unsigned page, u8 byte)
 }
 static inline void has_written(void)
 {
-	pthread_join(program.thread, NULL);
-	assert_int_equal(program.reason, FAULT_OK);
+	has_done_it();
 }
 static inline void has_read(u8 byte)
 {
