@@ -121,6 +121,28 @@ static bool is_covered(const struct mm *mm, u64 start, u64 end, bool holes)
 	return false;
 }
 
+/* With MPOL_MF_STRICT alone nothing is bound if a page lies elsewhere.  Area by area, as Linux
+ * looks: 0; -EFAULT: a hole comes first; -EIO: such a page. */
+static int look_strictly(struct mover *m, u64 start, u64 end)
+{
+	const struct vma *vma = find_vma(m->mm, start);
+
+	for (u64 stop; start < end; start = stop, vma = vma_next(vma)) {
+		const struct vma *next;
+
+		if (!vma || vma->start > start)
+			return -EFAULT;
+		stop = min_of(vma->end, end);
+		next = vma_next(vma);
+		if (stop < end && (!next || next->start > stop))
+			return -EFAULT;
+		move_range(m, start, stop);
+		if (m->left)
+			return -EIO;
+	}
+	return 0;
+}
+
 /* What of the area lies in [start, end), and what it merges with then, which is returned; NULL: no
  * memory. */
 static struct vma *bind_area(struct vma *vma, u64 start, u64 end, struct mempolicy policy)
@@ -172,10 +194,10 @@ static struct page *by_policy(struct engine *e, const struct page *page, void *a
 int do_mbind(struct mm *mm, u64 start, u64 len, u64 mode, const u64 *nmask, u64 maxnode, u64 flags)
 {
 	const u64 known = UAPI_MPOL_MF_STRICT | UAPI_MPOL_MF_MOVE | UAPI_MPOL_MF_MOVE_ALL;
+	bool holes, strict;
 	struct mover m = { .mm = mm, .flags = flags };
 	u64 end = start + PAGE_ALIGN(len);
 	struct mempolicy policy, effective;
-	bool holes;
 	u64 nodes;
 	int err = mpol_check_mode(mode);
 
@@ -196,13 +218,18 @@ int do_mbind(struct mm *mm, u64 start, u64 len, u64 mode, const u64 *nmask, u64 
 	holes = policy.mode == UAPI_MPOL_DEFAULT;
 	if (holes)
 		m.flags &= ~(u64)UAPI_MPOL_MF_STRICT;
-	down_write(&mm->mmap_lock);
-	err = is_covered(mm, start, end, holes) ? bind_range(mm, start, end, policy) : -EFAULT;
-	effective = holes ? mm->policy : policy;
+	strict = m.flags == UAPI_MPOL_MF_STRICT;
 	/* As they were given: so does Linux. */
 	m.from = node_states(mm->engine) & ~(nodemask_t)nodes;
+	down_write(&mm->mmap_lock);
+	if (strict)
+		err = look_strictly(&m, start, end);
+	else
+		err = is_covered(mm, start, end, holes) ? 0 : -EFAULT;
+	err = err ?: bind_range(mm, start, end, policy);
+	effective = holes ? mm->policy : policy;
 	m.target = (struct migrate_target){ .get = by_policy, .arg = &effective };
-	if (!err && m.flags)
+	if (!err && m.flags && !strict)
 		move_range(&m, start, end);
 	up_write(&mm->mmap_lock);
 	return !err && m.left && (m.flags & UAPI_MPOL_MF_STRICT) ? -EIO : err;
